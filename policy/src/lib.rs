@@ -1,1 +1,56 @@
-//! Scaffold.
+//! The policy of a guest: which flows may leave it.
+//!
+//! Bytes in, decision out. No input or output, no clock, no threads: the callers bring the text
+//! of the policy file and the flows, and take away permits and denials. [`load`] reads a file,
+//! [`check`] looks at it more closely for a person who edits it, [`Policy::decide`] judges a flow.
+//!
+//! ```
+//! use odyn_policy::{Decision, Destination, Flow, Name, Protocol, load};
+//!
+//! let loaded = load("policy.yaml", "version: v1\negress:\n  allow:\n    - '*.example.com'\n");
+//! let policy = loaded.policy.expect("no errors");
+//! let name = Name::parse("api.example.com").expect("a name");
+//! let flow = Flow {
+//!     destination: Destination::Name { name: &name, resolved: &["203.0.113.9".parse().unwrap()] },
+//!     port: 443,
+//!     protocol: Protocol::Tcp,
+//! };
+//! match policy.decide(&flow) {
+//!     Decision::Allow(permit) => assert_eq!(permit.rule().map(|r| r.line()), Some(4)),
+//!     Decision::Deny(denial) => panic!("{denial}"),
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod codes;
+mod decision;
+mod diagnostic;
+mod index;
+mod load;
+mod name;
+mod pattern;
+mod policy;
+mod ports;
+mod rule;
+mod settings;
+mod special;
+mod yaml;
+
+pub use decision::{
+    Decision, Denial, Destination, Flow, MAX_ADDRESSES, NameDecision, NamePermit, Permit, Reason,
+    Target,
+};
+pub use diagnostic::{Diagnostic, Related, Severity, Span};
+pub use load::{Loaded, load, load_bytes};
+pub use name::{Name, NameError};
+pub use policy::Policy;
+pub use ports::Protocol;
+pub use rule::{Effect, RuleRef};
+pub use settings::{
+    Api, Dns, Ingress, IngressTls, KmsProxy, Mode, ProxyProtocol, Settings, Shutdown,
+};
+pub use special::{SYNTHETIC_V4, SYNTHETIC_V6, Special, special};
+
+/// The name that stands for the parent's loopback, in rules and in lookups.
+pub const HOST_ALIAS: &str = "host";

@@ -1,0 +1,251 @@
+//! `egress`: the rules.
+
+use std::sync::Arc;
+
+use super::destination;
+use super::fields::{self, Fields};
+use crate::codes;
+use crate::diagnostic::Sink;
+use crate::ports::{Ports, Protocol, Protocols};
+use crate::rule::{Effect, Rule, RuleRef, Target};
+use crate::settings::{Mode, Settings};
+use crate::yaml::{Kind, Node, Value, short};
+
+pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, sink: &mut Sink) {
+    if node.is_null() {
+        return;
+    }
+    let Some(fields) = Fields::open(node, "`egress`", "`egress: { allow: [example.com] }`", sink)
+    else {
+        return;
+    };
+    // Enclaver's proxy listens on proxy_port; ours is not a proxy that the program knows of.
+    fields.check_keys(&["mode", "allow", "deny"], &["proxy_port"], sink);
+    match fields.string("mode", "enforce", sink).as_deref() {
+        None => {}
+        Some("enforce") => settings.mode = Mode::Enforce,
+        Some("report") => settings.mode = Mode::Report,
+        Some(other) => {
+            let message = format!("`mode` is enforce or report, not {:?}", short(other));
+            sink.error(codes::BAD_VALUE, fields.span("mode"), message)
+                .help_opt(
+                    fields::nearest(other, ["enforce", "report"].iter())
+                        .map(|near| format!("did you mean `{near}`?")),
+                );
+        }
+    }
+    for (key, effect) in [("allow", Effect::Allow), ("deny", Effect::Deny)] {
+        let Some(node) = fields.get(key) else {
+            continue;
+        };
+        let example = format!("`{key}: [api.example.com]`");
+        for item in fields::list(node, &format!("`{key}`"), &example, sink) {
+            rules.extend(rule(item, effect, sink));
+        }
+    }
+}
+
+fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
+    if let Value::Mapping(_) = &node.value {
+        return long_form(node, effect, sink);
+    }
+    let target = target(node, sink)?;
+    Some(Rule {
+        effect,
+        target,
+        ports: Ports::all(),
+        protocols: Protocols::Any,
+        sni_required: false,
+        origin: origin(node, sink),
+    })
+}
+
+fn origin(node: &Node, sink: &Sink) -> RuleRef {
+    let text = match &node.value {
+        Value::Scalar(scalar) => scalar.text.as_str(),
+        _ => "",
+    };
+    RuleRef::new(Arc::clone(&sink.file), node.span, text)
+}
+
+fn target(node: &Node, sink: &mut Sink) -> Option<Target> {
+    let scalar = match &node.value {
+        Value::Scalar(scalar) => scalar,
+        _ => {
+            fields::wrong_type(node, "a rule", "a destination", "`- api.example.com`", sink);
+            return None;
+        }
+    };
+    // Unquoted, `10.1` is a number to YAML and `*.example.com` an alias; the former comes as far
+    // as here, and is worth the words that a destination would get.
+    match scalar.kind() {
+        Kind::String | Kind::Float | Kind::Integer => {}
+        Kind::Null | Kind::Bool(_) => {
+            fields::wrong_type(node, "a rule", "a destination", "`- api.example.com`", sink);
+            return None;
+        }
+    }
+    match destination::parse(&scalar.text) {
+        Ok(target) => Some(target),
+        Err(problem) => {
+            sink.error(problem.code, node.span, problem.message)
+                .help_opt(problem.help);
+            None
+        }
+    }
+}
+
+fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
+    const EXAMPLE: &str = "`- { to: db.internal, ports: [5432], protocol: tcp }`";
+    let fields = Fields::open(node, "a rule", EXAMPLE, sink)?;
+    fields.check_keys(&["to", "ports", "protocol", "sni"], &[], sink);
+    let Some(to) = fields.get("to") else {
+        sink.error(codes::MISSING_KEY, node.span, "a rule needs `to`")
+            .help(format!("for example {EXAMPLE}"));
+        return None;
+    };
+    let target = target(to, sink);
+    let ports = match fields.get("ports") {
+        Some(node) => ports(node, sink),
+        None => Some(Ports::all()),
+    };
+    let protocols = protocols(&fields, sink);
+    let sni_required = sni(&fields, sink);
+    let target = target?;
+    let mut protocols = protocols?;
+    if sni_required {
+        protocols = check_sni(&fields, effect, &target, protocols, sink);
+    }
+    Some(Rule {
+        effect,
+        target,
+        ports: ports?,
+        protocols,
+        sni_required,
+        origin: origin(to, sink),
+    })
+}
+
+fn protocols(fields: &Fields<'_>, sink: &mut Sink) -> Option<Protocols> {
+    if fields.get("protocol").is_none() {
+        return Some(Protocols::Any);
+    }
+    let text = fields.string("protocol", "tcp", sink)?;
+    match text.as_str() {
+        "tcp" => Some(Protocols::Only(Protocol::Tcp)),
+        "udp" => Some(Protocols::Only(Protocol::Udp)),
+        "any" => Some(Protocols::Any),
+        other => {
+            let message = format!("`protocol` is tcp, udp or any, not {:?}", short(other));
+            sink.error(codes::BAD_VALUE, fields.span("protocol"), message)
+                .help_opt(
+                    fields::nearest(other, ["tcp", "udp", "any"].iter())
+                        .map(|near| format!("did you mean `{near}`?")),
+                );
+            None
+        }
+    }
+}
+
+fn sni(fields: &Fields<'_>, sink: &mut Sink) -> bool {
+    match fields.string("sni", "required", sink).as_deref() {
+        None => false,
+        Some("required") => true,
+        Some(other) => {
+            let message = format!("`sni` can only be required, not {:?}", short(other));
+            sink.error(codes::BAD_VALUE, fields.span("sni"), message)
+                .help("leave the key out if SNI is not required");
+            false
+        }
+    }
+}
+
+/// Only the TLS of a TCP flow to a name can be looked at: where that is not what the rule is
+/// about, a promise would be made that nobody keeps.
+fn check_sni(
+    fields: &Fields<'_>,
+    effect: Effect,
+    target: &Target,
+    protocols: Protocols,
+    sink: &mut Sink,
+) -> Protocols {
+    let span = fields.span("sni");
+    if effect == Effect::Deny {
+        sink.error(codes::BAD_SNI, span, "a deny rule can't require SNI")
+            .help("it denies whatever the flow starts with: remove `sni`");
+    } else if !matches!(target, Target::Name(_)) {
+        sink.error(codes::BAD_SNI, span, "`sni` needs a rule for names")
+            .help("flows to an address or to host have no name to compare with: remove `sni`");
+    } else if fields.get("protocol").is_some() && protocols != Protocols::Only(Protocol::Tcp) {
+        sink.error(codes::BAD_SNI, span, "`sni` needs `protocol: tcp`")
+            .help("write a second rule for UDP without `sni`");
+    }
+    Protocols::Only(Protocol::Tcp)
+}
+
+fn ports(node: &Node, sink: &mut Sink) -> Option<Ports> {
+    const EXAMPLE: &str = "`ports: [443, \"8000-8010\"]`";
+    let Value::Sequence(items) = &node.value else {
+        fields::wrong_type(node, "`ports`", "a list of ports and ranges", EXAMPLE, sink);
+        return None;
+    };
+    if items.is_empty() {
+        sink.error(
+            codes::BAD_PORT,
+            node.span,
+            "`ports` is empty: the rule would match nothing",
+        )
+        .help("leave the key out for all ports");
+        return None;
+    }
+    let mut ranges = Vec::with_capacity(items.len());
+    let mut fine = true;
+    for item in items {
+        match port_range(item, sink) {
+            Some(range) => {
+                if range.0 == 0 {
+                    sink.warning(codes::PORT_ZERO, item.span, "no protocol uses port 0")
+                        .help("flows to port 0 are always denied: start at 1");
+                }
+                ranges.push(range);
+            }
+            None => fine = false,
+        }
+    }
+    fine.then(|| Ports::new(ranges))
+}
+
+fn port_range(node: &Node, sink: &mut Sink) -> Option<(u16, u16)> {
+    let Value::Scalar(scalar) = &node.value else {
+        fields::wrong_type(
+            node,
+            "a port",
+            "a number or a range",
+            "`443` or `\"8000-8010\"`",
+            sink,
+        );
+        return None;
+    };
+    let number = |text: &str, sink: &mut Sink| -> Option<u16> {
+        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let port = text.parse().ok().filter(|_| plain);
+        if port.is_none() {
+            let message = format!("{:?} is not a port", short(text));
+            sink.error(codes::BAD_PORT, node.span, message)
+                .help("ports are numbers from 1 to 65535, ranges such as \"8000-8010\"");
+        }
+        port
+    };
+    let Some((first, last)) = scalar.text.split_once('-') else {
+        let port = number(&scalar.text, sink)?;
+        return Some((port, port));
+    };
+    let (first, last) = (number(first.trim(), sink)?, number(last.trim(), sink)?);
+    if first > last {
+        let message = format!("the range {first}-{last} is reversed: the rule would match nothing");
+        sink.error(codes::BAD_PORT, node.span, message)
+            .help(format!("write \"{last}-{first}\""));
+        return None;
+    }
+    Some((first, last))
+}

@@ -1,0 +1,158 @@
+//! Policy text to a compiled policy.
+
+mod destination;
+mod egress;
+mod fields;
+mod services;
+
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Severity, Sink, Span};
+use crate::policy::Policy;
+use crate::rule::{Effect, Rule};
+use crate::settings::Settings;
+use crate::yaml::{self, Node};
+use fields::Fields;
+
+/// A policy file that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The policy; `None` exactly when a diagnostic is an error.
+    pub policy: Option<Policy>,
+    /// What there is to say about the file, in the order of its text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether the file can't be used.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.policy.is_none()
+    }
+
+    /// The errors alone.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+    }
+}
+
+/// Reads and compiles a policy. `file_name` is only what diagnostics and rules are labelled with.
+#[must_use]
+pub fn load(file_name: &str, text: &str) -> Loaded {
+    let mut sink = Sink::new(file_name);
+    let policy = read(text, &mut sink);
+    finish(policy, sink)
+}
+
+/// As [`load`], of bytes that need not be text.
+#[must_use]
+pub fn load_bytes(file_name: &str, bytes: &[u8]) -> Loaded {
+    match text_of(file_name, bytes) {
+        Ok(text) => load(file_name, text),
+        Err(loaded) => loaded,
+    }
+}
+
+pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Loaded> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        let line = before.split('\n').count();
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        let span = Span {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            len: 1,
+        };
+        let mut sink = Sink::new(file_name);
+        let message = format!("the file is not UTF-8 text (byte {})", error.valid_up_to());
+        sink.error(codes::NOT_UTF8, span, message)
+            .help("save the file as UTF-8");
+        finish(None, sink)
+    })
+}
+
+pub(crate) fn finish(policy: Option<Policy>, sink: Sink) -> Loaded {
+    Loaded {
+        policy: policy.filter(|_| !sink.has_errors()),
+        diagnostics: sink.into_diagnostics(),
+    }
+}
+
+pub(crate) fn read(text: &str, sink: &mut Sink) -> Option<Policy> {
+    let root = yaml::parse(text, sink)?;
+    let (settings, rules) = manifest(&root, sink)?;
+    if sink.has_errors() {
+        return None;
+    }
+    if !rules.iter().any(|rule| rule.effect == Effect::Allow) {
+        sink.note(
+            codes::ALLOWS_NOTHING,
+            Span::START,
+            "the policy has no allow rule, so no flow may leave the guest",
+        );
+    }
+    Some(Policy::compile(settings, rules))
+}
+
+/// Keys of Enclaver's manifest that other tools read.
+const FOREIGN: [&str; 5] = ["target", "sources", "signature", "defaults", "spire"];
+
+const KNOWN: [&str; 8] = [
+    "version",
+    "name",
+    "egress",
+    "dns",
+    "ingress",
+    "kms_proxy",
+    "api",
+    "shutdown",
+];
+
+fn manifest(root: &Node, sink: &mut Sink) -> Option<(Settings, Vec<Rule>)> {
+    let fields = Fields::open(root, "the policy", "`version: v1` and further keys", sink)?;
+    fields.check_keys(&KNOWN, &FOREIGN, sink);
+    version(&fields, root, sink);
+    let mut settings = Settings {
+        name: fields.string("name", "payments", sink),
+        ..Settings::default()
+    };
+    let mut rules = Vec::new();
+    if let Some(node) = fields.get("egress") {
+        egress::read(node, &mut settings, &mut rules, sink);
+    }
+    services::read(&fields, &mut settings, sink);
+    Some((settings, rules))
+}
+
+fn version(fields: &Fields<'_>, root: &Node, sink: &mut Sink) {
+    match fields.string("version", "v1", sink) {
+        Some(version) if version == "v1" => {}
+        Some(version) => {
+            let message = format!("version {version:?} is not known");
+            sink.error(codes::BAD_VERSION, fields.span("version"), message)
+                .help("this program reads `version: v1`");
+        }
+        None if fields.get("version").is_none() => {
+            let span = Span {
+                len: 0,
+                ..root.span
+            };
+            sink.error(
+                codes::MISSING_KEY,
+                span,
+                "the policy does not say its version",
+            )
+            .help("start it with `version: v1`");
+        }
+        // A wrong type: said already.
+        None => {}
+    }
+}

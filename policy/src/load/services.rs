@@ -1,0 +1,188 @@
+//! Everything in the file that is not egress.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fields::{self, Fields};
+use crate::codes;
+use crate::diagnostic::Sink;
+use crate::settings::{Api, Dns, Ingress, IngressTls, KmsProxy, ProxyProtocol, Settings, Shutdown};
+use crate::yaml::{Kind, Node, Value, short};
+
+/// Longest time that a DNS answer may be kept.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Longest time that a shutdown may take.
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
+
+pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink) {
+    if let Some(node) = section(fields, "dns") {
+        settings.dns = dns(node, sink);
+    }
+    if let Some(node) = section(fields, "shutdown") {
+        settings.shutdown = shutdown(node, sink);
+    }
+    if let Some(node) = fields.get("ingress") {
+        settings.ingress = fields::list(
+            node,
+            "`ingress`",
+            "`ingress: [{ listen_port: 8443 }]`",
+            sink,
+        )
+        .iter()
+        .filter_map(|item| ingress(item, sink))
+        .collect();
+    }
+    if let Some(node) = section(fields, "kms_proxy") {
+        settings.kms_proxy = kms_proxy(node, sink);
+    }
+    if let Some(node) = section(fields, "api") {
+        settings.api = api(node, sink);
+    }
+}
+
+/// A section; one without content is as good as none.
+fn section<'a>(fields: &Fields<'a>, key: &str) -> Option<&'a Node> {
+    fields.get(key).filter(|node| !node.is_null())
+}
+
+fn dns(node: &Node, sink: &mut Sink) -> Dns {
+    let mut dns = Dns::default();
+    if let Some(fields) = Fields::open(node, "`dns`", "`dns: { ttl: 30s }`", sink) {
+        fields.check_keys(&["ttl"], &[], sink);
+        if let Some(ttl) = fields.duration("ttl", MAX_TTL, sink) {
+            dns.ttl = ttl;
+        }
+    }
+    dns
+}
+
+fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
+    let mut shutdown = Shutdown::default();
+    let example = "`shutdown: { drain_timeout: 30s }`";
+    if let Some(fields) = Fields::open(node, "`shutdown`", example, sink) {
+        fields.check_keys(&["drain_timeout"], &[], sink);
+        if let Some(timeout) = fields.duration("drain_timeout", MAX_DRAIN, sink) {
+            shutdown.drain_timeout = timeout;
+        }
+    }
+    shutdown
+}
+
+fn ingress(node: &Node, sink: &mut Sink) -> Option<Ingress> {
+    let fields = Fields::open(node, "an entry of `ingress`", "`- listen_port: 8443`", sink)?;
+    let keys = ["listen_port", "target_port", "tls", "proxy_protocol"];
+    fields.check_keys(&keys, &[], sink);
+    let listen_port = fields.required_port("listen_port", 8443, node.span, sink);
+    let target_port = fields.port("target_port", 8443, sink);
+    let tls = section(&fields, "tls").and_then(|node| tls(node, sink));
+    let proxy_protocol = proxy_protocol(&fields, sink);
+    let listen_port = listen_port?;
+    Some(Ingress {
+        listen_port,
+        target_port: target_port.unwrap_or(listen_port),
+        tls,
+        proxy_protocol,
+    })
+}
+
+fn tls(node: &Node, sink: &mut Sink) -> Option<IngressTls> {
+    const EXAMPLE: &str = "`tls: { cert_file: /etc/tls/cert.pem, key_file: /etc/tls/key.pem }` or `tls: { attested: true }`";
+    let fields = Fields::open(node, "`tls`", EXAMPLE, sink)?;
+    fields.check_keys(&["cert_file", "key_file", "attested"], &[], sink);
+    let cert_file = fields.string("cert_file", "/etc/tls/cert.pem", sink);
+    let key_file = fields.string("key_file", "/etc/tls/key.pem", sink);
+    let has_files = fields.get("cert_file").is_some() || fields.get("key_file").is_some();
+    if boolean(&fields, "attested", sink)? {
+        if has_files {
+            let message = "`attested` makes its own key and certificate";
+            sink.error(codes::BAD_VALUE, fields.span("attested"), message)
+                .help("remove `attested`, or the files");
+        }
+        return Some(IngressTls::Attested);
+    }
+    for key in ["cert_file", "key_file"] {
+        if fields.get(key).is_none() {
+            sink.error(
+                codes::MISSING_KEY,
+                node.span,
+                format!("`tls` needs `{key}`"),
+            )
+            .help(format!("for example {EXAMPLE}"));
+        }
+    }
+    Some(IngressTls::Files {
+        cert_file: cert_file?,
+        key_file: key_file?,
+    })
+}
+
+/// `None` only for a value that is not a boolean; not there is false.
+fn boolean(fields: &Fields<'_>, key: &str, sink: &mut Sink) -> Option<bool> {
+    let Some(node) = fields.get(key) else {
+        return Some(false);
+    };
+    if let Value::Scalar(scalar) = &node.value
+        && let Kind::Bool(value) = scalar.kind()
+    {
+        return Some(value);
+    }
+    fields::wrong_type(
+        node,
+        &format!("`{key}`"),
+        "true or false",
+        &format!("`{key}: true`"),
+        sink,
+    );
+    None
+}
+
+fn proxy_protocol(fields: &Fields<'_>, sink: &mut Sink) -> Option<ProxyProtocol> {
+    match fields.string("proxy_protocol", "v2", sink)?.as_str() {
+        "v1" => Some(ProxyProtocol::V1),
+        "v2" => Some(ProxyProtocol::V2),
+        other => {
+            let message = format!("`proxy_protocol` is v1 or v2, not {:?}", short(other));
+            sink.error(codes::BAD_VALUE, fields.span("proxy_protocol"), message)
+                .help("leave the key out if the program does not expect the header");
+            None
+        }
+    }
+}
+
+fn kms_proxy(node: &Node, sink: &mut Sink) -> Option<KmsProxy> {
+    let fields = Fields::open(
+        node,
+        "`kms_proxy`",
+        "`kms_proxy: { listen_port: 9999 }`",
+        sink,
+    )?;
+    fields.check_keys(&["listen_port", "endpoints"], &[], sink);
+    let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
+    let endpoints =
+        section(&fields, "endpoints").map_or_else(BTreeMap::new, |node| endpoints(node, sink));
+    Some(KmsProxy {
+        listen_port: listen_port?,
+        endpoints,
+    })
+}
+
+fn endpoints(node: &Node, sink: &mut Sink) -> BTreeMap<String, String> {
+    const EXAMPLE: &str = "`endpoints: { eu-west-1: kms-fips.eu-west-1.amazonaws.com }`";
+    let Some(fields) = Fields::open(node, "`endpoints`", EXAMPLE, sink) else {
+        return BTreeMap::new();
+    };
+    fields
+        .entries()
+        .filter_map(|(region, node)| {
+            let endpoint = fields::text(node, "an endpoint", EXAMPLE, sink)?;
+            Some((region.text.clone(), endpoint.text.clone()))
+        })
+        .collect()
+}
+
+fn api(node: &Node, sink: &mut Sink) -> Option<Api> {
+    let fields = Fields::open(node, "`api`", "`api: { listen_port: 9998 }`", sink)?;
+    fields.check_keys(&["listen_port"], &[], sink);
+    let listen_port = fields.required_port("listen_port", 9998, node.span, sink)?;
+    Some(Api { listen_port })
+}

@@ -1,0 +1,157 @@
+//! A rule of the policy, as the decision sees it.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::diagnostic::Span;
+use crate::pattern::Pattern;
+use crate::ports::{Ports, Protocol, Protocols};
+
+/// Which rule of the policy file decided: what the audit record shows.
+///
+/// Cheap to clone; two references are equal when they are the same rule at the same place.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RuleRef(Arc<Origin>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Origin {
+    file: Arc<str>,
+    span: Span,
+    text: Box<str>,
+}
+
+impl RuleRef {
+    pub(crate) fn new(file: Arc<str>, span: Span, text: &str) -> Self {
+        Self(Arc::new(Origin {
+            file,
+            span,
+            text: text.into(),
+        }))
+    }
+
+    /// The destination of the rule as it is written in the file.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Line of the file, counted from 1.
+    #[must_use]
+    pub fn line(&self) -> u32 {
+        self.0.span.line
+    }
+
+    /// Column in characters, counted from 1.
+    #[must_use]
+    pub fn column(&self) -> u32 {
+        self.0.span.column
+    }
+
+    /// Where the rule's destination stands in the file.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.0.span
+    }
+
+    /// The name under which the policy file was loaded.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.0.file
+    }
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.text(), self.file(), self.line())
+    }
+}
+
+impl fmt::Debug for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuleRef({self})")
+    }
+}
+
+/// Which of the two lists a rule stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// `egress.allow`.
+    Allow,
+    /// `egress.deny`.
+    Deny,
+}
+
+impl Effect {
+    /// `allow` or `deny`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Where a rule lets flows go, or keeps them from going.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// The parent's loopback.
+    Host,
+    Name(Pattern),
+    /// Truncated to its prefix, never IPv4-mapped.
+    Net(IpNet),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str(crate::HOST_ALIAS),
+            Self::Name(pattern) => pattern.fmt(f),
+            Self::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Self::Net(net) => net.fmt(f),
+        }
+    }
+}
+
+/// One entry of `egress.allow` or `egress.deny`.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) effect: Effect,
+    pub(crate) target: Target,
+    pub(crate) ports: Ports,
+    pub(crate) protocols: Protocols,
+    pub(crate) sni_required: bool,
+    pub(crate) origin: RuleRef,
+}
+
+impl Rule {
+    pub(crate) fn matches_port(&self, port: u16, protocol: Protocol) -> bool {
+        self.protocols.contains(protocol) && self.ports.contains(port)
+    }
+
+    /// Every port of both protocols.
+    pub(crate) fn is_unrestricted(&self) -> bool {
+        self.protocols == Protocols::Any && self.ports.is_all()
+    }
+
+    /// The order in which rules are reported when several match one flow: the most specific
+    /// first, and of equals the one that stands first in the file.
+    ///
+    /// Exact names come before patterns, patterns with more literal characters before those with
+    /// fewer, and of these the ones without `**` before those with it; networks with the longer
+    /// prefix come first.
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        let specific = match &self.target {
+            Target::Host => (0, Reverse(0), false),
+            Target::Name(Pattern::Exact(_)) => (0, Reverse(0), false),
+            Target::Name(pattern @ Pattern::Wild(_)) => {
+                (1, Reverse(pattern.literal_chars()), pattern.has_many())
+            }
+            Target::Net(net) => (0, Reverse(usize::from(net.prefix_len())), false),
+        };
+        (specific, self.origin.span())
+    }
+}

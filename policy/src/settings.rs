@@ -1,0 +1,136 @@
+//! Everything in the policy file that is not an egress rule.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Whether the policy is enforced or tried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// What no rule allows is denied.
+    #[default]
+    Enforce,
+    /// What would be denied passes and is recorded, except what is never safe to pass: special
+    /// and synthetic addresses, `localhost`, port 0, names without an address.
+    Report,
+}
+
+impl Mode {
+    /// `enforce` or `report`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// The policy file without its egress rules.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// `name`.
+    pub name: Option<String>,
+    /// `egress.mode`.
+    pub mode: Mode,
+    /// `dns`.
+    pub dns: Dns,
+    /// `ingress`, in the order of the file.
+    pub ingress: Vec<Ingress>,
+    /// `kms_proxy`.
+    pub kms_proxy: Option<KmsProxy>,
+    /// `api`.
+    pub api: Option<Api>,
+    /// `shutdown`.
+    pub shutdown: Shutdown,
+}
+
+/// `dns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dns {
+    /// How long a program may keep an answer; 30 s when the file does not say.
+    pub ttl: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `shutdown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// How long flows may take to end after the program has; 30 s when the file does not say.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One entry of `ingress`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ingress {
+    /// The port on which the host listens.
+    pub listen_port: NonZeroU16,
+    /// The port of the program in the guest; the same as `listen_port` when not given.
+    pub target_port: NonZeroU16,
+    /// TLS that ends in the guest.
+    pub tls: Option<IngressTls>,
+    /// The PROXY protocol header that tells the program its client's address.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// `ingress[].tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IngressTls {
+    /// With a certificate from files in the guest.
+    Files {
+        /// PEM file with the certificate chain.
+        cert_file: String,
+        /// PEM file with the private key.
+        key_file: String,
+    },
+    /// With a key made in the guest and named in an attestation document.
+    Attested,
+}
+
+/// `ingress[].proxy_protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyProtocol {
+    /// The text header.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// `kms_proxy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KmsProxy {
+    /// Port on the guest's loopback.
+    pub listen_port: NonZeroU16,
+    /// Endpoint by AWS region, where the usual one is not wanted.
+    pub endpoints: BTreeMap<String, String>,
+}
+
+/// `api`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Api {
+    /// Port on the guest's loopback.
+    pub listen_port: NonZeroU16,
+}
