@@ -1,0 +1,184 @@
+//! Names that are answered here whatever the policy says, because they are about this machine.
+//!
+//! - `localhost` and everything below it: loopback addresses (RFC 6761 section 6.3).
+//! - Reverse names of synthetic addresses: the name that owns the address.
+//! - Reverse names of loopback: `localhost`.
+//! - The private and special reverse zones of RFC 6303: they do not exist, unless the policy
+//!   allows the name, in which case the upstream knows better.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::rdata::SOA;
+use hickory_proto::rr::{Name, RData, Record};
+
+use crate::name;
+
+/// `localhost`, or below it.
+pub(crate) fn is_localhost(name: &str) -> bool {
+    within(name, "localhost")
+}
+
+/// `name` is `zone` or below it; both canonical.
+fn within(name: &str, zone: &str) -> bool {
+    name.strip_suffix(zone)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The address that a whole reverse name stands for.
+pub(crate) fn reversed(name: &str) -> Option<IpAddr> {
+    if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
+        let mut octets = [0_u8; 4];
+        let mut labels = labels.rsplit('.');
+        for octet in &mut octets {
+            *octet = decimal(labels.next()?)?;
+        }
+        return labels
+            .next()
+            .is_none()
+            .then(|| Ipv4Addr::from(octets).into());
+    }
+    let labels = name.strip_suffix(".ip6.arpa")?;
+    let mut bits = 0_u128;
+    let mut count = 0;
+    for label in labels.rsplit('.') {
+        let mut digits = label.chars();
+        let (Some(digit), None) = (digits.next(), digits.next()) else {
+            return None;
+        };
+        bits = bits << 4 | u128::from(digit.to_digit(16)?);
+        count += 1;
+        if count > 32 {
+            return None;
+        }
+    }
+    (count == 32).then(|| Ipv6Addr::from_bits(bits).into())
+}
+
+/// A number as reverse names have it: no sign, no leading zero.
+fn decimal(label: &str) -> Option<u8> {
+    let plain = label == "0" || !label.starts_with(['0', '+']);
+    plain.then(|| label.parse().ok()).flatten()
+}
+
+/// RFC 6303 section 4. The zones that are ranges of labels are in [`local_zone`].
+const LOCAL_ZONES: [&str; 21] = [
+    "10.in-addr.arpa",
+    "168.192.in-addr.arpa",
+    "0.in-addr.arpa",
+    "127.in-addr.arpa",
+    "254.169.in-addr.arpa",
+    "2.0.192.in-addr.arpa",
+    "100.51.198.in-addr.arpa",
+    "113.0.203.in-addr.arpa",
+    "255.255.255.255.in-addr.arpa",
+    "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+    "c.f.ip6.arpa",
+    "d.f.ip6.arpa",
+    "8.e.f.ip6.arpa",
+    "9.e.f.ip6.arpa",
+    "a.e.f.ip6.arpa",
+    "b.e.f.ip6.arpa",
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+    // Our own blocks, where they are not answered from the bindings.
+    "18.198.in-addr.arpa",
+    "19.198.in-addr.arpa",
+    "0.0.e.6.9.7.4.6.f.6.d.f.ip6.arpa",
+];
+
+/// The local zone that `name` lies in.
+pub(crate) fn local_zone(name: &str) -> Option<&str> {
+    if !name.ends_with(".arpa") {
+        return None;
+    }
+    if let Some(zone) = LOCAL_ZONES.into_iter().find(|zone| within(name, zone)) {
+        return Some(zone);
+    }
+    // 16.172 to 31.172 (RFC 1918) and 64.100 to 127.100 (RFC 6598).
+    [
+        ("172.in-addr.arpa", 16..=31),
+        ("100.in-addr.arpa", 64..=127),
+    ]
+    .into_iter()
+    .find_map(|(zone, range)| {
+        let below = name.strip_suffix(zone)?.strip_suffix('.')?;
+        let label = below.rsplit('.').next()?;
+        let start = below.len() - label.len();
+        range
+            .contains(&decimal(label)?)
+            .then(|| name.get(start..))?
+    })
+}
+
+/// The SOA of a local zone, as RFC 6303 section 3 gives it.
+pub(crate) fn local_soa(zone: &str, ttl: u32) -> Option<Record> {
+    let zone = name::wire(zone).ok()?;
+    let person = name::wire("nobody.invalid").ok()?;
+    let soa = SOA::new(zone.clone(), person, 1, 3600, 1200, 604_800, ttl);
+    Some(Record::from_rdata(zone, ttl, RData::SOA(soa)))
+}
+
+/// `localhost.`
+pub(crate) fn localhost() -> Option<Name> {
+    name::wire("localhost").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_and_below_only() {
+        for (name, expected) in [
+            ("localhost", true),
+            ("a.b.localhost", true),
+            ("mylocalhost", false),
+            ("localhost.example", false),
+        ] {
+            assert_eq!(is_localhost(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn reverse_names_are_read_whole_or_not_at_all() {
+        let ip = |text: &str| Some(text.parse::<IpAddr>().expect("test address"));
+        assert_eq!(reversed("5.1.18.198.in-addr.arpa"), ip("198.18.1.5"));
+        let nibbles = "5.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.e.6.9.7.4.6.f.6.d.f.ip6.arpa";
+        assert_eq!(reversed(nibbles), ip("fd6f:6479:6e00::1:5"));
+        for bad in [
+            "1.18.198.in-addr.arpa",
+            "0.5.1.18.198.in-addr.arpa",
+            "05.1.18.198.in-addr.arpa",
+            "256.1.18.198.in-addr.arpa",
+            "+5.1.18.198.in-addr.arpa",
+            "in-addr.arpa",
+            "xin-addr.arpa",
+            &nibbles[2..],
+            &format!("0.{nibbles}"),
+            "example.com",
+        ] {
+            assert_eq!(reversed(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn local_zones() {
+        for (name, expected) in [
+            ("1.2.3.10.in-addr.arpa", Some("10.in-addr.arpa")),
+            ("10.in-addr.arpa", Some("10.in-addr.arpa")),
+            ("1.1.16.172.in-addr.arpa", Some("16.172.in-addr.arpa")),
+            ("31.172.in-addr.arpa", Some("31.172.in-addr.arpa")),
+            ("1.1.32.172.in-addr.arpa", None),
+            ("1.1.64.100.in-addr.arpa", Some("64.100.in-addr.arpa")),
+            ("1.1.63.100.in-addr.arpa", None),
+            ("1.2.3.110.in-addr.arpa", None),
+            ("8.8.8.8.in-addr.arpa", None),
+            ("10.in-addr.arpa.example", None),
+            ("172.in-addr.arpa", None),
+        ] {
+            assert_eq!(local_zone(name), expected, "{name}");
+        }
+        let soa = local_soa("10.in-addr.arpa", 30).expect("valid");
+        assert_eq!(soa.name.to_ascii(), "10.in-addr.arpa.");
+    }
+}
