@@ -1,0 +1,354 @@
+//! The guest's side: opens flows on a pool of connections.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use h2::{RecvStream, SendStream, ext::Protocol};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
+use tokio::{
+    sync::watch,
+    time::{timeout, timeout_at},
+};
+use tokio_util::sync::DropGuard;
+
+use crate::{
+    chunk::{Chunk, InFlight},
+    config::{ClientConfig, Tuning},
+    datagrams::Datagrams,
+    endpoint::Endpoint,
+    error::{OpenError, Refusal},
+    pool::{Pool, Slot},
+    stream::Stream,
+    target::Target,
+    wire::{
+        authority::{self, CANDIDATES},
+        proxy_status,
+    },
+};
+
+/// Authority of the requests that are not for a target.
+const OUTER: &str = "enclaver-outer";
+
+/// Path of DNS messages.
+pub(crate) const DNS_PATH: &str = "/dns-query";
+
+/// Media type of DNS messages (RFC 8484).
+pub(crate) const DNS_TYPE: &str = "application/dns-message";
+
+/// Longest DNS message, in bytes.
+pub(crate) const MAX_DNS: usize = 65_535;
+
+/// Whether the host can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// At least one connection has answered.
+    Up,
+    /// None has; the last failure.
+    Down(String),
+}
+
+/// A flow that the host has opened.
+#[derive(Debug)]
+pub struct Opened<F> {
+    /// The flow.
+    pub flow: F,
+    /// The address that the host dialled, as it says.
+    pub dialled: Option<SocketAddr>,
+}
+
+/// What was left at the end of [`Client::drain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Flows that were cut.
+    pub cut: usize,
+}
+
+/// Opens flows. Clones share the pool; when the last is dropped, no more flows can be opened, and
+/// those that are open go on.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+    tuning: Arc<Tuning>,
+    _closing: Arc<DropGuard>,
+}
+
+impl Client {
+    /// Starts to dial `endpoint`, and goes on for as long as a clone of the client lives.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
+        let tuning = Arc::new(config.tuning.clone());
+        let pool = Pool::new(endpoint, config);
+        let guard = Arc::new(pool.closing.clone().drop_guard());
+        Self {
+            pool,
+            tuning,
+            _closing: guard,
+        }
+    }
+
+    /// Whether the host can be reached, and changes of it.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.pool.state.subscribe()
+    }
+
+    /// Flows that are open or being opened.
+    pub fn flows(&self) -> usize {
+        self.pool.flows.count()
+    }
+
+    /// Opens a TCP flow. Waits for the host's answer, and before for a link that is down (for
+    /// [`ClientConfig::open_wait`]) or full.
+    ///
+    /// # Errors
+    /// When the host refuses, the link is or goes down, or the target can't be asked for.
+    pub async fn connect_tcp(&self, target: &Target) -> Result<Opened<Stream>, OpenError> {
+        let (authority, candidates) = authority::write_connect(target)?;
+        let uri = Uri::builder()
+            .authority(authority)
+            .build()
+            .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
+        let request = request(Method::CONNECT, uri, candidates)?;
+        let exchange = self.exchange(&request, None).await?;
+        let dialled = exchange.dialled()?;
+        let (send, recv, slot) = exchange.into_parts();
+        let flow = Stream::new(send, recv, Arc::clone(&self.tuning), Some(slot));
+        Ok(Opened { flow, dialled })
+    }
+
+    /// Opens a UDP flow.
+    ///
+    /// # Errors
+    /// As [`Client::connect_tcp`].
+    pub async fn connect_udp(&self, target: &Target) -> Result<Opened<Datagrams>, OpenError> {
+        let (path, candidates) = authority::write_udp_path(target)?;
+        let mut request = request(Method::CONNECT, outer_uri(&path)?, candidates)?;
+        request
+            .extensions_mut()
+            .insert(Protocol::from_static("connect-udp"));
+        // RFC 9297 section 3.4.
+        request
+            .headers_mut()
+            .insert("capsule-protocol", HeaderValue::from_static("?1"));
+        let exchange = self.exchange(&request, None).await?;
+        let dialled = exchange.dialled()?;
+        let (send, recv, slot) = exchange.into_parts();
+        let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some(slot));
+        Ok(Opened { flow, dialled })
+    }
+
+    /// Asks the host's resolver. `query` and the answer are DNS messages.
+    ///
+    /// # Errors
+    /// When the host refuses or does not answer in [`ClientConfig::dns_timeout`], or the link is
+    /// or goes down.
+    pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
+        if query.len() > MAX_DNS {
+            return Err(OpenError::TooLong(query.len()));
+        }
+        let limit = self.pool.config.dns_timeout;
+        timeout(limit, self.dns_exchange(query))
+            .await
+            .map_err(|_| OpenError::Timeout(limit))?
+    }
+
+    async fn dns_exchange(&self, query: Bytes) -> Result<Bytes, OpenError> {
+        let mut request = request(Method::POST, outer_uri(DNS_PATH)?, None)?;
+        let media_type = HeaderValue::from_static(DNS_TYPE);
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        let mut exchange = self.exchange(&request, Some(query)).await?;
+        let declared = exchange.response.headers().get(header::CONTENT_TYPE);
+        if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
+            return Err(OpenError::Protocol("the answer is not a DNS message"));
+        }
+        read_message(exchange.response.body_mut()).await
+    }
+
+    /// Opens no more flows, waits up to `limit` for those that are open to end, then cuts the
+    /// rest and closes the connections.
+    pub async fn drain(&self, limit: Duration) -> Drained {
+        self.pool.closing.cancel();
+        self.pool.tasks.close();
+        let ended = async {
+            self.pool.flows.none().await;
+            // Each connection says GOAWAY and is flushed.
+            self.pool.tasks.wait().await;
+        };
+        let cut = match timeout(limit, ended).await {
+            Ok(()) => 0,
+            Err(_) => self.pool.flows.count(),
+        };
+        self.pool.cut.cancel();
+        self.pool.tasks.wait().await;
+        Drained { cut }
+    }
+
+    /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
+    async fn exchange(
+        &self,
+        request: &Request<()>,
+        body: Option<Bytes>,
+    ) -> Result<Exchange, OpenError> {
+        let start = Instant::now();
+        loop {
+            let (connection, slot) = self.pick(start).await?;
+            let sent = match connection.requests.clone().ready().await {
+                Ok(mut requests) => requests.send_request(request.clone(), false),
+                Err(error) => Err(error),
+            };
+            let Ok((response, mut send)) = sent else {
+                // It takes no more streams; nothing was sent.
+                self.pool.retire(&connection);
+                continue;
+            };
+            drop(connection);
+            if let Some(body) = &body {
+                let chunk = Arc::new(InFlight::default()).chunk(body.clone());
+                let _ = send.send_data(chunk, true);
+            }
+            match response.await {
+                Ok(response) => return Exchange::new(response, send, slot),
+                // The host has not looked at it (RFC 9113 section 8.7): another connection may.
+                Err(error) if is_unprocessed(&error) && body.is_none() => {}
+                Err(error) if error.is_reset() => {
+                    return Err(OpenError::Protocol("the host reset the request"));
+                }
+                Err(_) => return Err(OpenError::LinkLost),
+            }
+        }
+    }
+
+    /// A connection, waiting for one if need be.
+    async fn pick(&self, start: Instant) -> Result<(crate::pool::Connection, Slot), OpenError> {
+        let mut state = self.pool.state.subscribe();
+        let until = start + self.pool.config.open_wait;
+        loop {
+            if self.pool.closing.is_cancelled() {
+                return Err(OpenError::Closing);
+            }
+            state.mark_unchanged();
+            if let Some(picked) = self.pool.pick() {
+                return Ok(picked);
+            }
+            let changed = async {
+                tokio::select! {
+                    changed = state.changed() => { let _ = changed; }
+                    () = self.pool.closing.cancelled() => {}
+                }
+            };
+            if timeout_at(until.into(), changed).await.is_err() {
+                return Err(match &*self.pool.state.borrow() {
+                    LinkState::Down(reason) => OpenError::LinkDown(reason.clone()),
+                    LinkState::Up => OpenError::LinkDown("being replaced".into()),
+                });
+            }
+        }
+    }
+}
+
+/// Whether the other half certainly did nothing for a request that failed.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    if !error.is_remote() {
+        return false;
+    }
+    // A GOAWAY ends a stream with an error only when it is not among those that are processed.
+    error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn outer_uri(path: &str) -> Result<Uri, OpenError> {
+    Uri::builder()
+        .scheme("http")
+        .authority(Authority::from_static(OUTER))
+        .path_and_query(path)
+        .build()
+        .map_err(|_| OpenError::Protocol("the path is not a URI"))
+}
+
+fn request(method: Method, uri: Uri, candidates: Option<String>) -> Result<Request<()>, OpenError> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = http::Version::HTTP_2;
+    if let Some(list) = candidates {
+        let value = HeaderValue::try_from(list)
+            .map_err(|_| OpenError::Protocol("the candidates are not a header"))?;
+        request.headers_mut().insert(CANDIDATES, value);
+    }
+    Ok(request)
+}
+
+/// A request that was answered with 2xx.
+struct Exchange {
+    response: Response<RecvStream>,
+    send: SendStream<Chunk>,
+    slot: Slot,
+}
+
+impl Exchange {
+    fn new(
+        response: Response<RecvStream>,
+        send: SendStream<Chunk>,
+        slot: Slot,
+    ) -> Result<Self, OpenError> {
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(Self {
+                response,
+                send,
+                slot,
+            });
+        }
+        let header = response
+            .headers()
+            .get(proxy_status::HEADER)
+            .map(HeaderValue::as_bytes);
+        Err(OpenError::Refused(Refusal::from_response(status, header)))
+    }
+
+    fn dialled(&self) -> Result<Option<SocketAddr>, OpenError> {
+        let Some(value) = self.response.headers().get(proxy_status::HEADER) else {
+            return Ok(None);
+        };
+        proxy_status::parse(value.as_bytes())
+            .map(|status| status.next_hop)
+            .ok_or(OpenError::Protocol("malformed proxy-status"))
+    }
+
+    fn into_parts(self) -> (SendStream<Chunk>, RecvStream, Slot) {
+        (self.send, self.response.into_body(), self.slot)
+    }
+}
+
+/// Reads a whole DNS message.
+pub(crate) async fn read_message(body: &mut RecvStream) -> Result<Bytes, OpenError> {
+    let mut message = BytesMut::new();
+    loop {
+        match poll_fn(|cx| match body.poll_data(cx) {
+            Poll::Ready(item) => Poll::Ready(item.transpose()),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+        {
+            Ok(None) => return Ok(message.freeze()),
+            Ok(Some(bytes)) => {
+                let _ = body.flow_control().release_capacity(bytes.len());
+                if message.len() + bytes.len() > MAX_DNS {
+                    return Err(OpenError::TooLong(message.len() + bytes.len()));
+                }
+                message.extend_from_slice(&bytes);
+            }
+            Err(error) if error.is_reset() => {
+                return Err(OpenError::Protocol("the message was reset"));
+            }
+            Err(_) => return Err(OpenError::LinkLost),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The knobs of the link, and why each has the value it has.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+
+/// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
+pub const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// How many streams that we reset, or that were reset before we looked at them, h2 remembers.
+///
+/// Frames of a stream that h2 has forgotten count as errors of the peer, and too many of those
+/// end the connection and with it every other flow. h2's own defaults (20, 50 and 1 024) are
+/// for web servers; a burst of closed sockets is ordinary for us. Each costs some 500 bytes while
+/// it is remembered.
+pub(crate) const RESET_STREAMS: usize = 65_536;
+
+/// How long a reset stream is remembered: longer than any frame can be under way.
+pub(crate) const RESET_MEMORY: Duration = Duration::from_secs(30);
+
+/// Largest header list that we take, in bytes (RFC 9113 section 6.5.2).
+///
+/// The longest that we send is [`MAX_CANDIDATES`](crate::wire::authority::MAX_CANDIDATES)
+/// IPv6 addresses.
+pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
+
+/// What both halves share.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// Receive window of each flow, in bytes. Bounds the memory that a peer which does not read
+    /// can hold, and the throughput of one flow to a window per round trip.
+    pub stream_window: u32,
+    /// Most bytes of one flow that wait in h2 to be written to the transport.
+    pub send_buffer: usize,
+    /// Largest DATA frame that we take, in bytes. Streams take turns by frame, so it is also the
+    /// time that a small message waits behind each bulk flow.
+    pub max_frame: u32,
+    /// Most bytes that one read takes from a TCP socket.
+    pub max_read: usize,
+    /// Size asked for the send and receive buffers of a Unix or vsock socket, in bytes.
+    pub socket_buffer: usize,
+    /// Most bytes of one write to the transport; `None` leaves it to the kernel. For vsock
+    /// devices that stall on large writes.
+    pub max_write: Option<usize>,
+    /// A PING is sent this often.
+    pub keepalive: Duration,
+    /// The link is dead when a PING was not answered for this long.
+    pub keepalive_timeout: Duration,
+    /// Longest wait for bytes that were sent before a reset to be delivered before it.
+    pub reset_grace: Duration,
+    /// Longest wait for the first PING of a new connection to be answered.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            stream_window: 1024 * 1024,
+            send_buffer: 256 * 1024,
+            max_frame: 64 * 1024,
+            max_read: 64 * 1024,
+            socket_buffer: 1024 * 1024,
+            max_write: None,
+            keepalive: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(20),
+            reset_grace: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Tuning {
+    /// Streams that may be open at once on one connection.
+    ///
+    /// Window times streams never exceeds the connection's window, so flows that are not read can
+    /// never take it from the others.
+    pub fn max_streams(&self) -> u32 {
+        (MAX_WINDOW / self.stream_window.clamp(1, MAX_WINDOW)).max(1)
+    }
+}
+
+/// Configuration of the guest's side.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// What both halves share.
+    pub tuning: Tuning,
+    /// Connections that are kept open.
+    pub connections: usize,
+    /// Longest wait for the transport to connect.
+    pub dial_timeout: Duration,
+    /// Longest wait for a link that is down to come back before opening a flow fails.
+    pub open_wait: Duration,
+    /// First pause before dialling again; doubled at each failure, with jitter.
+    pub backoff_min: Duration,
+    /// Longest pause before dialling again.
+    pub backoff_max: Duration,
+    /// Longest wait for the answer to a DNS message.
+    pub dns_timeout: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            tuning: Tuning::default(),
+            connections: 4,
+            dial_timeout: Duration::from_secs(5),
+            open_wait: Duration::from_secs(3),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+            dns_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Configuration of the host's side.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// What both halves share.
+    pub tuning: Tuning,
+    /// Flows that may be open at once, over every connection that shares this semaphore. `None`:
+    /// as many as the connections' streams.
+    pub flows: Option<Arc<Semaphore>>,
+    /// How long flows may go on after the shutdown was asked for.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            tuning: Tuning::default(),
+            flows: None,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}

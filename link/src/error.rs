@@ -1,0 +1,183 @@
+//! What can go wrong, and whose fault it is.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::{
+    endpoint::EndpointError,
+    wire::{authority::TargetError, capsule::CapsuleError, hybrid::HybridError},
+};
+
+/// Why the host did not open a flow: the error types of RFC 9209 section 2.3 that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody listens at the target.
+    #[error("connection refused")]
+    ConnectionRefused,
+    /// The target did not answer in time.
+    #[error("connection timed out")]
+    ConnectionTimeout,
+    /// The host has no route to the target.
+    #[error("destination unroutable")]
+    Unroutable,
+    /// The host's operator does not allow the target.
+    #[error("destination prohibited by the host")]
+    Prohibited,
+    /// The host has no room for a further flow.
+    #[error("too many flows on the host")]
+    LimitReached,
+    /// The host's resolver gave no answer in time.
+    #[error("resolver timed out")]
+    DnsTimeout,
+    /// The host's resolver failed.
+    #[error("resolver failed")]
+    DnsError,
+    /// The host did not understand the request.
+    #[error("malformed request")]
+    BadRequest,
+    /// Something else failed on the host.
+    #[error("internal error of the host")]
+    Internal,
+}
+
+impl Refusal {
+    /// The refusal that describes a failed `connect()`.
+    pub fn from_io(error: &io::Error) -> Self {
+        use io::ErrorKind as K;
+        match error.kind() {
+            // A reset instead of an answer to the SYN is a refusal too.
+            K::ConnectionRefused | K::ConnectionReset | K::ConnectionAborted => {
+                Self::ConnectionRefused
+            }
+            K::TimedOut => Self::ConnectionTimeout,
+            // EINVAL: no address of the target's scope to send from.
+            K::NetworkUnreachable
+            | K::HostUnreachable
+            | K::AddrNotAvailable
+            | K::NetworkDown
+            | K::InvalidInput => Self::Unroutable,
+            // EACCES and EPERM: the host's firewall rejects the packet.
+            K::PermissionDenied => Self::Prohibited,
+            _ => match error.raw_os_error() {
+                Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOBUFS) => {
+                    Self::LimitReached
+                }
+                Some(nix::libc::EAFNOSUPPORT | nix::libc::EPROTONOSUPPORT) => Self::Unroutable,
+                _ => Self::Internal,
+            },
+        }
+    }
+}
+
+/// Opening a flow failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The host answered, and said no.
+    #[error("refused by the host: {0}")]
+    Refused(Refusal),
+    /// There is no connection to the host.
+    #[error("the link is down: {0}")]
+    LinkDown(String),
+    /// The connection ended while the flow was being opened.
+    #[error("the link was lost")]
+    LinkLost,
+    /// The host did not answer.
+    #[error("the host did not answer in {0:?}")]
+    Timeout(Duration),
+    /// The client is shutting down.
+    #[error("the link is being closed")]
+    Closing,
+    /// The target can't be asked for.
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    /// The message is longer than DNS allows.
+    #[error("a DNS message of {0} bytes is longer than 65535")]
+    TooLong(usize),
+    /// The host does not follow the protocol.
+    #[error("the host broke the protocol: {0}")]
+    Protocol(&'static str),
+}
+
+/// A UDP flow ended otherwise than by either side's wish.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatagramError {
+    /// The destination answered with an ICMP error: nobody listens there.
+    #[error("destination port unreachable")]
+    Refused,
+    /// The other half gave the flow up.
+    #[error("reset by the other half")]
+    Reset,
+    /// The link ended.
+    #[error("the link was lost")]
+    LinkLost,
+    /// Longer than UDP carries.
+    #[error("a datagram of {0} bytes is longer than 65507")]
+    TooLong(usize),
+    /// The other half does not follow the protocol.
+    #[error("malformed capsule: {0}")]
+    Capsule(#[from] CapsuleError),
+}
+
+/// Connecting the transport failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The socket could not be connected.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("no connection in {0:?}")]
+    Timeout(Duration),
+    /// The virtual machine monitor did not connect us.
+    #[error("{0}")]
+    Hybrid(#[from] HybridError),
+    /// The address is for listening only.
+    #[error("{0}")]
+    Endpoint(#[from] EndpointError),
+}
+
+/// Listening failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The directory of the socket does not exist.
+    #[error("the directory {} does not exist", .0.display())]
+    NoDirectory(PathBuf),
+    /// Another process listens on the socket.
+    #[error("another process is already listening on {}", .0.display())]
+    InUse(PathBuf),
+    /// There is something at the path that is not a socket.
+    #[error("{} exists and is not a socket: not removed", .0.display())]
+    NotASocket(PathBuf),
+    /// The kernel said no.
+    #[error("can't listen on {endpoint}: {source}")]
+    Io {
+        /// The address that was asked for.
+        endpoint: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A connection of the link ended otherwise than by either side's wish.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The transport or HTTP/2 failed.
+    #[error("{0}")]
+    Http(#[from] h2::Error),
+    /// A PING was not answered.
+    #[error("no answer to a PING in {0:?}")]
+    Dead(Duration),
+    /// The connection was made, but HTTP/2 did not start on it.
+    #[error("no HTTP/2 on the connection in {0:?}")]
+    Handshake(Duration),
+    /// The other half does not follow the protocol.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// Flows were still open at the end of the time allowed for draining.
+    #[error("{0} flows were cut at the end of the drain time")]
+    DrainTimeout(usize),
+}

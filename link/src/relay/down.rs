@@ -1,0 +1,244 @@
+//! From the link to the socket.
+
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use crate::stream::{Cut, Stream};
+
+/// Chunks up to this size are put together when they have to wait: each would otherwise keep
+/// alive the large buffer that it was read into.
+const SMALL: usize = 4 * 1024;
+
+/// Most chunks of one write.
+const SLICES: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Down {
+    queue: Queue,
+    state: State,
+    /// The last frame was empty: END_STREAM comes in one, and h2 forgets it when the connection
+    /// ends before it was asked.
+    empty_frame: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The stream goes on.
+    #[default]
+    Open,
+    /// END_STREAM has come; there may be bytes to write before the FIN.
+    StreamEnded,
+    /// The FIN was sent.
+    Done,
+    /// The socket does not take any more. What comes is not read: its sender will be reset.
+    Failed,
+}
+
+impl Down {
+    /// The socket does not take any more.
+    pub(super) fn failed(&self) -> bool {
+        self.state == State::Failed
+    }
+
+    /// The other half has properly ended this direction.
+    pub(super) fn ended_by_stream(&self) -> bool {
+        matches!(self.state, State::StreamEnded | State::Done)
+    }
+
+    /// Ready when the FIN was sent. Never ready with [`Cut::Socket`]: see [`Down::failed`].
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        self.take(cx, stream)?;
+        self.write(cx, tcp, stream, count).map(Ok)
+    }
+
+    /// As [`Down::poll`], for a stream that was reset or lost: ready when all that had come was
+    /// written, or the socket failed.
+    pub(super) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        count: &AtomicU64,
+    ) -> Poll<()> {
+        let _ = self.take(cx, stream);
+        if self.state == State::Failed {
+            return Poll::Ready(());
+        }
+        let written = self.write(cx, tcp, stream, count);
+        if self.queue.is_empty() && self.state != State::StreamEnded || self.failed() {
+            return Poll::Ready(());
+        }
+        written
+    }
+
+    /// Takes all that has come.
+    fn take(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Result<(), Cut> {
+        loop {
+            match self.state {
+                State::StreamEnded | State::Done => return Ok(()),
+                State::Open | State::Failed => {}
+            }
+            match stream.poll_data(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(Some(_))) if self.failed() => {}
+                Poll::Ready(Ok(Some(bytes))) => {
+                    self.empty_frame = bytes.is_empty();
+                    self.queue.push(bytes);
+                }
+                Poll::Ready(Ok(None)) if self.failed() => return Ok(()),
+                Poll::Ready(Ok(None)) => self.state = State::StreamEnded,
+                Poll::Ready(Err(cut)) => {
+                    if cut == Cut::Link && self.empty_frame && !self.failed() {
+                        self.state = State::StreamEnded;
+                    }
+                    return Err(cut);
+                }
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        count: &AtomicU64,
+    ) -> Poll<()> {
+        loop {
+            match self.state {
+                State::Done => return Poll::Ready(()),
+                State::Failed => return Poll::Pending,
+                State::Open if self.queue.is_empty() => return Poll::Pending,
+                State::StreamEnded if self.queue.is_empty() => {
+                    let shut = ready!(Pin::new(&mut *tcp).poll_shutdown(cx));
+                    self.state = if shut.is_ok() {
+                        State::Done
+                    } else {
+                        State::Failed
+                    };
+                }
+                State::Open | State::StreamEnded => match ready!(self.queue.poll_write(cx, tcp)) {
+                    Ok(written) if written > 0 => {
+                        count.fetch_add(written as u64, Ordering::Relaxed);
+                        stream.release(written);
+                    }
+                    _ => {
+                        self.state = State::Failed;
+                        self.queue = Queue::default();
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Bytes that wait for the socket. Bounded by the window of the flow.
+#[derive(Default)]
+struct Queue {
+    chunks: VecDeque<Bytes>,
+    /// Small chunks, behind all of `chunks`.
+    tail: BytesMut,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        if bytes.len() <= SMALL && !self.is_empty() {
+            self.tail.extend_from_slice(&bytes);
+            return;
+        }
+        self.close_tail();
+        self.chunks.push_back(bytes);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks
+                .push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+    ) -> Poll<std::io::Result<usize>> {
+        // While chunks wait, the tail goes on to take small ones.
+        if self.chunks.is_empty() {
+            self.close_tail();
+        }
+        let tcp = Pin::new(tcp);
+        let written = if self.chunks.len() == 1 {
+            ready!(tcp.poll_write(cx, self.chunks.front().map_or(&[], |chunk| chunk)))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk);
+            }
+            ready!(tcp.poll_write_vectored(cx, &slices))?
+        };
+        self.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(front) = self.chunks.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.chunks.pop_front();
+        }
+        // The queue of an idle flow keeps no memory.
+        if self.chunks.capacity() > SLICES {
+            self.chunks = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_chunks_are_put_together_in_order() {
+        let mut queue = Queue::default();
+        let large = Bytes::from(vec![b'L'; SMALL + 1]);
+        let mut expected = Vec::new();
+        for piece in [b"ab".as_slice(), b"c", b"d", &large, b"e", b"f"] {
+            queue.push(Bytes::copy_from_slice(piece));
+            expected.extend_from_slice(piece);
+        }
+        queue.close_tail();
+        assert_eq!(queue.chunks.len(), 4, "ab, cd, L, ef");
+        assert_eq!(
+            queue.chunks.iter().flatten().copied().collect::<Vec<_>>(),
+            expected
+        );
+        queue.advance(3);
+        assert_eq!(queue.chunks.front().unwrap(), "d");
+        queue.advance(expected.len() - 3);
+        assert!(queue.is_empty());
+    }
+}

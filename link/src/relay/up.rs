@@ -1,0 +1,145 @@
+//! From the socket to the link.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use crate::{
+    config::Tuning,
+    stream::{Cut, Stream},
+};
+
+/// Size of the first read. Doubled while reads fill their buffer, up to the configured size.
+const FIRST_READ: usize = 8 * 1024;
+
+/// Reads up to this size are copied out of their buffer: a few bytes that wait in a queue shall
+/// not keep a large buffer alive.
+const COPY_LIMIT: usize = 2 * 1024;
+
+/// Pause between looks for a reset of a socket from which nothing is read because the flow's
+/// window is closed.
+const STALL_CHECK: Duration = Duration::from_secs(1);
+
+pub(super) struct Up {
+    ended: bool,
+    /// Set when a write to the socket failed: its end is not a FIN any more.
+    pub(super) socket_is_dead: bool,
+    /// Empty between reads, and without memory while the socket has nothing.
+    buf: BytesMut,
+    read_size: usize,
+    max_read: usize,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Up {
+    pub(super) fn new(tuning: &Tuning) -> Self {
+        Self {
+            ended: false,
+            socket_is_dead: false,
+            buf: BytesMut::new(),
+            read_size: FIRST_READ.min(tuning.max_read),
+            max_read: tuning.max_read,
+            stalled: None,
+        }
+    }
+
+    /// Ready when the FIN was handed to h2.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        if self.ended {
+            // The socket may still fail on the way down.
+            return if self.socket_is_dead {
+                Err(Cut::Socket).into()
+            } else {
+                Ok(()).into()
+            };
+        }
+        loop {
+            let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
+                return self.poll_stalled(cx, tcp);
+            };
+            self.stalled = None;
+            let Poll::Ready(bytes) = self.poll_read(cx, tcp, room)? else {
+                self.buf = BytesMut::new();
+                return Poll::Pending;
+            };
+            if bytes.is_empty() {
+                if self.socket_is_dead {
+                    return Err(Cut::Socket).into();
+                }
+                stream.send(Bytes::new(), true)?;
+                self.ended = true;
+                self.buf = BytesMut::new();
+                return Ok(()).into();
+            }
+            count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            stream.send(bytes, false)?;
+        }
+    }
+
+    /// Reads at most `room` bytes; none is the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        room: usize,
+    ) -> Poll<Result<Bytes, Cut>> {
+        if ready!(tcp.poll_read_ready(cx)).is_err() {
+            return Err(Cut::Socket).into();
+        }
+        if self.buf.capacity() < self.read_size {
+            self.buf.reserve(self.read_size);
+        }
+        let limit = room.min(self.read_size);
+        let mut target = (&mut self.buf).limit(limit);
+        let read = pin!(tcp.read_buf(&mut target));
+        let Ok(count) = ready!(read.poll(cx)) else {
+            return Err(Cut::Socket).into();
+        };
+        if count == limit {
+            self.read_size = (self.read_size * 2).min(self.max_read);
+        } else if count < self.read_size / 8 {
+            self.read_size = (self.read_size / 2).max(FIRST_READ.min(self.max_read));
+        }
+        let bytes = if count <= COPY_LIMIT {
+            let copy = Bytes::copy_from_slice(&self.buf);
+            self.buf.clear();
+            copy
+        } else {
+            self.buf.split().freeze()
+        };
+        Ok(bytes).into()
+    }
+
+    /// Nothing is read from the socket, so its reset is not seen: look for it now and then.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), Cut>> {
+        self.buf = BytesMut::new();
+        loop {
+            let timer = self
+                .stalled
+                .get_or_insert_with(|| Box::pin(sleep(STALL_CHECK)));
+            ready!(timer.as_mut().poll(cx));
+            self.stalled = None;
+            // What the dead socket still holds is not waited for any longer than this.
+            if self.socket_is_dead || !matches!(tcp.take_error(), Ok(None)) {
+                return Err(Cut::Socket).into();
+            }
+        }
+    }
+}

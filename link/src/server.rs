@@ -1,0 +1,386 @@
+//! The host's side: answers the requests of one connection.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    server::{self, SendResponse},
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    sync::{OwnedSemaphorePermit, TryAcquireError},
+    time::{sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{
+    chunk::{Chunk, InFlight},
+    client::{DNS_PATH, DNS_TYPE, read_message},
+    config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, ServerConfig, Tuning},
+    datagrams::Datagrams,
+    error::{LinkError, OpenError, Refusal},
+    keepalive::keepalive,
+    relay::{Counters, End, relay},
+    relay_udp::relay_udp,
+    stream::Stream,
+    target::Target,
+    transport::{Peer, Transport},
+    wire::{
+        authority::{self, CANDIDATES},
+        proxy_status,
+    },
+};
+
+/// What the host does for its guests.
+pub trait Handler: Send + Sync + 'static {
+    /// Dials a TCP target. Dropped when the guest gives the flow up.
+    fn connect_tcp(
+        &self,
+        target: Target,
+        peer: &Peer,
+    ) -> impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>> + Send;
+
+    /// Makes a UDP socket that is connected to the target.
+    fn connect_udp(
+        &self,
+        target: Target,
+        peer: &Peer,
+    ) -> impl Future<Output = Result<(UdpSocket, SocketAddr), Refusal>> + Send;
+
+    /// Answers a DNS message.
+    fn dns(&self, query: Bytes, peer: &Peer)
+    -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+
+    /// Called once for each flow that was opened, when it has ended.
+    fn ended(&self, report: &FlowReport) {
+        let _ = report;
+    }
+}
+
+/// What a flow carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlowKind {
+    /// A stream of bytes.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// A flow that has ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FlowReport {
+    /// TCP or UDP.
+    pub kind: FlowKind,
+    /// Whose flow it was.
+    pub peer: Peer,
+    /// The address that was dialled.
+    pub dialled: SocketAddr,
+    /// Payload bytes from the guest.
+    pub sent: u64,
+    /// Payload bytes to the guest.
+    pub received: u64,
+    /// From its opening on.
+    pub duration: Duration,
+    /// How it ended; the socket is that to the destination.
+    pub end: End,
+}
+
+/// Serves one connection until the guest closes it, it fails, or `shutdown` was asked for and the
+/// flows have ended.
+///
+/// # Errors
+/// When the connection failed, or flows had to be cut at the end of
+/// [`ServerConfig::drain_timeout`].
+pub async fn serve<H: Handler>(
+    transport: Transport,
+    peer: Peer,
+    handler: Arc<H>,
+    config: ServerConfig,
+    shutdown: CancellationToken,
+) -> Result<(), LinkError> {
+    let limit = config.tuning.handshake_timeout;
+    let mut connection = timeout(limit, handshake(transport, &config.tuning))
+        .await
+        .map_err(|_| LinkError::Handshake(limit))??;
+    let pings = connection
+        .ping_pong()
+        .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
+    let mut pings = Box::pin(keepalive(pings, &config.tuning));
+    let flows = TaskTracker::new();
+    let session = Arc::new(Session {
+        handler,
+        peer,
+        tuning: Arc::new(config.tuning.clone()),
+        config: config.clone(),
+    });
+    let mut drain_end = None;
+    let result = loop {
+        let drained = async {
+            match drain_end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    flows.spawn(answer(Arc::clone(&session), request, respond));
+                }
+                Some(Err(error)) => break Err(LinkError::Http(error)),
+                None => break Ok(()),
+            },
+            silence = &mut pings => break Err(LinkError::Dead(silence)),
+            () = shutdown.cancelled(), if drain_end.is_none() => {
+                connection.graceful_shutdown();
+                drain_end = Some(tokio::time::Instant::now() + config.drain_timeout);
+            }
+            () = drained => break Err(LinkError::DrainTimeout(flows.len())),
+        }
+    };
+    // Its streams fail now, and with them the flows: within their grace.
+    drop(connection);
+    flows.close();
+    flows.wait().await;
+    result
+}
+
+async fn handshake(
+    transport: Transport,
+    tuning: &Tuning,
+) -> Result<server::Connection<Transport, Chunk>, LinkError> {
+    let connection = server::Builder::new()
+        .initial_window_size(tuning.stream_window)
+        .initial_connection_window_size(MAX_WINDOW)
+        .max_concurrent_streams(tuning.max_streams())
+        .max_frame_size(tuning.max_frame)
+        .max_send_buffer_size(tuning.send_buffer)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(Some(RESET_STREAMS))
+        .reset_stream_duration(RESET_MEMORY)
+        .enable_connect_protocol()
+        .handshake(transport)
+        .await?;
+    Ok(connection)
+}
+
+struct Session<H> {
+    handler: Arc<H>,
+    peer: Peer,
+    tuning: Arc<Tuning>,
+    config: ServerConfig,
+}
+
+/// What a request asks for.
+enum Asked {
+    Tcp(Target),
+    Udp(Target),
+    Dns,
+}
+
+fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
+    let candidates = request.headers().get(CANDIDATES).map(HeaderValue::as_bytes);
+    let protocol = request.extensions().get::<h2::ext::Protocol>();
+    let uri = request.uri();
+    match (request.method(), protocol.map(h2::ext::Protocol::as_str)) {
+        (&Method::CONNECT, None) => {
+            let authority = uri.authority().ok_or(Refusal::BadRequest)?.as_str();
+            let target = authority::parse_connect(authority, candidates);
+            Ok(Asked::Tcp(target.map_err(|_| Refusal::BadRequest)?))
+        }
+        (&Method::CONNECT, Some("connect-udp")) => {
+            let target = authority::parse_udp_path(uri.path(), candidates);
+            Ok(Asked::Udp(target.map_err(|_| Refusal::BadRequest)?))
+        }
+        (&Method::POST, None) if uri.path() == DNS_PATH => {
+            let kind = request
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .map(HeaderValue::as_bytes);
+            if kind == Some(DNS_TYPE.as_bytes()) {
+                Ok(Asked::Dns)
+            } else {
+                Err(Refusal::BadRequest)
+            }
+        }
+        _ => Err(Refusal::BadRequest),
+    }
+}
+
+async fn answer<H: Handler>(
+    session: Arc<Session<H>>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Chunk>,
+) {
+    let result = match asked(&request) {
+        Ok(asked) => {
+            let body = request.into_body();
+            match asked {
+                Asked::Tcp(target) => session.tcp(target, body, &mut respond).await,
+                Asked::Udp(target) => session.udp(target, body, &mut respond).await,
+                Asked::Dns => session.dns(body, &mut respond).await,
+            }
+        }
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = result {
+        refuse(&mut respond, refusal);
+    }
+}
+
+impl<H: Handler> Session<H> {
+    async fn tcp(
+        &self,
+        target: Target,
+        body: RecvStream,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit()?;
+        let start = Instant::now();
+        let dial = self.handler.connect_tcp(target, &self.peer);
+        let Some((socket, dialled)) = unless_reset(respond, dial).await? else {
+            return Ok(());
+        };
+        let Some(send) = accept(respond, dialled) else {
+            return Ok(());
+        };
+        let counters = Arc::new(Counters::default());
+        let stream = Stream::new(send, body, Arc::clone(&self.tuning), None);
+        let end = relay(socket, stream, Arc::clone(&counters)).await;
+        self.report(FlowKind::Tcp, dialled, &counters, start, end);
+        drop(permit);
+        Ok(())
+    }
+
+    async fn udp(
+        &self,
+        target: Target,
+        body: RecvStream,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit()?;
+        let start = Instant::now();
+        let dial = self.handler.connect_udp(target, &self.peer);
+        let Some((socket, dialled)) = unless_reset(respond, dial).await? else {
+            return Ok(());
+        };
+        let Some(send) = accept(respond, dialled) else {
+            return Ok(());
+        };
+        let counters = Arc::new(Counters::default());
+        let flow = Datagrams::new(send, body, self.tuning.send_buffer, None);
+        let end = relay_udp(socket, flow, Arc::clone(&counters)).await;
+        self.report(FlowKind::Udp, dialled, &counters, start, end);
+        drop(permit);
+        Ok(())
+    }
+
+    async fn dns(
+        &self,
+        mut body: RecvStream,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Refusal> {
+        let exchange = async {
+            let query = match read_message(&mut body).await {
+                Ok(query) => query,
+                Err(OpenError::TooLong(_)) => return Err(Refusal::BadRequest),
+                Err(_) => return Err(Refusal::Internal),
+            };
+            self.handler.dns(query, &self.peer).await
+        };
+        let Some(message) = unless_reset(respond, exchange).await? else {
+            return Ok(());
+        };
+        let mut response = Response::new(());
+        let media_type = HeaderValue::from_static(DNS_TYPE);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        if let Ok(mut send) = respond.send_response(response, false) {
+            let in_flight = Arc::new(InFlight::default());
+            if send.send_data(in_flight.chunk(message), true).is_ok() {
+                in_flight.empty().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        match &self.config.flows {
+            None => Ok(None),
+            Some(flows) => match Arc::clone(flows).try_acquire_owned() {
+                Ok(permit) => Ok(Some(permit)),
+                Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
+                    Err(Refusal::LimitReached)
+                }
+            },
+        }
+    }
+
+    fn report(
+        &self,
+        kind: FlowKind,
+        dialled: SocketAddr,
+        counters: &Counters,
+        start: Instant,
+        end: End,
+    ) {
+        // Up is from the socket: towards the guest.
+        let (received, sent) = counters.get();
+        let duration = start.elapsed();
+        let peer = self.peer;
+        self.handler.ended(&FlowReport {
+            kind,
+            peer,
+            dialled,
+            sent,
+            received,
+            duration,
+            end,
+        });
+    }
+}
+
+/// Runs `work` unless the guest gives up before: `None`.
+async fn unless_reset<T>(
+    respond: &mut SendResponse<Chunk>,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<Option<T>, Refusal> {
+    tokio::select! {
+        biased;
+        done = work => done.map(Some),
+        reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
+            debug!(?reset, "the guest gave up before the answer");
+            Ok(None)
+        }
+    }
+}
+
+fn accept(respond: &mut SendResponse<Chunk>, dialled: SocketAddr) -> Option<h2::SendStream<Chunk>> {
+    let mut response = Response::new(());
+    let value = HeaderValue::try_from(proxy_status::write_next_hop(dialled)).ok()?;
+    response.headers_mut().insert(proxy_status::HEADER, value);
+    respond.send_response(response, false).ok()
+}
+
+fn refuse(respond: &mut SendResponse<Chunk>, refusal: Refusal) {
+    let mut response = Response::new(());
+    *response.status_mut() = refusal.status();
+    if let Ok(value) = HeaderValue::try_from(proxy_status::write_error(refusal)) {
+        response.headers_mut().insert(proxy_status::HEADER, value);
+    }
+    debug_assert_ne!(response.status(), StatusCode::OK);
+    // Fails when the guest has given up meanwhile.
+    let _ = respond.send_response(response, true);
+}

@@ -1,0 +1,126 @@
+//! One TCP flow on the link.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+
+use crate::{
+    chunk::{Chunk, InFlight},
+    config::Tuning,
+    pool::Slot,
+};
+
+/// The link's end of a TCP flow, to be given to [`relay`](crate::relay()).
+///
+/// Dropping it resets the flow.
+#[derive(Debug)]
+pub struct Stream {
+    pub(crate) send: SendStream<Chunk>,
+    pub(crate) recv: RecvStream,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) tuning: Arc<Tuning>,
+    /// Its place in the pool; the host's streams have none.
+    _slot: Option<Slot>,
+}
+
+/// A flow was cut, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The TCP socket beside us.
+    Socket,
+    /// The other half sent RST_STREAM.
+    Peer,
+    /// The connection ended.
+    Link,
+}
+
+/// What an error of a stream means.
+pub(crate) fn cut_by(error: &h2::Error) -> Cut {
+    // A reset that h2 itself sends is the other half breaking the protocol on this stream.
+    if error.is_reset() {
+        Cut::Peer
+    } else {
+        Cut::Link
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(
+        send: SendStream<Chunk>,
+        recv: RecvStream,
+        tuning: Arc<Tuning>,
+        slot: Option<Slot>,
+    ) -> Self {
+        Self {
+            send,
+            recv,
+            in_flight: Arc::default(),
+            tuning,
+            _slot: slot,
+        }
+    }
+
+    /// Room to send, in bytes, at least 1; asks for up to `wanted`.
+    pub(crate) fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Cut>> {
+        loop {
+            let room = self.send.capacity();
+            if room > 0 {
+                return Poll::Ready(Ok(room));
+            }
+            self.send.reserve_capacity(wanted);
+            match self.send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(cut_by(&error))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(match self.poll_cut(cx) {
+                        Poll::Ready(cut) => cut,
+                        Poll::Pending => Cut::Link,
+                    }));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Queues bytes; `end` is the FIN.
+    pub(crate) fn send(&mut self, data: Bytes, end: bool) -> Result<(), Cut> {
+        let chunk = self.in_flight.chunk(data);
+        self.send.send_data(chunk, end).map_err(|_| Cut::Link)
+    }
+
+    /// Ready when the stream was reset or its connection ended.
+    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        self.send.poll_reset(cx).map(|result| match result {
+            Ok(_) => Cut::Peer,
+            Err(error) => cut_by(&error),
+        })
+    }
+
+    /// Resets the flow. What is queued is lost: wait for [`InFlight::empty`] before.
+    pub(crate) fn reset(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+
+    /// The next bytes; `None` is the FIN.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>> {
+        self.recv.poll_data(cx).map(|item| match item {
+            None => Ok(None),
+            Some(Ok(bytes)) => Ok(Some(bytes)),
+            Some(Err(error)) => Err(cut_by(&error)),
+        })
+    }
+
+    /// Lets the other half send `bytes` more.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        // Fails only when more is released than came: we count what came.
+        let _ = self.recv.flow_control().release_capacity(bytes);
+    }
+}

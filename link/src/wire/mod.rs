@@ -1,0 +1,9 @@
+//! Parsers and writers of what crosses the link outside HTTP/2 itself.
+//!
+//! Pure functions over bytes that the other side chose: no I/O, no clock. They are public so that
+//! they can be fuzzed.
+
+pub mod authority;
+pub mod capsule;
+pub mod hybrid;
+pub mod proxy_status;

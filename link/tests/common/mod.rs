@@ -1,0 +1,259 @@
+//! A link over a real Unix socket, with a host that dials loopback.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use odyn_link::{
+    Client, ClientConfig, Counters, End, Endpoint, FlowReport, Handler, LinkState, ListenOptions,
+    Listener, Opened, Peer, Refusal, ServerConfig, Stream, Target, TargetHost, relay, serve,
+};
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Longest that anything here may take: a hang fails instead of hanging.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Awaits, or fails the test.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(LIMIT, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {LIMIT:?}"),
+    }
+}
+
+/// Dials what it is asked for. Port 1 is refused by the kernel, or by the switch in `refuse`.
+pub struct Dialler {
+    pub ended: mpsc::Sender<FlowReport>,
+    pub refuse: Mutex<Option<Refusal>>,
+}
+
+impl Handler for Dialler {
+    async fn connect_tcp(
+        &self,
+        target: Target,
+        _: &Peer,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        if let Some(refusal) = *self.refuse.lock().unwrap() {
+            return Err(refusal);
+        }
+        let address = first(&target);
+        let socket = TcpStream::connect(address)
+            .await
+            .map_err(|e| Refusal::from_io(&e))?;
+        Ok((socket, address))
+    }
+
+    async fn connect_udp(
+        &self,
+        target: Target,
+        _: &Peer,
+    ) -> Result<(UdpSocket, SocketAddr), Refusal> {
+        let address = first(&target);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket
+            .connect(address)
+            .await
+            .map_err(|e| Refusal::from_io(&e))?;
+        Ok((socket, address))
+    }
+
+    async fn dns(&self, query: Bytes, _: &Peer) -> Result<Bytes, Refusal> {
+        match query.first() {
+            Some(0) => Err(Refusal::DnsTimeout),
+            Some(1) => std::future::pending().await,
+            _ => Ok(query.iter().rev().copied().collect()),
+        }
+    }
+
+    fn ended(&self, report: &FlowReport) {
+        let _ = self.ended.try_send(report.clone());
+    }
+}
+
+fn first(target: &Target) -> SocketAddr {
+    match &target.host {
+        TargetHost::Addresses(list) => SocketAddr::new(list[0], target.port),
+        TargetHost::ParentLoopback => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), target.port),
+    }
+}
+
+/// The host half.
+pub struct Host {
+    /// Asks it to drain.
+    pub shutdown: CancellationToken,
+    /// Drops its connections, as a killed process does.
+    pub kill: CancellationToken,
+    pub tasks: TaskTracker,
+    pub ended: mpsc::Receiver<FlowReport>,
+    pub dialler: Arc<Dialler>,
+}
+
+impl Host {
+    pub fn start(endpoint: &Endpoint, config: ServerConfig) -> Self {
+        let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
+        let (ended, reports) = mpsc::channel(100_000);
+        let host = Self {
+            shutdown: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            ended: reports,
+            dialler: Arc::new(Dialler {
+                ended,
+                refuse: Mutex::new(None),
+            }),
+        };
+        let (shutdown, kill) = (host.shutdown.clone(), host.kill.clone());
+        let (tasks, dialler) = (host.tasks.clone(), Arc::clone(&host.dialler));
+        host.tasks.spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept(&config.tuning) => accepted,
+                    () = shutdown.cancelled() => return,
+                    () = kill.cancelled() => return,
+                };
+                let (transport, peer) = accepted.unwrap();
+                let serve = serve(
+                    transport,
+                    peer,
+                    Arc::clone(&dialler),
+                    config.clone(),
+                    shutdown.clone(),
+                );
+                let kill = kill.clone();
+                tasks.spawn(async move {
+                    tokio::select! {
+                        result = serve => { let _ = result; }
+                        () = kill.cancelled() => {}
+                    }
+                });
+            }
+        });
+        host.tasks.close();
+        host
+    }
+
+    pub async fn killed(self) {
+        self.kill.cancel();
+        soon("the host's end", self.tasks.wait()).await;
+    }
+}
+
+/// Both halves.
+pub struct World {
+    pub dir: TempDir,
+    pub endpoint: Endpoint,
+    pub host: Host,
+    pub client: Client,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(ClientConfig::default(), ServerConfig::default()).await
+    }
+
+    pub async fn with(client: ClientConfig, server: ServerConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::Unix {
+            path: socket_path(&dir),
+        };
+        let host = Host::start(&endpoint, server);
+        let client = Client::new(endpoint.clone(), client);
+        up(&client).await;
+        Self {
+            dir,
+            endpoint,
+            host,
+            client,
+        }
+    }
+
+    /// An app's socket whose other end is relayed through the link to `server`.
+    pub async fn connect(&self, server: SocketAddr) -> App {
+        App::connect(&self.client, server).await
+    }
+}
+
+pub fn socket_path(dir: &TempDir) -> PathBuf {
+    dir.path().join("link.sock")
+}
+
+pub async fn up(client: &Client) {
+    let mut state = client.state();
+    soon("the link", state.wait_for(|s| *s == LinkState::Up))
+        .await
+        .unwrap();
+}
+
+pub async fn down(client: &Client) {
+    let mut state = client.state();
+    soon(
+        "the end of the link",
+        state.wait_for(|s| *s != LinkState::Up),
+    )
+    .await
+    .unwrap();
+}
+
+/// A program's connection through the link.
+pub struct App {
+    pub tcp: TcpStream,
+    pub relay: JoinHandle<End>,
+    pub counters: Arc<Counters>,
+    pub dialled: Option<SocketAddr>,
+}
+
+impl App {
+    pub async fn connect(client: &Client, server: SocketAddr) -> Self {
+        let target = Target::address(server.ip(), server.port());
+        let opened = soon("opening", client.connect_tcp(&target)).await.unwrap();
+        Self::relayed(opened).await
+    }
+
+    pub async fn relayed(opened: Opened<Stream>) -> Self {
+        let (tcp, inner) = pair().await;
+        let counters = Arc::new(Counters::default());
+        let relay = tokio::spawn(relay(inner, opened.flow, Arc::clone(&counters)));
+        Self {
+            tcp,
+            relay,
+            counters,
+            dialled: opened.dialled,
+        }
+    }
+}
+
+/// Two ends of a TCP connection over loopback.
+pub async fn pair() -> (TcpStream, TcpStream) {
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+pub async fn listen() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+}
+
+/// Whether a read or write failed as it does after a RST.
+pub fn is_reset<T>(result: &io::Result<T>) -> bool {
+    matches!(
+        result,
+        Err(error) if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    )
+}
