@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::net::UdpSocket;
+use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
     datagrams::Datagrams,
@@ -23,10 +23,9 @@ pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counter
     let mut buf = Vec::new();
     loop {
         tokio::select! {
-            ready = socket.readable() => {
-                if ready.is_err() {
-                    return End::ResetBySocket;
-                }
+            // An ICMP error alone does not make a socket readable.
+            ready = socket.ready(Interest::READABLE | Interest::ERROR) => {
+                let Ok(ready) = ready else { return End::ResetBySocket };
                 // The buffer is there while datagrams come, and not while the flow is idle.
                 buf.reserve(MAX_DATAGRAM);
                 loop {
@@ -47,6 +46,10 @@ pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counter
                     }
                 }
                 buf = Vec::new();
+                if ready.is_error() && is_refused(&socket) {
+                    sender.refuse();
+                    return End::ResetBySocket;
+                }
             }
             received = receiver.recv() => match received {
                 Ok(Some(datagram)) => match socket.send(&datagram).await {
@@ -65,6 +68,15 @@ pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counter
             },
         }
     }
+}
+
+/// Whether an ICMP error is waiting; it is taken away.
+fn is_refused(socket: &UdpSocket) -> bool {
+    // Nothing else clears this readiness.
+    let _ = socket.try_io(Interest::ERROR, || {
+        Err::<(), _>(io::ErrorKind::WouldBlock.into())
+    });
+    matches!(socket.take_error(), Ok(Some(error)) if is_refusal(&error))
 }
 
 /// An ICMP error that says that datagrams do not arrive.

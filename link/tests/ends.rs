@@ -90,3 +90,78 @@ async fn the_apps_reset_reaches_the_server() {
         End::ResetByPeer
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_does_not_overtake_the_bytes_before_it() {
+    let (mut world, mut app, mut server) = flow().await;
+    let sent: Vec<u8> = (0..32 * 1024).map(|i| i as u8).collect();
+    server.write_all(&sent).await.unwrap();
+    server.set_zero_linger().unwrap();
+    drop(server);
+    // The host has read the bytes and the reset before the app reads anything.
+    assert_eq!(
+        soon("report", world.host.ended.recv()).await.unwrap().end,
+        End::ResetBySocket
+    );
+    let mut got = vec![0; sent.len()];
+    soon("bytes", app.tcp.read_exact(&mut got)).await.unwrap();
+    assert!(got == sent);
+    let read = soon("reset", app.tcp.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_closed_properly_is_read_to_its_end_although_it_takes_no_more() {
+    let (_world, mut app, mut server) = flow().await;
+    let sent: Vec<u8> = (0..4 * 1024 * 1024).map(|i| (i / 7) as u8).collect();
+    let writing = tokio::spawn({
+        let sent = sent.clone();
+        async move {
+            server.write_all(&sent).await.unwrap();
+            // Close with the app's byte still to come: it will be answered with a RST.
+        }
+    });
+    // The first byte says that the flow runs; the rest waits in all the buffers.
+    let mut got = vec![0; 1];
+    soon("first byte", app.tcp.read_exact(&mut got))
+        .await
+        .unwrap();
+    let reading = async {
+        let mut sent_late = false;
+        let mut buf = vec![0; 64 * 1024];
+        loop {
+            if got.len() > 1024 * 1024 && !sent_late {
+                sent_late = true;
+                app.tcp.write_all(b"x").await.unwrap();
+            }
+            match app.tcp.read(&mut buf).await {
+                Ok(0) => return Ok(got),
+                Ok(n) => got.extend_from_slice(&buf[..n]),
+                Err(error) => return Err((got.len(), error)),
+            }
+        }
+    };
+    let got = match soon("the rest", reading).await {
+        Ok(got) => got,
+        // As without us: the reset may be seen where the FIN was, not before it.
+        Err((len, _)) => {
+            assert_eq!(len, sent.len(), "bytes were lost to a reset");
+            return;
+        }
+    };
+    writing.await.unwrap();
+    assert!(got == sent, "{} of {}", got.len(), sent.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_stream_resets_the_other_side() {
+    let world = World::new().await;
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let target = odyn_link::Target::address(address.ip(), address.port());
+    let opened = world.client.connect_tcp(&target).await.unwrap();
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    drop(opened);
+    let read = soon("reset", server.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+}

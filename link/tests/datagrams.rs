@@ -1,0 +1,121 @@
+//! UDP flows.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::{World, soon};
+use odyn_link::{DatagramError, Datagrams, End, Target};
+use tokio::net::UdpSocket;
+
+async fn flow(world: &World) -> (Datagrams, UdpSocket) {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let target = Target::address(address.ip(), address.port());
+    let opened = soon("opening", world.client.connect_udp(&target))
+        .await
+        .unwrap();
+    assert_eq!(opened.dialled, Some(address));
+    (opened.flow, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_size_goes_there_and_back() {
+    let mut world = World::new().await;
+    let (mut flow, server) = flow(&world).await;
+    let mut buf = vec![0; 70_000];
+    let sizes = [0, 1, 1200, 16_383, 65_507];
+    for size in sizes {
+        let sent: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        assert!(flow.send(&sent).unwrap());
+        let (len, guest) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+        assert!(buf[..len] == sent, "{size}");
+        server.send_to(&sent, guest).await.unwrap();
+        let back = soon("back", flow.recv()).await.unwrap().unwrap();
+        assert!(back == sent, "{size}");
+    }
+    assert!(matches!(
+        flow.send(&buf[..65_508]),
+        Err(DatagramError::TooLong(65_508))
+    ));
+    drop(flow);
+    let report = soon("report", world.host.ended.recv()).await.unwrap();
+    let total = sizes.iter().sum::<usize>() as u64;
+    assert_eq!((report.sent, report.received), (total, total));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_icmp_error_reaches_the_guest() {
+    let mut world = World::new().await;
+    let (mut flow, server) = flow(&world).await;
+    drop(server);
+    // The first is answered with port unreachable.
+    flow.send(b"anyone?").unwrap();
+    let received = soon("refusal", flow.recv()).await;
+    assert!(
+        matches!(received, Err(DatagramError::Refused)),
+        "{received:?}"
+    );
+    assert!(matches!(flow.send(b"x"), Err(DatagramError::Refused)));
+    assert_eq!(
+        soon("report", world.host.ended.recv()).await.unwrap().end,
+        End::ResetBySocket
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_drops_and_counts() {
+    let world = World::new().await;
+    let (flow, _server) = flow(&world).await;
+    let (mut sender, _receiver) = flow.split();
+    let big = vec![0; 65_507];
+    // The test's thread does not let the link write.
+    let sent = (0..1000).filter(|_| sender.send(&big).unwrap()).count();
+    assert!(sent >= 1, "an empty queue takes any datagram");
+    assert_eq!(sent as u64 + sender.dropped(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_link_ends_it() {
+    let World {
+        host,
+        client,
+        dir: _dir,
+        ..
+    } = World::new().await;
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let target = Target::address(address.ip(), address.port());
+    let mut flow = soon("opening", client.connect_udp(&target))
+        .await
+        .unwrap()
+        .flow;
+    host.killed().await;
+    let received = soon("end", flow.recv()).await;
+    assert!(
+        matches!(received, Err(DatagramError::LinkLost)),
+        "{received:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_halves_work_apart_and_dropping_the_sender_ends_the_flow() {
+    let mut world = World::new().await;
+    let (flow, server) = flow(&world).await;
+    let (mut sender, mut receiver) = flow.split();
+    sender.send(b"a").unwrap();
+    let mut buf = [0; 10];
+    let (_, guest) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+    server.send_to(b"b", guest).await.unwrap();
+    assert_eq!(soon("back", receiver.recv()).await.unwrap().unwrap(), "b");
+    drop(sender);
+    assert_eq!(
+        soon("report", world.host.ended.recv()).await.unwrap().end,
+        End::Closed
+    );
+    assert!(soon("end", receiver.recv()).await.unwrap().is_none());
+    assert_eq!(world.client.flows(), 1, "the receiver still holds it");
+    drop(receiver);
+    assert_eq!(world.client.flows(), 0);
+}

@@ -1,0 +1,186 @@
+//! Either half may go at any moment.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Host, World, down, is_reset, listen, soon, up};
+use odyn_link::{ClientConfig, End, LinkState, OpenError, ServerConfig, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_host_resets_its_flows_at_once_and_a_new_one_is_found() {
+    let World {
+        dir: _dir,
+        endpoint,
+        host,
+        client,
+    } = World::new().await;
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let mut apps = Vec::new();
+    let mut servers = Vec::new();
+    for _ in 0..16 {
+        apps.push(common::App::connect(&client, address).await);
+        servers.push(soon("accept", listener.accept()).await.unwrap().0);
+    }
+    // One of them with bytes in every buffer.
+    apps[0].tcp.write_all(&vec![0; 100_000]).await.unwrap();
+    host.killed().await;
+    for mut app in apps {
+        let read = soon("reset", app.tcp.read(&mut [0; 1])).await;
+        assert!(is_reset(&read), "{read:?}");
+        assert_eq!(soon("end", app.relay).await.unwrap(), End::LinkLost);
+    }
+    for mut server in servers {
+        let read = soon("reset", async {
+            let mut buf = vec![0; 65_536];
+            loop {
+                match server.read(&mut buf).await {
+                    Ok(n) if n > 0 => {}
+                    other => return other,
+                }
+            }
+        })
+        .await;
+        assert!(is_reset(&read), "{read:?}");
+    }
+    down(&client).await;
+
+    let _host = Host::start(&endpoint, ServerConfig::default());
+    up(&client).await;
+    let mut app = common::App::connect(&client, address).await;
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    server.write_all(b"again").await.unwrap();
+    let mut got = [0; 5];
+    soon("bytes", app.tcp.read_exact(&mut got)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_and_fin_that_came_before_the_link_was_lost_are_delivered() {
+    let World {
+        dir: _dir,
+        host,
+        client,
+        ..
+    } = World::new().await;
+    let listener = listen().await;
+    let mut app = common::App::connect(&client, listener.local_addr().unwrap()).await;
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    app.tcp.write_all(b"the last words").await.unwrap();
+    app.tcp.shutdown().await.unwrap();
+    let mut first = [0; 1];
+    soon("first byte", server.read_exact(&mut first))
+        .await
+        .unwrap();
+    drop(client);
+    let mut got = String::new();
+    soon("the rest", server.read_to_string(&mut got))
+        .await
+        .unwrap();
+    assert_eq!(got, "he last words");
+    drop(host);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_drains_ends_no_flow_and_takes_no_new_one() {
+    let World {
+        dir: _dir,
+        endpoint,
+        host,
+        client,
+    } = World::new().await;
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let mut app = common::App::connect(&client, address).await;
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    host.shutdown.cancel();
+    down(&client).await;
+    for _ in 0..3 {
+        app.tcp.write_all(b"ping").await.unwrap();
+        let mut got = [0; 4];
+        soon("ping", server.read_exact(&mut got)).await.unwrap();
+        server.write_all(b"pong").await.unwrap();
+        soon("pong", app.tcp.read_exact(&mut got)).await.unwrap();
+    }
+    let _next = Host::start(&endpoint, ServerConfig::default());
+    up(&client).await;
+    common::App::connect(&client, address).await;
+    drop((app.tcp, server));
+    assert_eq!(soon("end", app.relay).await.unwrap(), End::Closed);
+    soon("the old host's end", host.tasks.wait()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_end_of_the_hosts_drain_time_flows_are_cut() {
+    let mut config = ServerConfig::default();
+    config.drain_timeout = Duration::ZERO;
+    let world = World::with(ClientConfig::default(), config).await;
+    let listener = listen().await;
+    let mut app = world.connect(listener.local_addr().unwrap()).await;
+    let (_server, _) = soon("accept", listener.accept()).await.unwrap();
+    world.host.shutdown.cancel();
+    let read = soon("reset", app.tcp.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+    soon("the host's end", world.host.tasks.wait()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_drain_waits_for_its_flows() {
+    let world = World::new().await;
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let mut app = world.connect(address).await;
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    let client = world.client.clone();
+    let draining = tokio::spawn(async move { client.drain(common::LIMIT).await });
+    app.tcp.write_all(b"x").await.unwrap();
+    let mut got = [0; 1];
+    soon("byte", server.read_exact(&mut got)).await.unwrap();
+    drop((app, server));
+    assert_eq!(soon("drain", draining).await.unwrap().cut, 0);
+    let target = Target::address(address.ip(), address.port());
+    assert!(matches!(
+        world.client.connect_tcp(&target).await,
+        Err(OpenError::Closing)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_drain_cuts_what_does_not_end() {
+    let world = World::new().await;
+    let listener = listen().await;
+    let app = world.connect(listener.local_addr().unwrap()).await;
+    let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
+    assert_eq!(
+        soon("drain", world.client.drain(Duration::ZERO)).await.cut,
+        1
+    );
+    assert_eq!(soon("end", app.relay).await.unwrap(), End::LinkLost);
+    let read = soon("reset", server.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_host_opening_fails_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = odyn_link::Endpoint::Unix {
+        path: dir.path().join("none"),
+    };
+    let mut config = ClientConfig::default();
+    config.open_wait = Duration::from_millis(10);
+    let client = odyn_link::Client::new(endpoint, config);
+    let mut state = client.state();
+    soon(
+        "the reason",
+        state.wait_for(|s| matches!(s, LinkState::Down(r) if r.contains("os error"))),
+    )
+    .await
+    .unwrap();
+    let opened = client.connect_tcp(&Target::parent(80)).await;
+    assert!(
+        matches!(&opened, Err(OpenError::LinkDown(r)) if r.contains("No such file")),
+        "{opened:?}"
+    );
+}
