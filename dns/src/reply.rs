@@ -2,6 +2,7 @@
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::Record;
+use hickory_proto::rr::rdata::OPT;
 
 use crate::ede::Ede;
 use crate::gate::Transport;
@@ -17,6 +18,9 @@ pub(crate) struct Reply {
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
     pub(crate) errors: Vec<Ede>,
+    /// What stands in a datagram that is too short for the answers. Clients that can are sent to
+    /// TCP by it; old ones (musl before 1.2.4) use what is there.
+    pub(crate) short: Option<Record>,
 }
 
 impl Reply {
@@ -44,8 +48,8 @@ impl Reply {
 
     /// The message for the client, cut to what it can take: `payload` is our own largest datagram.
     ///
-    /// A datagram that would be too long carries no records at all, only TC: part of a record set
-    /// is better left out (RFC 2181 section 9), and the client comes back over TCP.
+    /// From a datagram that would be too long, the errors go first (RFC 8914 section 3), then all
+    /// records: part of a record set is better left out (RFC 2181 section 9).
     pub(crate) fn encode(self, query: &ClientQuery, transport: Transport, payload: u16) -> Vec<u8> {
         let mut message = Message::new(query.id, MessageType::Response, OpCode::Query);
         message.metadata.recursion_desired = query.recursion_desired;
@@ -71,17 +75,35 @@ impl Reply {
                 usize::from(client.clamp(MINIMUM, payload.max(MINIMUM)))
             }
         };
-        match message.to_vec() {
-            Ok(bytes) if bytes.len() <= limit => return bytes,
-            Ok(_) if transport == Transport::Udp => message.metadata.truncation = true,
-            // Records that were read from one message fit into another; this is for the day when
-            // that turns out not to be so.
-            Ok(_) | Err(_) => message.metadata.response_code = ResponseCode::ServFail,
+        if let Some(bytes) = whole(&message, limit) {
+            return bytes;
         }
-        message.answers.clear();
+        if let Some(edns) = &mut message.edns {
+            *edns.options_mut() = OPT::default();
+        }
+        if let Some(bytes) = whole(&message, limit) {
+            return bytes;
+        }
         message.authorities.clear();
+        message.answers.clear();
+        match transport {
+            Transport::Udp => {
+                message.answers.extend(self.short);
+                message.metadata.truncation = true;
+            }
+            // Records that fit into one message fit into another, unless they compress worse.
+            Transport::Tcp => message.metadata.response_code = ResponseCode::ServFail,
+        }
         message.to_vec().unwrap_or_default()
     }
+}
+
+/// The message in bytes, if all of it fits.
+fn whole(message: &Message, limit: usize) -> Option<Vec<u8>> {
+    let bytes = message.to_vec().ok()?;
+    // The encoder itself cuts at 64 KiB and then sets TC, the second bit of the third byte.
+    let cut = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
+    (bytes.len() <= limit && !cut).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -165,6 +187,28 @@ mod tests {
         }
         let (length, message) = encoded(text(60_000), None, Transport::Tcp);
         assert!(length > 60_000 && !message.metadata.truncation);
+    }
+
+    #[test]
+    fn errors_go_before_records_and_the_short_answer_stays() {
+        let mut reply = text(1000);
+        reply.errors = vec![Ede::new(0, "x".repeat(500))];
+        let (_, message) = encoded(reply, Some(1232), Transport::Udp);
+        assert!(!message.metadata.truncation && message.answers.len() == 1);
+        assert_eq!(Ede::read(&message.edns.expect("EDNS echoed")), []);
+        let mut reply = text(1000);
+        reply.short = text(250).answers.pop();
+        let (_, message) = encoded(reply, None, Transport::Udp);
+        assert!(message.metadata.truncation && message.answers.len() == 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_stream_is_a_failure() {
+        let mut reply = text(40_000);
+        reply.answers.extend(text(40_000).answers);
+        let (_, message) = encoded(reply, None, Transport::Tcp);
+        assert_eq!(message.metadata.response_code, ResponseCode::ServFail);
+        assert!(message.answers.is_empty() && !message.metadata.truncation);
     }
 
     #[test]

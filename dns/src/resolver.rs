@@ -375,8 +375,8 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         let mut reply = Reply {
             rcode: facts.rcode,
             answers: Vec::with_capacity(facts.chain.len() + facts.records.len() + 1),
-            authorities: Vec::new(),
             errors: facts.errors.clone(),
+            ..Reply::default()
         };
         // The first owner in the client's spelling, so that it compresses to the question.
         let mut owner = asking.name();
@@ -393,6 +393,10 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
             match self.inner.bindings.lock().bind(name, now()) {
                 Ok(slot) => {
                     let data = address_data(pool::address(slot, family));
+                    if !facts.chain.is_empty() {
+                        let name = asking.name().clone();
+                        reply.short = Some(Record::from_rdata(name, ttl, data.clone()));
+                    }
                     reply
                         .answers
                         .push(Record::from_rdata(owner.clone(), ttl, data));
