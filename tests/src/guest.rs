@@ -1,0 +1,397 @@
+//! One run of a program in a guest.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::audit::{self, AuditRecord};
+use crate::process::{Process, code};
+use crate::world::{NOBODY, World, as_user, executable};
+
+/// How long a program may run before the test says that it hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Puts a `resolv.conf` and an `nsswitch.conf` in place, goes to a directory,
+/// then becomes the rest of its words.
+pub(crate) const BIND_FILES: &str = r#"set -e
+mount --bind "$1" /etc/resolv.conf
+if [ -e /etc/nsswitch.conf ]; then mount --bind "$2" /etc/nsswitch.conf; fi
+cd "$3"
+shift 3
+exec "$@""#;
+
+/// A program to run, and how.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    words: Vec<String>,
+    policy: Option<PathBuf>,
+    user: Option<String>,
+    env: Vec<(String, String)>,
+    stdin: Option<PathBuf>,
+    resolv: Option<PathBuf>,
+    flags: Vec<String>,
+    wrap: Vec<String>,
+    prelude: String,
+    limit: Duration,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit code; 128 + n when signal n ended it.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// The audit records of its run.
+    pub audit: Vec<AuditRecord>,
+    /// Whether `odyn-net` was left out: there is no audit then.
+    pub direct: bool,
+}
+
+impl Guest {
+    /// A program and its words.
+    pub fn new(words: &[&str]) -> Self {
+        Self {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            policy: None,
+            user: Some("nobody".to_owned()),
+            env: Vec::new(),
+            stdin: None,
+            resolv: None,
+            flags: Vec::new(),
+            wrap: Vec::new(),
+            prelude: String::new(),
+            limit: LIMIT,
+        }
+    }
+
+    /// A Python program and its words.
+    pub fn python(source: &str, words: &[&str]) -> Self {
+        let mut all = vec!["python3", "-c", source];
+        all.extend(words);
+        Self::new(&all)
+    }
+
+    /// A shell script.
+    pub fn sh(script: &str) -> Self {
+        Self::new(&["sh", "-c", script])
+    }
+
+    /// A policy other than the world's.
+    #[must_use]
+    pub fn policy(mut self, file: PathBuf) -> Self {
+        self.policy = Some(file);
+        self
+    }
+
+    /// Runs as root inside.
+    #[must_use]
+    pub fn root(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// An environment variable more.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, file: PathBuf) -> Self {
+        self.stdin = Some(file);
+        self
+    }
+
+    /// A `resolv.conf` of its own.
+    #[must_use]
+    pub fn resolv(mut self, file: PathBuf) -> Self {
+        self.resolv = Some(file);
+        self
+    }
+
+    /// A flag more for `odyn-net run`.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Words before `odyn-net`, such as `setpriv` with its options.
+    #[must_use]
+    pub fn wrap(mut self, words: &[&str]) -> Self {
+        self.wrap = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Shell commands to run as root in the guest, before `odyn-net`.
+    #[must_use]
+    pub fn prelude(mut self, script: &str) -> Self {
+        self.prelude.push_str(script);
+        self.prelude.push('\n');
+        self
+    }
+
+    /// A longer or shorter limit than a minute.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(&self, world: &World) -> Output {
+        self.spawn(world).finish()
+    }
+
+    /// Starts it.
+    pub fn spawn(&self, world: &World) -> Running {
+        let program = self.words.first().map_or("program", String::as_str);
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let name = world.unique(&format!("guest-{name}"));
+        let audit = world.logs().join(format!("{name}.audit"));
+        let mut command = if world.direct() {
+            self.direct(world)
+        } else {
+            self.captured(world, &name, &audit)
+        };
+        command.args(&self.words);
+        self.environment(world, &mut command);
+        match &self.stdin {
+            Some(path) => command.stdin(File::open(path).expect("a readable file")),
+            None => command.stdin(Stdio::null()),
+        };
+        Running {
+            process: Process::spawn(command, &name, &world.logs(), true),
+            audit,
+            limit: self.limit,
+            direct: world.direct(),
+        }
+    }
+
+    /// The command up to the program's own words: a new guest, `odyn-net` in it.
+    fn captured(&self, world: &World, name: &str, audit: &std::path::Path) -> Command {
+        let resolv = match &self.resolv {
+            Some(path) => path.clone(),
+            None => world.dir().join("guest-resolv.conf"),
+        };
+        let policy = self.policy.as_deref().unwrap_or(world.policy_file());
+        let mut command = world.space().unshare_net();
+        command.args(["sh", "-c", &format!("{}{BIND_FILES}", self.prelude), "sh"]);
+        command.arg(resolv).arg(world.dir().join("nsswitch.conf"));
+        command.arg(world.scratch());
+        command.args(&self.wrap);
+        command.arg(executable("ODYN_NET", "odyn-net"));
+        command.arg("run").arg("--policy").arg(policy);
+        command.args(["--link", &world.link_url()]);
+        command.arg("--audit").arg(audit);
+        command
+            .arg("--log")
+            .arg(world.logs().join(format!("{name}.log")));
+        command.args(["--log-level", "debug"]);
+        if let Some(user) = &self.user {
+            command.args(["--user", user]);
+        }
+        command.args(&self.flags).arg("--");
+        command
+    }
+
+    /// The control: the same program on the host.
+    fn direct(&self, world: &World) -> Command {
+        let mut command = world.host().command();
+        command.arg("env").arg("--chdir").arg(world.scratch());
+        if self.user.is_some() {
+            as_user(&mut command, NOBODY);
+        }
+        command
+    }
+
+    /// A small environment, the same on every machine.
+    fn environment(&self, world: &World, command: &mut Command) {
+        let ca = world.dir().join("ca.pem");
+        command
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOME", world.scratch())
+            .env("LANG", "C.UTF-8")
+            .env("RUST_BACKTRACE", "1")
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0");
+        for variable in [
+            "CURL_CA_BUNDLE",
+            "GIT_SSL_CAINFO",
+            "REQUESTS_CA_BUNDLE",
+            "SSL_CERT_FILE",
+        ] {
+            command.env(variable, &ca);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+    }
+}
+
+/// A program that runs in a guest.
+#[derive(Debug)]
+pub struct Running {
+    /// `odyn-net`, or in the control run the program itself.
+    pub process: Process,
+    audit: PathBuf,
+    limit: Duration,
+    direct: bool,
+}
+
+impl Running {
+    /// The audit records so far.
+    pub fn audit(&self) -> Vec<AuditRecord> {
+        audit::read(&self.audit)
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn finish(mut self) -> Output {
+        let status = self.process.wait(self.limit);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Output {
+            code: code(status),
+            stdout: text(self.process.stdout()),
+            stderr: text(self.process.stderr()),
+            audit: audit::read(&self.audit),
+            direct: self.direct,
+        }
+    }
+}
+
+impl Output {
+    /// The program's output, which must have exited with 0.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{}", self.describe());
+        &self.stdout
+    }
+
+    /// That the program failed.
+    ///
+    /// # Panics
+    /// When it exited with 0.
+    #[track_caller]
+    pub fn failed(&self) -> &Self {
+        assert_ne!(self.code, 0, "{}", self.describe());
+        self
+    }
+
+    /// The one record of the flow to `who` (a name, or a literal address) and
+    /// `port`; `None` in the control run.
+    ///
+    /// # Panics
+    /// When there is no record, or more than one.
+    #[track_caller]
+    pub fn flow(&self, protocol: &str, who: &str, port: u16) -> Option<&AuditRecord> {
+        if self.direct {
+            return None;
+        }
+        let found: Vec<_> = self.flows(protocol, who, port);
+        assert_eq!(
+            found.len(),
+            1,
+            "want one {protocol} record of {who}:{port}\n{}",
+            self.describe()
+        );
+        Some(found[0])
+    }
+
+    /// All records of flows to `who` and `port`.
+    pub fn flows(&self, protocol: &str, who: &str, port: u16) -> Vec<&AuditRecord> {
+        self.audit
+            .iter()
+            .filter(|record| record.protocol == protocol)
+            .filter(|record| record.is_about(who) && record.port() == port)
+            .collect()
+    }
+
+    /// That exactly one flow to `who` was allowed, by this rule.
+    ///
+    /// # Panics
+    /// When not.
+    #[track_caller]
+    pub fn allowed(&self, protocol: &str, who: &str, port: u16, rule: &str) -> &Self {
+        if let Some(record) = self.flow(protocol, who, port) {
+            assert_eq!(record.verdict, "allow", "{}", self.describe());
+            assert_eq!(record.rule.as_deref(), Some(rule), "{}", self.describe());
+            assert!(record.reason.is_none(), "{}", self.describe());
+        }
+        self
+    }
+
+    /// That exactly one flow to `who` was denied, for this reason.
+    ///
+    /// # Panics
+    /// When not.
+    #[track_caller]
+    pub fn denied(&self, protocol: &str, who: &str, port: u16, reason: &str) -> &Self {
+        if let Some(record) = self.flow(protocol, who, port) {
+            assert_eq!(record.verdict, "deny", "{}", self.describe());
+            assert_eq!(
+                record.reason.as_deref(),
+                Some(reason),
+                "{}",
+                self.describe()
+            );
+            assert_eq!(record.dialled, None, "{}", self.describe());
+            assert_eq!(record.end, "denied", "{}", self.describe());
+        }
+        self
+    }
+
+    /// That the name was refused by the resolver: each query has its record,
+    /// and no flow came of it.
+    ///
+    /// # Panics
+    /// When not.
+    #[track_caller]
+    pub fn dns_denied(&self, name: &str, reason: &str) -> &Self {
+        if self.direct {
+            return self;
+        }
+        let (dns, other): (Vec<_>, Vec<_>) = self
+            .audit
+            .iter()
+            .filter(|record| record.is_about(name))
+            .partition(|record| record.protocol == "dns");
+        assert!(!dns.is_empty(), "no record of {name}\n{}", self.describe());
+        for record in dns {
+            assert_eq!(record.verdict, "deny", "{}", self.describe());
+            assert_eq!(
+                record.reason.as_deref(),
+                Some(reason),
+                "{}",
+                self.describe()
+            );
+        }
+        assert!(other.is_empty(), "{}", self.describe());
+        self
+    }
+
+    /// Everything, for a failure's message.
+    pub fn describe(&self) -> String {
+        let records: Vec<String> = self.audit.iter().map(|r| format!("  {r:?}")).collect();
+        format!(
+            "exit code {}\nstdout: {}\nstderr: {}\naudit:\n{}",
+            self.code,
+            self.stdout,
+            self.stderr,
+            records.join("\n")
+        )
+    }
+}

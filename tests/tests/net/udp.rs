@@ -1,0 +1,79 @@
+//! Datagrams.
+
+use odyn_tests::serve;
+
+use crate::{program, shop, start};
+
+/// Every size near a power of two, and the largest that IPv4 carries.
+fn sizes() -> Vec<String> {
+    let mut sizes: Vec<u32> = (0..16)
+        .flat_map(|power| [(1_u32 << power) - 1, 1 << power, (1 << power) + 1])
+        .chain([1_472, 1_473, 65_506, 65_507])
+        .filter(|size| (1..=65_507).contains(size))
+        .collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes.iter().map(u32::to_string).collect()
+}
+
+fn echoes(host: &str, bind: &str, style: &str) {
+    let world = start!(shop());
+    serve::udp_echo(world.internet().udp(bind));
+    let sizes = sizes();
+    let mut words = vec![host, "7", style];
+    words.extend(sizes.iter().map(String::as_str));
+    let out = world.python(program!("udp_echo"), &words);
+    assert!(out.ok().starts_with("echoed "), "{}", out.describe());
+    out.allowed("udp", host, 7, host);
+    if let Some(flow) = out.flow("udp", host, 7) {
+        let total: u64 = sizes
+            .iter()
+            .map(|size| size.parse::<u64>().expect("a number"))
+            .sum();
+        assert!(
+            flow.bytes_sent >= total && flow.bytes_received >= total,
+            "{flow:?}"
+        );
+    }
+}
+
+#[test]
+fn datagrams_of_every_size_by_name() {
+    echoes("v4.shop.example", "203.0.113.11:7", "connected");
+}
+
+#[test]
+fn datagrams_of_every_size_from_an_unconnected_socket() {
+    echoes("203.0.113.20", "203.0.113.20:7", "unconnected");
+}
+
+#[test]
+fn datagrams_of_every_size_over_ipv6() {
+    echoes("2001:db8::12", "[2001:db8::12]:7", "unconnected");
+}
+
+#[test]
+fn a_denied_datagram_is_refused_at_once() {
+    let world = start!(shop());
+    serve::udp_echo(world.internet().udp("203.0.113.66:7"));
+    let out = world.python(program!("connect"), &["udp", "203.0.113.66", "7"]);
+    if world.direct() {
+        assert_eq!(out.ok(), "ok ping\n");
+        return;
+    }
+    assert_eq!(out.ok(), "failed ECONNREFUSED\n", "{}", out.describe());
+    out.denied("udp", "203.0.113.66", 7, "no-rule");
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_refused_honestly() {
+    let world = start!(shop());
+    let out = world.python(program!("connect"), &["udp", "203.0.113.20", "9"]);
+    assert_eq!(out.ok(), "failed ECONNREFUSED\n", "{}", out.describe());
+    if let Some(flow) = out.flow("udp", "203.0.113.20", 9) {
+        assert_eq!(
+            (flow.verdict.as_str(), flow.end.as_str()),
+            ("allow", "refused")
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! What the workspace promises about itself: which crate may know which, and
+//! that no file tells about the machine that it was written on.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+/// Direct dependencies of each crate of the workspace: of its product, not of
+/// its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages
+        .iter()
+        .map(|package| {
+            let name = package["name"].as_str().expect("a name").to_owned();
+            let direct = package["dependencies"]
+                .as_array()
+                .expect("dependencies")
+                .iter()
+                .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+                .map(|dependency| dependency["name"].as_str().expect("a name").to_owned())
+                .collect();
+            (name, direct)
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let ours = dependencies();
+    let known: BTreeSet<&str> = ours.keys().map(String::as_str).collect();
+    // What each may use of ours. A crate that is not here is a new decision.
+    let may: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("odyn-policy", &[][..]),
+        ("policyctl", &["odyn-policy"]),
+        ("odyn-link", &[]),
+        ("odyn-dns", &[]),
+        ("enclaver-outer", &["odyn-link"]),
+        (
+            "odyn-net",
+            &["odyn-policy", "odyn-dns", "odyn-link", "enclaver-outer"],
+        ),
+        ("odyn-tests", &[]),
+        (
+            "odyn-benches",
+            &["odyn-policy", "odyn-dns", "odyn-link", "odyn-tests"],
+        ),
+    ]);
+    for (name, direct) in &ours {
+        let allowed = may
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no place in the order of crates"));
+        for dependency in direct.iter().filter(|name| known.contains(name.as_str())) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_policy_has_no_input_output_and_no_clock() {
+    let ours = dependencies();
+    for banned in [
+        "tokio",
+        "h2",
+        "hickory-proto",
+        "hickory-resolver",
+        "nix",
+        "socket2",
+        "mio",
+    ] {
+        assert!(
+            !ours["odyn-policy"].contains(banned),
+            "odyn-policy must not use {banned}"
+        );
+    }
+}
+
+#[test]
+fn libnftnl_is_in_the_guest_half_only() {
+    for (name, direct) in dependencies() {
+        let copyleft = direct
+            .iter()
+            .any(|dependency| dependency.starts_with("nftnl"));
+        assert!(!copyleft || name == "odyn-net", "{name} must not use nftnl");
+    }
+}
+
+/// Files under version control, and those that would be.
+fn files() -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args([
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+        ])
+        .arg("--exclude-standard")
+        .current_dir(root())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .split('\0')
+            .filter(|name| !name.is_empty())
+            .map(|name| root().join(name))
+            .collect(),
+        // An unpacked archive: no history, so no list.
+        _ => Vec::new(),
+    }
+}
+
+/// Words that tell where this was written: the checkout, the home directory
+/// when it is somebody's, and the hosts that cargo fetches from here.
+fn machine_words() -> Vec<String> {
+    let mut words = vec![root().display().to_string()];
+    if let Some(home) = std::env::home_dir() {
+        if home.starts_with("/home") {
+            words.push(home.display().to_string());
+        }
+        for file in ["config.toml", "config"] {
+            let config = fs::read_to_string(home.join(".cargo").join(file)).unwrap_or_default();
+            words.extend(hosts(&config));
+        }
+    }
+    let public = [
+        "crates.io",
+        "github.com",
+        "index.crates.io",
+        "localhost",
+        "127.0.0.1",
+    ];
+    words.retain(|word| word.len() > 5 && !public.contains(&word.as_str()));
+    words
+}
+
+/// The hosts of the URLs in a text.
+fn hosts(text: &str) -> Vec<String> {
+    text.split("://")
+        .skip(1)
+        .filter_map(|rest| rest.split(['/', '"', '\'', ':', ' ', '\n']).next())
+        .map(|host| host.rsplit('@').next().unwrap_or(host).to_owned())
+        .filter(|host| !host.is_empty())
+        .collect()
+}
+
+#[test]
+fn no_file_tells_about_the_machine_it_was_written_on() {
+    let words = machine_words();
+    for file in files() {
+        let Ok(bytes) = fs::read(&file) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        for word in &words {
+            assert!(!text.contains(word), "{} contains {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_crate_forbids_or_justifies_unsafe_code() {
+    for file in files() {
+        let is_root = ["lib.rs", "main.rs"]
+            .iter()
+            .any(|name| file.ends_with(format!("src/{name}")));
+        if !is_root || file.starts_with(root().join("fuzz")) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        let says =
+            text.contains("#![forbid(unsafe_code)]") || text.contains("#![deny(unsafe_code)]");
+        assert!(says, "{} says nothing about unsafe code", file.display());
+    }
+}
+
+#[test]
+fn hosts_are_found_in_a_configuration() {
+    let text = "registry = \"sparse+https://user@mirror.example:8080/x/\"\nurl='http://b.example'";
+    assert_eq!(hosts(text), ["mirror.example", "b.example"]);
+}
