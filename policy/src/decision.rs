@@ -72,6 +72,10 @@ pub struct Permit {
 }
 
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each flow"
+)]
 enum PermitTarget {
     Host,
     Addresses(Addresses),

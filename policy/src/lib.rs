@@ -26,12 +26,17 @@
 pub mod codes;
 mod decision;
 mod diagnostic;
+mod explain;
 mod index;
+mod lint;
 mod load;
 mod name;
 mod pattern;
 mod policy;
 mod ports;
+#[cfg(feature = "reference")]
+pub mod reference;
+mod render;
 mod rule;
 mod settings;
 mod special;
@@ -42,10 +47,13 @@ pub use decision::{
     Target,
 };
 pub use diagnostic::{Diagnostic, Related, Severity, Span};
+pub use explain::{Considered, Explanation, Outcome, Stage, Verdict};
+pub use lint::{check, check_bytes};
 pub use load::{Loaded, load, load_bytes};
 pub use name::{Name, NameError};
 pub use policy::Policy;
 pub use ports::Protocol;
+pub use render::render;
 pub use rule::{Effect, RuleRef};
 pub use settings::{
     Api, Dns, Ingress, IngressTls, KmsProxy, Mode, ProxyProtocol, Settings, Shutdown,

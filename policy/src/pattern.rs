@@ -116,6 +116,24 @@ impl Pattern {
         }
     }
 
+    /// The literal labels at the right end, as text; empty when there are none.
+    pub(crate) fn literal_end(&self) -> String {
+        match self {
+            Self::Exact(name) => name.as_str().to_owned(),
+            Self::Wild(labels) => {
+                let texts: Vec<&str> = labels
+                    .iter()
+                    .skip(labels.len() - self.literal_suffix())
+                    .filter_map(|label| match label {
+                        Label::Literal(text) => Some(&**text),
+                        _ => None,
+                    })
+                    .collect();
+                texts.join(".")
+            }
+        }
+    }
+
     /// Literal characters: the measure of how specific a pattern is.
     pub(crate) fn literal_chars(&self) -> usize {
         match self {
@@ -128,6 +146,16 @@ impl Pattern {
                     Label::One | Label::Many => 0,
                 })
                 .sum(),
+        }
+    }
+
+    /// Whether every name that `other` matches is matched here too. May miss some such pairs,
+    /// never claims one that is not.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exact(name)) => self.matches(name.as_str()),
+            (Self::Exact(_), Self::Wild(_)) => false,
+            (Self::Wild(outer), Self::Wild(inner)) => covers_labels(outer, inner),
         }
     }
 
@@ -158,7 +186,42 @@ fn matches_labels(labels: &[Label], name: &str) -> bool {
         && rest.next().is_some()
 }
 
+fn covers_labels(outer: &[Label], inner: &[Label]) -> bool {
+    let one_to_one = |outer: &[Label], inner: &[Label]| {
+        outer.len() == inner.len() && outer.iter().zip(inner).all(|(o, i)| o.covers(i))
+    };
+    let Some(split) = outer.iter().position(|l| *l == Label::Many) else {
+        return one_to_one(outer, inner);
+    };
+    let (left, right) = outer.split_at(split);
+    let right = right.get(1..).unwrap_or_default();
+    // At least one label of the other pattern has to be left for the `**`.
+    let Some(end) = inner
+        .len()
+        .checked_sub(right.len())
+        .filter(|end| *end > split)
+    else {
+        return false;
+    };
+    let (Some(inner_left), Some(inner_right)) = (inner.get(..split), inner.get(end..)) else {
+        return false;
+    };
+    one_to_one(left, inner_left) && one_to_one(right, inner_right)
+}
+
 impl Label {
+    /// Whether every single label that fits `other` fits here. A `**` is never
+    /// compared label by label: the caller splits the patterns at it.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Many, _) | (_, Self::Many) => false,
+            (Self::One, _) => true,
+            (_, Self::Literal(text)) => self.matches(text),
+            (Self::Glob(outer), Self::Glob(inner)) => outer.covers(inner),
+            _ => false,
+        }
+    }
+
     /// Whether one label of a name fits here. `**` is the caller's to place.
     pub(crate) fn matches(&self, part: &str) -> bool {
         match self {
@@ -194,6 +257,20 @@ impl Glob {
             return Err(NameError::LabelTooLong.into());
         }
         Ok(glob)
+    }
+
+    /// Whether every label that fits `other` fits here: with one star here, when the other begins
+    /// and ends the same way or longer.
+    fn covers(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        match (&*self.0, other.0.first(), other.0.last()) {
+            ([first, last], Some(start), Some(end)) => {
+                start.starts_with(&**first) && end.ends_with(&**last)
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn pieces(&self) -> &[Box<str>] {
@@ -331,6 +408,35 @@ mod tests {
             for name in no {
                 assert!(!compiled.matches(name), "{pattern} should not match {name}");
             }
+        }
+    }
+
+    #[test]
+    fn which_covers_which() {
+        for (outer, inner, wanted) in [
+            ("**", "*", true),
+            ("**", "**", true),
+            ("*", "**", false),
+            ("**.com", "*.com", true),
+            ("**.com", "**.a.com", true),
+            ("**.com", "a.**.com", true),
+            ("**.com", "com", false),
+            ("*.com", "**.com", false),
+            ("*.com", "a*.com", true),
+            ("a*.com", "ab*.com", true),
+            ("a*.com", "*.com", false),
+            ("a*b.com", "axb*xb.com", true),
+            ("a*b.com", "a*.com", false),
+            ("*.a.com", "*.b.com", false),
+            ("x.**.com", "x.*.com", true),
+            ("x.**.com", "x.com", false),
+            ("x.**.com", "**.com", false),
+            ("**.com", "**", false),
+            ("*.*.com", "a.*.com", true),
+            ("a*.com", "abc.com", true),
+        ] {
+            let [o, i] = [outer, inner].map(|t| Pattern::parse(t).unwrap());
+            assert_eq!(o.covers(&i), wanted, "{outer} covers {inner}");
         }
     }
 

@@ -135,10 +135,12 @@ impl Policy {
         &self.rules
     }
 
-    /// How many rules the policy has.
+    /// How many allow rules and how many deny rules the policy has.
     #[must_use]
-    pub fn rule_count(&self) -> usize {
-        self.rules.len()
+    pub fn rule_counts(&self) -> (usize, usize) {
+        let allow = self.rules.iter().filter(|r| r.effect == Effect::Allow);
+        let allow = allow.count();
+        (allow, self.rules.len() - allow)
     }
 
     /// Decides one flow. Allocates nothing; the cost hardly depends on the number of rules.
@@ -295,6 +297,35 @@ impl Policy {
         Some(Denial::by(reason, self.origin(rule)))
     }
 
+    /// What the rules say of a name as long as its addresses are not known: the rule that allows
+    /// it, what `mode: enforce` would have said, and whether SNI is required.
+    pub(crate) fn judge_name(
+        &self,
+        name: &Name,
+        port: u16,
+        protocol: Protocol,
+    ) -> Result<(Option<RuleRef>, Option<Denial>, bool), Denial> {
+        if port == 0 {
+            return Err(Denial::new(Reason::Port));
+        }
+        if name.is_localhost() {
+            return Err(Denial::new(Reason::SpecialName));
+        }
+        let mut found = Match::NONE;
+        self.visit(name, &mut |slot| {
+            found.add(&self.segments, slot, port, protocol)
+        });
+        match self.objection(&found) {
+            Some(denial) if self.settings.mode == Mode::Enforce => Err(denial),
+            Some(denial) => Ok((None, Some(denial), false)),
+            None => {
+                let rule = self.rules.get(found.allow as usize);
+                let sni = rule.is_some_and(|rule| rule.sni_required);
+                Ok((self.origin(found.allow), None, sni))
+            }
+        }
+    }
+
     fn origin(&self, rule: RuleId) -> Option<RuleRef> {
         self.rules.get(rule as usize).map(|r| r.origin.clone())
     }
@@ -431,6 +462,23 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Whether an allow rule covers a name on some of these ports.
+    pub(crate) fn allows_between(
+        &self,
+        name: &Name,
+        first: u16,
+        last: u16,
+        protocol: Protocol,
+    ) -> bool {
+        let mut found = false;
+        self.visit(name, &mut |slot| {
+            let segments = self.segments.of(slot, Effect::Allow, protocol);
+            let at = segments.partition_point(|s| s.last < first);
+            found |= segments.get(at).is_some_and(|s| s.first <= last);
+        });
+        found
     }
 
     /// The slots that speak about a name.

@@ -8,7 +8,7 @@
 //! Policy text may be hostile. Its length, its depth and what aliases expand to are bounded, and
 //! nothing here recurses over events.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan, StrInput};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as ParserSpan, StrInput};
 
 use crate::codes;
 use crate::diagnostic::{Sink, Span};
@@ -189,11 +189,11 @@ pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
                     column: number(mark.col() + 1),
                     len: 1,
                 };
-                composer.sink.error(
-                    codes::YAML,
-                    span,
-                    format!("not valid YAML: {}", error.info()),
-                );
+                let message = format!("not valid YAML: {}", error.info());
+                composer
+                    .sink
+                    .error(codes::YAML, span, message)
+                    .help_opt(syntax_help(text, error.marker()));
                 Err(Stop)
             }
         };
@@ -210,6 +210,22 @@ pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
             None
         }
     }
+}
+
+/// What people most often get wrong, judged by the text at which the parser gave up.
+fn syntax_help(text: &str, mark: &Marker) -> Option<String> {
+    let line = text.lines().nth(mark.line().checked_sub(1)?)?;
+    if line
+        .trim_start_matches([' ', '-', '[', ','])
+        .starts_with('*')
+        || line.contains("[*")
+    {
+        return Some("names that start with a star need quotes, as in \"*.example.com\"".into());
+    }
+    if line.contains('\t') {
+        return Some("indent with spaces: YAML does not take tabs".into());
+    }
+    None
 }
 
 /// YAML allows hardly any control characters, and the parser takes U+0000 for the end of the

@@ -3,7 +3,7 @@
 mod destination;
 mod egress;
 mod fields;
-mod services;
+pub(crate) mod services;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Severity, Sink, Span};
@@ -12,6 +12,7 @@ use crate::rule::{Effect, Rule};
 use crate::settings::Settings;
 use crate::yaml::{self, Node};
 use fields::Fields;
+use services::Listener;
 
 /// A policy file that was read.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Loaded {
 #[must_use]
 pub fn load(file_name: &str, text: &str) -> Loaded {
     let mut sink = Sink::new(file_name);
-    let policy = read(text, &mut sink);
+    let policy = read(text, &mut sink).map(|m| Policy::compile(m.settings, m.rules));
     finish(policy, sink)
 }
 
@@ -50,11 +51,11 @@ pub fn load(file_name: &str, text: &str) -> Loaded {
 pub fn load_bytes(file_name: &str, bytes: &[u8]) -> Loaded {
     match text_of(file_name, bytes) {
         Ok(text) => load(file_name, text),
-        Err(loaded) => loaded,
+        Err(loaded) => *loaded,
     }
 }
 
-pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Loaded> {
+pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Box<Loaded>> {
     std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let before = String::from_utf8_lossy(before);
@@ -75,7 +76,7 @@ pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, L
         let message = format!("the file is not UTF-8 text (byte {})", error.valid_up_to());
         sink.error(codes::NOT_UTF8, span, message)
             .help("save the file as UTF-8");
-        finish(None, sink)
+        Box::new(finish(None, sink))
     })
 }
 
@@ -86,20 +87,29 @@ pub(crate) fn finish(policy: Option<Policy>, sink: Sink) -> Loaded {
     }
 }
 
-pub(crate) fn read(text: &str, sink: &mut Sink) -> Option<Policy> {
+/// A file that was read without an error.
+pub(crate) struct Manifest {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Vec<Rule>,
+    /// Where something listens, for the lint of collisions.
+    pub(crate) listeners: Vec<Listener>,
+}
+
+pub(crate) fn read(text: &str, sink: &mut Sink) -> Option<Manifest> {
     let root = yaml::parse(text, sink)?;
-    let (settings, rules) = manifest(&root, sink)?;
+    let manifest = manifest(&root, sink)?;
     if sink.has_errors() {
         return None;
     }
-    if !rules.iter().any(|rule| rule.effect == Effect::Allow) {
+    let allows = |rule: &Rule| rule.effect == Effect::Allow;
+    if !manifest.rules.iter().any(allows) {
         sink.note(
             codes::ALLOWS_NOTHING,
             Span::START,
             "the policy has no allow rule, so no flow may leave the guest",
         );
     }
-    Some(Policy::compile(settings, rules))
+    Some(manifest)
 }
 
 /// Keys of Enclaver's manifest that other tools read.
@@ -116,7 +126,7 @@ const KNOWN: [&str; 8] = [
     "shutdown",
 ];
 
-fn manifest(root: &Node, sink: &mut Sink) -> Option<(Settings, Vec<Rule>)> {
+fn manifest(root: &Node, sink: &mut Sink) -> Option<Manifest> {
     let fields = Fields::open(root, "the policy", "`version: v1` and further keys", sink)?;
     fields.check_keys(&KNOWN, &FOREIGN, sink);
     version(&fields, root, sink);
@@ -128,8 +138,12 @@ fn manifest(root: &Node, sink: &mut Sink) -> Option<(Settings, Vec<Rule>)> {
     if let Some(node) = fields.get("egress") {
         egress::read(node, &mut settings, &mut rules, sink);
     }
-    services::read(&fields, &mut settings, sink);
-    Some((settings, rules))
+    let listeners = services::read(&fields, &mut settings, sink);
+    Some(Manifest {
+        settings,
+        rules,
+        listeners,
+    })
 }
 
 fn version(fields: &Fields<'_>, root: &Node, sink: &mut Sink) {

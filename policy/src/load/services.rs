@@ -1,11 +1,12 @@
 //! Everything in the file that is not egress.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::fields::{self, Fields};
 use crate::codes;
-use crate::diagnostic::Sink;
+use crate::diagnostic::{Sink, Span};
 use crate::settings::{Api, Dns, Ingress, IngressTls, KmsProxy, ProxyProtocol, Settings, Shutdown};
 use crate::yaml::{Kind, Node, Value, short};
 
@@ -14,7 +15,30 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Longest time that a shutdown may take.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 
-pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink) {
+/// A port of the file on which something listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener {
+    pub(crate) port: NonZeroU16,
+    pub(crate) user: User,
+    /// The port's place in the file.
+    pub(crate) span: Span,
+}
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// `ingress[].listen_port`, on the host.
+    Ingress,
+    /// `ingress[].target_port`, the program in the guest.
+    Program,
+    /// `kms_proxy.listen_port`, in the guest.
+    KmsProxy,
+    /// `api.listen_port`, in the guest.
+    Api,
+}
+
+pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink) -> Vec<Listener> {
+    let mut listeners = Vec::new();
     if let Some(node) = section(fields, "dns") {
         settings.dns = dns(node, sink);
     }
@@ -29,15 +53,16 @@ pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink
             sink,
         )
         .iter()
-        .filter_map(|item| ingress(item, sink))
+        .filter_map(|item| ingress(item, &mut listeners, sink))
         .collect();
     }
     if let Some(node) = section(fields, "kms_proxy") {
-        settings.kms_proxy = kms_proxy(node, sink);
+        settings.kms_proxy = kms_proxy(node, &mut listeners, sink);
     }
     if let Some(node) = section(fields, "api") {
-        settings.api = api(node, sink);
+        settings.api = api(node, &mut listeners, sink);
     }
+    listeners
 }
 
 /// A section; one without content is as good as none.
@@ -68,7 +93,7 @@ fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
     shutdown
 }
 
-fn ingress(node: &Node, sink: &mut Sink) -> Option<Ingress> {
+fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Ingress> {
     let fields = Fields::open(node, "an entry of `ingress`", "`- listen_port: 8443`", sink)?;
     let keys = ["listen_port", "target_port", "tls", "proxy_protocol"];
     fields.check_keys(&keys, &[], sink);
@@ -77,9 +102,24 @@ fn ingress(node: &Node, sink: &mut Sink) -> Option<Ingress> {
     let tls = section(&fields, "tls").and_then(|node| tls(node, sink));
     let proxy_protocol = proxy_protocol(&fields, sink);
     let listen_port = listen_port?;
+    listeners.push(Listener {
+        port: listen_port,
+        user: User::Ingress,
+        span: fields.span("listen_port"),
+    });
+    let target_key = match target_port {
+        Some(_) => "target_port",
+        None => "listen_port",
+    };
+    let target_port = target_port.unwrap_or(listen_port);
+    listeners.push(Listener {
+        port: target_port,
+        user: User::Program,
+        span: fields.span(target_key),
+    });
     Some(Ingress {
         listen_port,
-        target_port: target_port.unwrap_or(listen_port),
+        target_port,
         tls,
         proxy_protocol,
     })
@@ -149,7 +189,7 @@ fn proxy_protocol(fields: &Fields<'_>, sink: &mut Sink) -> Option<ProxyProtocol>
     }
 }
 
-fn kms_proxy(node: &Node, sink: &mut Sink) -> Option<KmsProxy> {
+fn kms_proxy(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<KmsProxy> {
     let fields = Fields::open(
         node,
         "`kms_proxy`",
@@ -160,8 +200,14 @@ fn kms_proxy(node: &Node, sink: &mut Sink) -> Option<KmsProxy> {
     let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
     let endpoints =
         section(&fields, "endpoints").map_or_else(BTreeMap::new, |node| endpoints(node, sink));
+    let listen_port = listen_port?;
+    listeners.push(Listener {
+        port: listen_port,
+        user: User::KmsProxy,
+        span: fields.span("listen_port"),
+    });
     Some(KmsProxy {
-        listen_port: listen_port?,
+        listen_port,
         endpoints,
     })
 }
@@ -180,9 +226,14 @@ fn endpoints(node: &Node, sink: &mut Sink) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn api(node: &Node, sink: &mut Sink) -> Option<Api> {
+fn api(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Api> {
     let fields = Fields::open(node, "`api`", "`api: { listen_port: 9998 }`", sink)?;
     fields.check_keys(&["listen_port"], &[], sink);
     let listen_port = fields.required_port("listen_port", 9998, node.span, sink)?;
+    listeners.push(Listener {
+        port: listen_port,
+        user: User::Api,
+        span: fields.span("listen_port"),
+    });
     Some(Api { listen_port })
 }

@@ -1,0 +1,64 @@
+//! Findings for people.
+
+use std::io::{self, Write};
+
+use odyn_policy::{Mode, Policy, Severity, render};
+
+use crate::check::Checked;
+
+pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
+    for checked in all {
+        let text = checked.source.text();
+        for finding in &checked.findings {
+            writeln!(out, "{}", render(finding, &text))?;
+        }
+        writeln!(out, "{}: {}", checked.source.name, summary(checked))?;
+    }
+    Ok(())
+}
+
+/// `2 errors, 1 warning`, or what a policy without errors amounts to.
+fn summary(checked: &Checked) -> String {
+    let count = |severity| {
+        let found = &checked.loaded.diagnostics;
+        found.iter().filter(|d| d.severity == severity).count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let mut parts = Vec::new();
+    if errors > 0 {
+        parts.push(plural(errors, "error"));
+    }
+    if warnings > 0 {
+        parts.push(plural(warnings, "warning"));
+    }
+    if parts.is_empty() {
+        parts.push("ok".to_owned());
+    }
+    if let Some(policy) = &checked.loaded.policy {
+        parts.push(describe(policy));
+    }
+    parts.join(", ")
+}
+
+fn describe(policy: &Policy) -> String {
+    let (allow, deny) = policy.rule_counts();
+    if policy.settings().mode == Mode::Report {
+        return format!("mode report with {}", plural(allow + deny, "rule"));
+    }
+    if allow == 0 {
+        return "allows no outbound flow".to_owned();
+    }
+    format!(
+        "{} and {}",
+        plural(allow, "allow rule"),
+        plural(deny, "deny rule")
+    )
+}
+
+fn plural(n: usize, what: &str) -> String {
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
+}

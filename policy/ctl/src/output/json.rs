@@ -1,0 +1,73 @@
+//! Findings as a JSON array, one object each. Fields are added, never changed or taken away.
+
+use std::io::{self, Write};
+
+use odyn_policy::{Diagnostic, Span};
+use serde::Serialize;
+
+use crate::check::Checked;
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    file: &'a str,
+    /// `error`, `warning` or `note`.
+    severity: &'a str,
+    code: &'a str,
+    message: &'a str,
+    help: Option<&'a str>,
+    #[serde(flatten)]
+    place: Place,
+    related: Vec<Related<'a>>,
+}
+
+/// Line and column count from 1, column and length in characters.
+#[derive(Serialize)]
+struct Place {
+    line: u32,
+    column: u32,
+    length: u32,
+}
+
+#[derive(Serialize)]
+struct Related<'a> {
+    message: &'a str,
+    #[serde(flatten)]
+    place: Place,
+}
+
+pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
+    let findings: Vec<Finding<'_>> = all
+        .iter()
+        .flat_map(|checked| &checked.findings)
+        .map(finding)
+        .collect();
+    serde_json::to_writer_pretty(&mut *out, &findings)?;
+    writeln!(out)
+}
+
+fn finding(diagnostic: &Diagnostic) -> Finding<'_> {
+    Finding {
+        file: &diagnostic.file,
+        severity: diagnostic.severity.as_str(),
+        code: diagnostic.code,
+        message: &diagnostic.message,
+        help: diagnostic.help.as_deref(),
+        place: place(diagnostic.span),
+        related: diagnostic
+            .related
+            .iter()
+            .map(|related| Related {
+                message: &related.message,
+                place: place(related.span),
+            })
+            .collect(),
+    }
+}
+
+fn place(span: Span) -> Place {
+    Place {
+        line: span.line,
+        column: span.column,
+        length: span.len,
+    }
+}
