@@ -1,1 +1,16 @@
-//! Scaffold.
+//! The host half: does for its guests what they cannot do themselves.
+//!
+//! It listens for guests ([`odyn_link::Listener`]), dials the addresses that they have resolved
+//! and checked, and asks the system's resolver for them. The policy is the guest's; what the
+//! operator of the host adds ([`Limits`]) can only narrow it.
+
+#![forbid(unsafe_code)]
+
+mod dial;
+mod handler;
+mod limits;
+mod outer;
+pub mod resolver;
+
+pub use limits::Limits;
+pub use outer::{Builder, Outer, Summary};

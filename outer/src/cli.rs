@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::{num::ParseIntError, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use odyn_link::Endpoint;
+
+/// The host half of odyn: dials for its guests what their policies allow.
+#[derive(Debug, Parser)]
+#[command(name = "enclaver-outer", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve guests until told to stop (SIGTERM or SIGINT).
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Where to listen for guests: vsock://any:PORT, unix:///path or hybrid:///path:PORT.
+    #[arg(
+        long,
+        value_name = "URL",
+        required = true,
+        env = "OUTER_LISTEN",
+        value_delimiter = ','
+    )]
+    pub(crate) listen: Vec<Endpoint>,
+
+    /// Ask this resolver instead of the system's; may be repeated.
+    #[arg(
+        long,
+        value_name = "IP[:PORT]",
+        env = "OUTER_RESOLVER",
+        value_delimiter = ',',
+        value_parser = resolver
+    )]
+    pub(crate) resolver: Vec<std::net::SocketAddr>,
+
+    /// Let guests reach only these addresses; may be repeated.
+    #[arg(long, value_name = "CIDR", env = "OUTER_ALLOW", value_delimiter = ',', value_parser = net)]
+    pub(crate) allow: Vec<IpNet>,
+
+    /// Let no guest reach these addresses, whatever is allowed; may be repeated.
+    #[arg(long, value_name = "CIDR", env = "OUTER_DENY", value_delimiter = ',', value_parser = net)]
+    pub(crate) deny: Vec<IpNet>,
+
+    /// Most flows at once, of all guests together [default: what the file descriptors allow].
+    #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]
+    pub(crate) max_flows: Option<usize>,
+
+    /// Longest wait for a destination to answer.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OUTER_CONNECT_TIMEOUT",
+        default_value = "10s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) connect_timeout: Duration,
+
+    /// How long flows may go on after the signal to stop.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OUTER_DRAIN_TIMEOUT",
+        default_value = "30s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) drain_timeout: Duration,
+
+    /// Permissions of a Unix socket: who may write to it may connect.
+    #[arg(
+        long,
+        value_name = "OCTAL",
+        env = "OUTER_SOCKET_MODE",
+        default_value = "600",
+        value_parser = mode
+    )]
+    pub(crate) socket_mode: u32,
+
+    /// What is logged to stderr; debug has every flow.
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "OUTER_LOG_LEVEL",
+        default_value = "info",
+        value_parser = ["error", "warn", "info", "debug", "trace"]
+    )]
+    pub(crate) log_level: String,
+}
+
+/// An address with or without a port; IPv6 with a port stands in brackets.
+fn resolver(text: &str) -> Result<std::net::SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    match text
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>()
+    {
+        Ok(address) => Ok((address, 53).into()),
+        Err(_) => Err("expected an address or address:port".into()),
+    }
+}
+
+/// A network, or an address for the network of itself.
+fn net(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok(address.into());
+    }
+    match text.parse::<IpNet>() {
+        Ok(net) if net.trunc() == net => Ok(net),
+        Ok(net) => Err(format!(
+            "has bits behind its prefix: did you mean {}?",
+            net.trunc()
+        )),
+        Err(_) => Err("expected an address or a network such as 10.0.0.0/8".into()),
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let parsed = u32::from_str_radix(text, 8).map_err(|error: ParseIntError| error.to_string())?;
+    if parsed <= 0o777 {
+        Ok(parsed)
+    } else {
+        Err("expected three octal digits".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn resolvers_have_a_port_or_the_usual_one() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]", "[2001:db8::1]:53"),
+            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
+        ] {
+            assert_eq!(resolver(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        assert!(resolver("dns.example").is_err());
+    }
+
+    #[test]
+    fn a_network_that_is_not_one_is_an_error() {
+        assert_eq!(net("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(net("192.0.2.1"), Ok("192.0.2.1/32".parse().unwrap()));
+        assert_eq!(
+            net("10.1.0.0/8"),
+            Err("has bits behind its prefix: did you mean 10.0.0.0/8?".into())
+        );
+        assert!(net("10.0.0.0/33").is_err() && net("example.com").is_err());
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(mode("660"), Ok(0o660));
+        assert!(mode("1777").is_err() && mode("8").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! Dials the candidates of a target.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use odyn_link::{Refusal, Target, TargetHost};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+use crate::limits::Limits;
+
+/// Head start of each candidate over the next (RFC 8305 section 5, Connection Attempt Delay).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A connection over which nothing comes for this long is probed, so that a peer that is gone is
+/// noticed: the guest's own probes end at the guest's loopback.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Pause between probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Probes without an answer until the connection counts as broken.
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// The addresses to dial, in order.
+///
+/// # Errors
+/// When the operator's limits leave none.
+pub(crate) fn candidates(target: &Target, limits: &Limits) -> Result<Vec<SocketAddr>, Refusal> {
+    let parent = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let all: &[IpAddr] = match &target.host {
+        TargetHost::ParentLoopback => &parent,
+        TargetHost::Addresses(list) => list,
+    };
+    let permitted: Vec<SocketAddr> = all
+        .iter()
+        .filter(|address| limits.permit(**address))
+        .map(|address| SocketAddr::new(address.to_canonical(), target.port))
+        .collect();
+    if permitted.is_empty() {
+        Err(Refusal::Prohibited)
+    } else {
+        Ok(permitted)
+    }
+}
+
+/// Connects to the first candidate that answers; each has a head start over the next.
+///
+/// # Errors
+/// When none answers in `limit`: what the first one failed with, for it is the preferred one.
+pub(crate) async fn tcp(
+    candidates: &[SocketAddr],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr), Refusal> {
+    let (socket, address) = timeout(limit, race(candidates))
+        .await
+        .map_err(|_| Refusal::ConnectionTimeout)??;
+    // Best effort: the flow works without.
+    let _ = socket.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
+    Ok((socket, address))
+}
+
+async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refusal> {
+    let mut waiting = candidates.iter().copied().enumerate();
+    let mut attempts = FuturesUnordered::new();
+    let mut best: Option<(usize, Refusal)> = None;
+    loop {
+        let more = match waiting.next() {
+            Some((rank, address)) => {
+                attempts.push(async move { (rank, address, TcpStream::connect(address).await) });
+                true
+            }
+            None => false,
+        };
+        // Until the next one's turn, an answer, or a failure, which makes it the next one's turn.
+        let finished = tokio::select! {
+            finished = attempts.next() => finished,
+            () = sleep(HEAD_START), if more => continue,
+        };
+        match finished {
+            Some((_, address, Ok(socket))) => return Ok((socket, address)),
+            Some((rank, address, Err(error))) => {
+                debug!(%address, %error, "dial failed");
+                if best.is_none_or(|(other, _)| rank < other) {
+                    best = Some((rank, Refusal::from_io(&error)));
+                }
+            }
+            None => return Err(best.map_or(Refusal::Unroutable, |(_, refusal)| refusal)),
+        }
+    }
+}
+
+/// A UDP socket that is connected to the first candidate to which there is a route.
+///
+/// # Errors
+/// When there is a route to none: what the first one failed with.
+pub(crate) async fn udp(candidates: &[SocketAddr]) -> Result<(UdpSocket, SocketAddr), Refusal> {
+    let mut first = None;
+    for address in candidates {
+        match udp_to(*address).await {
+            Ok(socket) => return Ok((socket, *address)),
+            Err(error) => {
+                debug!(%address, %error, "no UDP socket");
+                first.get_or_insert(Refusal::from_io(&error));
+            }
+        }
+    }
+    Err(first.unwrap_or(Refusal::Unroutable))
+}
+
+async fn udp_to(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(address).await?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A port of loopback on which nobody listens.
+    async fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_next_candidate_has_its_turn_when_the_first_fails() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let (_, dialled) = tcp(&[closed().await, good], LONG).await.unwrap();
+        assert_eq!(dialled, good);
+    }
+
+    #[tokio::test]
+    async fn the_first_candidates_failure_is_the_one_reported() {
+        // A multicast address can't be dialled: another failure than a closed port's.
+        let multicast: SocketAddr = "[ff02::1]:9".parse().unwrap();
+        let refused = tcp(&[closed().await, multicast], LONG).await.unwrap_err();
+        assert_eq!(refused, Refusal::ConnectionRefused);
+        let other = tcp(&[multicast, closed().await], LONG).await.unwrap_err();
+        assert_ne!(other, Refusal::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_silent_candidate_is_a_timeout() {
+        // A queue of one that is full: the kernel drops further SYNs.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut held = Vec::new();
+        let refusal = loop {
+            match tcp(&[address], Duration::from_millis(300)).await {
+                Ok(open) => held.push(open),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert_eq!(refusal, Refusal::ConnectionTimeout);
+        // It has a head start only.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        assert_eq!(tcp(&[address, good], LONG).await.unwrap().1, good);
+    }
+
+    #[tokio::test]
+    async fn the_parents_loopback_is_tried_in_both_families() {
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+            eprintln!("no IPv6 loopback here: not tested");
+            return;
+        };
+        let address = listener.local_addr().unwrap();
+        let list = candidates(&Target::parent(address.port()), &Limits::default()).unwrap();
+        assert!(list[0].is_ipv4());
+        assert_eq!(tcp(&list, LONG).await.unwrap().1, address);
+    }
+
+    #[test]
+    fn prohibited_candidates_are_left_out() {
+        let limits = Limits::default().deny(["192.0.2.0/24".parse().unwrap()]);
+        let of = |list: &[&str]| {
+            let host = TargetHost::Addresses(list.iter().map(|a| a.parse().unwrap()).collect());
+            candidates(&Target { host, port: 1 }, &limits)
+        };
+        assert_eq!(
+            of(&["192.0.2.1", "::ffff:192.0.2.2"]),
+            Err(Refusal::Prohibited)
+        );
+        assert_eq!(
+            of(&["192.0.2.1", "203.0.113.1"]),
+            Ok(vec!["203.0.113.1:1".parse().unwrap()])
+        );
+    }
+
+    #[tokio::test]
+    async fn udp_has_a_socket_of_the_right_family() {
+        let (socket, _) = udp(&["127.0.0.1:9".parse().unwrap()]).await.unwrap();
+        assert!(socket.local_addr().unwrap().is_ipv4());
+    }
+}

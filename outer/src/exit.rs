@@ -1,0 +1,48 @@
+//! Why the program could not do its work, and the exit code that says so (sysexits.h).
+
+use std::{io, process::ExitCode};
+
+use odyn_link::ListenError;
+
+/// A failure, with an exit code of its own class.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Listen(ListenError),
+    #[error("can't start: {0}")]
+    Runtime(io::Error),
+}
+
+/// An exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(u8);
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code.0)
+    }
+}
+
+impl Failure {
+    /// The command line is wrong (EX_USAGE).
+    pub(crate) const USAGE: Code = Code(64);
+
+    /// Another process is in the way (EX_UNAVAILABLE).
+    const UNAVAILABLE: Code = Code(69);
+
+    /// The system refused (EX_OSERR).
+    const SYSTEM: Code = Code(71);
+
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Listen(ListenError::InUse(_)) => Self::UNAVAILABLE,
+            Self::Listen(ListenError::NoDirectory(_) | ListenError::NotASocket(_)) => Self::SYSTEM,
+            Self::Listen(ListenError::Io { source, .. }) => match source.kind() {
+                io::ErrorKind::AddrInUse => Self::UNAVAILABLE,
+                _ => Self::SYSTEM,
+            },
+            // `ListenError` may grow.
+            Self::Listen(_) | Self::Runtime(_) => Self::SYSTEM,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Answers the requests of the guests.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use odyn_link::{FlowReport, Handler, Peer, Refusal, Target};
+use tokio::net::{TcpStream, UdpSocket};
+use tracing::debug;
+
+use crate::{
+    dial,
+    limits::Limits,
+    resolver::{ResolveError, SystemResolver},
+};
+
+/// What the guests get.
+pub(crate) struct Dialler {
+    pub(crate) limits: Limits,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) resolver: SystemResolver,
+}
+
+impl Handler for Dialler {
+    async fn connect_tcp(
+        &self,
+        target: Target,
+        peer: &Peer,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let dialled = match dial::candidates(&target, &self.limits) {
+            Ok(list) => dial::tcp(&list, self.connect_timeout).await,
+            Err(refusal) => Err(refusal),
+        };
+        log(&dialled, &target, peer, "TCP");
+        dialled
+    }
+
+    async fn connect_udp(
+        &self,
+        target: Target,
+        peer: &Peer,
+    ) -> Result<(UdpSocket, SocketAddr), Refusal> {
+        let dialled = match dial::candidates(&target, &self.limits) {
+            Ok(list) => dial::udp(&list).await,
+            Err(refusal) => Err(refusal),
+        };
+        log(&dialled, &target, peer, "UDP");
+        dialled
+    }
+
+    async fn dns(&self, query: Bytes, peer: &Peer) -> Result<Bytes, Refusal> {
+        self.resolver.exchange(query).await.map_err(|error| {
+            debug!(%peer, %error, "resolver failed");
+            refusal(&error)
+        })
+    }
+
+    fn ended(&self, report: &FlowReport) {
+        let FlowReport {
+            kind,
+            peer,
+            dialled,
+            sent,
+            received,
+            duration,
+            end,
+            ..
+        } = report;
+        debug!(%peer, ?kind, %dialled, sent, received, ?duration, ?end, "flow ended");
+    }
+}
+
+fn log<T>(result: &Result<(T, SocketAddr), Refusal>, target: &Target, peer: &Peer, kind: &str) {
+    match result {
+        Ok((_, dialled)) => debug!(%peer, kind, %target, %dialled, "flow opened"),
+        Err(refusal) => debug!(%peer, kind, %target, %refusal, "flow refused"),
+    }
+}
+
+/// A resolver that fails is an answer too: only what was not asked at all is refused.
+fn refusal(error: &ResolveError) -> Refusal {
+    match error {
+        ResolveError::BadQuery => Refusal::BadRequest,
+    }
+}

@@ -1,0 +1,241 @@
+//! The service: accepts guests on its listeners and serves each.
+
+use std::{io, sync::Arc, time::Duration};
+
+use odyn_link::{LinkError, Listener, Peer, ServerConfig, Transport, Tuning, serve};
+use tokio::{sync::Semaphore, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{handler::Dialler, limits::Limits, resolver::SystemResolver};
+
+/// Longest wait for a connection to a destination, unless told otherwise.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of guests that are served at once. Each guest has a few.
+const MAX_LINKS: usize = 1024;
+
+/// Pause after `accept()` failed, which it does when there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How an [`Outer`] shall be.
+#[derive(Debug)]
+pub struct Builder {
+    limits: Limits,
+    connect_timeout: Duration,
+    server: ServerConfig,
+    only_pid: Option<i32>,
+}
+
+/// What became of a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Flows that were cut because the drain time was over.
+    pub cut: usize,
+}
+
+/// The host half, ready to run.
+pub struct Outer {
+    handler: Arc<Dialler>,
+    server: ServerConfig,
+    only_pid: Option<i32>,
+    links: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outer")
+            .field("only_pid", &self.only_pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Outer {
+    /// Starts from the defaults: no limits, 10 s to connect, 30 s to drain.
+    pub fn builder() -> Builder {
+        Builder {
+            limits: Limits::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            server: ServerConfig::default(),
+            only_pid: None,
+        }
+    }
+
+    /// Serves the guests that come to `listeners` until `shutdown` is cancelled and every flow has
+    /// ended, or was cut at the end of the drain time.
+    ///
+    /// The listeners are closed (and the files of Unix sockets removed) as soon as `shutdown` is
+    /// cancelled.
+    pub async fn run(self, listeners: Vec<Listener>, shutdown: CancellationToken) -> Summary {
+        let outer = Arc::new(self);
+        let links = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        let (cut_tx, mut cut_rx) = tokio::sync::mpsc::channel(MAX_LINKS);
+        for listener in listeners {
+            let run = Accepting {
+                outer: Arc::clone(&outer),
+                links: links.clone(),
+                cut: cut_tx.clone(),
+                shutdown: shutdown.clone(),
+            };
+            accepting.spawn(run.accept(listener));
+        }
+        drop(cut_tx);
+        accepting.close();
+        accepting.wait().await;
+        links.close();
+        let mut summary = Summary::default();
+        while let Some(cut) = cut_rx.recv().await {
+            summary.cut += cut;
+        }
+        links.wait().await;
+        summary
+    }
+}
+
+impl Builder {
+    /// The operator's rules.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Longest wait for a connection to a destination.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Most flows at once, of all guests together.
+    pub fn max_flows(mut self, flows: usize) -> Self {
+        let flows = flows.min(Semaphore::MAX_PERMITS);
+        self.server.flows = Some(Arc::new(Semaphore::new(flows)));
+        self
+    }
+
+    /// How long flows may go on after the shutdown was asked for.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.server.drain_timeout = limit;
+        self
+    }
+
+    /// The knobs of the link.
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.server.tuning = tuning;
+        self
+    }
+
+    /// Serves only the process with this id (and only over a Unix socket).
+    pub fn only_pid(mut self, pid: u32) -> Self {
+        // No process has an id that does not fit: nobody is served then.
+        self.only_pid = Some(i32::try_from(pid).unwrap_or(-1));
+        self
+    }
+
+    /// Makes the service, with the resolver that it asks for its guests.
+    pub fn build(self, resolver: SystemResolver) -> Outer {
+        let Self {
+            limits,
+            connect_timeout,
+            server,
+            only_pid,
+        } = self;
+        Outer {
+            handler: Arc::new(Dialler {
+                limits,
+                connect_timeout,
+                resolver,
+            }),
+            server,
+            only_pid,
+            links: Arc::new(Semaphore::new(MAX_LINKS)),
+        }
+    }
+}
+
+/// What accepting on one listener takes.
+struct Accepting {
+    outer: Arc<Outer>,
+    links: TaskTracker,
+    cut: tokio::sync::mpsc::Sender<usize>,
+    shutdown: CancellationToken,
+}
+
+impl Accepting {
+    async fn accept(self, listener: Listener) {
+        let endpoint = listener.endpoint().to_string();
+        info!(endpoint, "listening");
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                accepted = listener.accept(&self.outer.server.tuning) => accepted,
+            };
+            match accepted {
+                Ok((transport, peer)) => self.serve(transport, peer),
+                Err(error) => self.pause(&endpoint, &error).await,
+            }
+        }
+        info!(endpoint, "not listening any more");
+    }
+
+    async fn pause(&self, endpoint: &str, error: &io::Error) {
+        warn!(endpoint, %error, "can't accept");
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = sleep(ACCEPT_PAUSE) => {}
+        }
+    }
+
+    fn serve(&self, transport: Transport, peer: Peer) {
+        if !is_wanted(&peer, self.outer.only_pid) {
+            warn!(%peer, "not the process that may connect: turned away");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.outer.links).try_acquire_owned() else {
+            warn!(%peer, max = MAX_LINKS, "too many connections: turned away");
+            return;
+        };
+        let outer = Arc::clone(&self.outer);
+        let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
+        self.links.spawn(async move {
+            info!(%peer, "guest connected");
+            let handler = Arc::clone(&outer.handler);
+            match serve(transport, peer, handler, outer.server.clone(), shutdown).await {
+                Ok(()) => info!(%peer, "guest disconnected"),
+                Err(error) => {
+                    warn!(%peer, %error, "connection of a guest ended");
+                    if let LinkError::DrainTimeout(flows) = error {
+                        let _ = cut.send(flows).await;
+                    }
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn is_wanted(peer: &Peer, only_pid: Option<i32>) -> bool {
+    match (only_pid, peer) {
+        (None, _) => true,
+        (Some(wanted), Peer::Unix { pid, .. }) => *pid == Some(wanted),
+        (Some(_), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_wanted_process_is_served() {
+        let unix = |pid| Peer::Unix { pid, uid: 0 };
+        assert!(is_wanted(&unix(None), None));
+        assert!(is_wanted(&Peer::Vsock { cid: 3 }, None));
+        assert!(is_wanted(&unix(Some(7)), Some(7)));
+        assert!(!is_wanted(&unix(Some(8)), Some(7)));
+        assert!(!is_wanted(&unix(None), Some(7)));
+        assert!(!is_wanted(&Peer::Vsock { cid: 7 }, Some(7)));
+    }
+}

@@ -1,0 +1,310 @@
+//! The program as it is built: started, used over its socket, stopped.
+#![allow(missing_docs)]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use odyn_link::{
+    Client, ClientConfig, Counters, End, Endpoint, LinkState, OpenError, Refusal, Target, relay,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    process::{Child, Command},
+    time::timeout,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(LIMIT, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {LIMIT:?}"),
+    }
+}
+
+fn outer(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_enclaver-outer"));
+    command
+        .args(args)
+        .kill_on_drop(true)
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OUTER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+async fn fails(args: &[&str]) -> (i32, String) {
+    let output = soon("exit", outer(args).output()).await.unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+struct Program {
+    dir: TempDir,
+    path: PathBuf,
+    child: Child,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outer.sock");
+        let child = spawn(&path, args);
+        Self { dir, path, child }
+    }
+
+    async fn guest(&self) -> Client {
+        let endpoint = Endpoint::Unix {
+            path: self.path.clone(),
+        };
+        let client = Client::new(endpoint, ClientConfig::default());
+        let mut state = client.state();
+        soon("the link", state.wait_for(|s| *s == LinkState::Up))
+            .await
+            .unwrap();
+        client
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().unwrap() as i32), signal).unwrap();
+    }
+
+    async fn end(self) -> (Output, TempDir) {
+        (
+            soon("exit", self.child.wait_with_output()).await.unwrap(),
+            self.dir,
+        )
+    }
+}
+
+fn spawn(path: &Path, args: &[&str]) -> Child {
+    let url = format!("unix://{}", path.display());
+    outer(&["run", "--listen", &url])
+        .args(args)
+        .spawn()
+        .unwrap()
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+/// A flow to a server of ours: the program's end, the server's, and the relay between.
+async fn flow(client: &Client) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let opened = soon("opening", client.connect_tcp(&Target::parent(port)))
+        .await
+        .unwrap();
+    assert_eq!(opened.dialled, Some(([127, 0, 0, 1], port).into()));
+    let (accepted, _) = soon("accept", server.accept()).await.unwrap();
+    let (app, inner) = pair().await;
+    let relay = tokio::spawn(relay(inner, opened.flow, Arc::new(Counters::default())));
+    (app, accepted, relay)
+}
+
+async fn ping_pong(app: &mut TcpStream, server: &mut TcpStream) {
+    let mut got = [0; 4];
+    app.write_all(b"ping").await.unwrap();
+    soon("ping", server.read_exact(&mut got)).await.unwrap();
+    server.write_all(b"pong").await.unwrap();
+    soon("pong", app.read_exact(&mut got)).await.unwrap();
+}
+
+/// A resolver that answers every query with itself as an empty answer.
+async fn resolver() -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buf = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            buf[2] |= 0x80;
+            let _ = socket.send_to(&buf[..len], from).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_guests_are_served_and_the_end_is_clean() {
+    let resolver = resolver().await.to_string();
+    let program = Program::start(&["--resolver", &resolver, "--log-level", "debug"]);
+    for guest in [program.guest().await, program.guest().await] {
+        let (mut app, mut server, relay) = flow(&guest).await;
+        ping_pong(&mut app, &mut server).await;
+        drop((app, server));
+        assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+
+        let echo = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = echo.local_addr().unwrap();
+        let target = Target::address(address.ip(), address.port());
+        let mut udp = soon("opening", guest.connect_udp(&target))
+            .await
+            .unwrap()
+            .flow;
+        udp.send(b"datagram").unwrap();
+        let mut buf = [0; 100];
+        let (len, from) = soon("datagram", echo.recv_from(&mut buf)).await.unwrap();
+        echo.send_to(&buf[..len], from).await.unwrap();
+        assert_eq!(
+            soon("answer", udp.recv()).await.unwrap().unwrap(),
+            "datagram"
+        );
+
+        // example.com, A, IN.
+        let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\
+            \x07example\x03com\x00\x00\x01\x00\x01";
+        let answer = soon("dns", guest.dns(Bytes::from_static(query)))
+            .await
+            .unwrap();
+        assert_eq!(answer.get(..3), Some(&b"\x12\x34\x81"[..]));
+    }
+    program.signal(Signal::SIGTERM);
+    let (output, dir) = program.end().await;
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "the socket is removed"
+    );
+    assert!(
+        log.contains("guest connected") && log.contains("flow ended"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_sigterm_open_flows_go_on_until_they_end() {
+    let program = Program::start(&[]);
+    let guest = program.guest().await;
+    let (mut app, mut server, relay) = flow(&guest).await;
+    program.signal(Signal::SIGTERM);
+    let mut state = guest.state();
+    soon("GOAWAY", state.wait_for(|s| *s != LinkState::Up))
+        .await
+        .unwrap();
+    assert!(!program.path.exists(), "nobody new can connect");
+    for _ in 0..3 {
+        ping_pong(&mut app, &mut server).await;
+    }
+    drop((app, server));
+    assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+    assert_eq!(program.end().await.0.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_that_do_not_end_are_cut_at_the_deadline() {
+    let program = Program::start(&["--drain-timeout", "100ms"]);
+    let guest = program.guest().await;
+    let (_app, _server, relay) = flow(&guest).await;
+    program.signal(Signal::SIGINT);
+    let (output, _dir) = program.end().await;
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("flows were cut"), "{log}");
+    assert_eq!(soon("end", relay).await.unwrap(), End::LinkLost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_the_next_one_starts_on_the_same_socket() {
+    let mut program = Program::start(&[]);
+    let guest = program.guest().await;
+    program.child.kill().await.unwrap();
+    assert!(program.path.exists(), "a killed process leaves it behind");
+    program.child = spawn(&program.path, &[]);
+    let mut state = guest.state();
+    soon("the link", state.wait_for(|s| *s == LinkState::Up))
+        .await
+        .unwrap();
+    let (mut app, mut server, _relay) = flow(&guest).await;
+    ping_pong(&mut app, &mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_limits_narrow() {
+    let program = Program::start(&["--deny", "127.0.0.0/8", "--allow", "127.0.0.1"]);
+    let guest = program.guest().await;
+    for target in [
+        Target::parent(9),
+        Target::address(Ipv4Addr::LOCALHOST, 9),
+        Target::address(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9),
+        Target::address(Ipv4Addr::new(192, 0, 2, 1), 9),
+    ] {
+        let tcp = soon("refusal", guest.connect_tcp(&target)).await;
+        assert!(
+            matches!(tcp, Err(OpenError::Refused(Refusal::Prohibited))),
+            "{target}: {tcp:?}"
+        );
+        let udp = soon("refusal", guest.connect_udp(&target)).await;
+        assert!(
+            matches!(udp, Err(OpenError::Refused(Refusal::Prohibited))),
+            "{target}: {udp:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_flows_is_limited() {
+    let program = Program::start(&["--max-flows", "1"]);
+    let guest = program.guest().await;
+    let (_app, _server, _relay) = flow(&guest).await;
+    let second = soon("refusal", guest.connect_tcp(&Target::parent(9))).await;
+    assert!(
+        matches!(second, Err(OpenError::Refused(Refusal::LimitReached))),
+        "{second:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_and_has_its_exit_code() {
+    let (code, said) = fails(&["run"]).await;
+    assert!(code == 64 && said.contains("--listen"), "{code}: {said}");
+    let (code, said) = fails(&["run", "--listen", "tcp://127.0.0.1:1"]).await;
+    assert!(code == 64 && said.contains("mutual TLS"), "{code}: {said}");
+    let (code, said) = fails(&["run", "--listen", "vsock://any:1", "--deny", "10.1.0.0/8"]).await;
+    assert!(
+        code == 64 && said.contains("did you mean 10.0.0.0/8?"),
+        "{code}: {said}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let missing = format!("unix://{}/no/outer.sock", dir.path().display());
+    let (code, said) = fails(&["run", "--listen", &missing]).await;
+    assert!(
+        code == 71 && said.contains("/no does not exist"),
+        "{code}: {said}"
+    );
+
+    let program = Program::start(&[]);
+    let _guest = program.guest().await;
+    let url = format!("unix://{}", program.path.display());
+    let (code, said) = fails(&["run", "--listen", &url]).await;
+    assert!(
+        code == 69 && said.contains("already listening") && said.contains("outer.sock"),
+        "{code}: {said}"
+    );
+    assert!(
+        program.path.exists(),
+        "and the other's socket is left alone"
+    );
+}
