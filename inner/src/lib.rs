@@ -1,1 +1,17 @@
-//! Scaffold.
+//! The guest half: captures an unmodified program's traffic, judges it by the policy, and carries
+//! what is allowed to the host half.
+//!
+//! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
+//! turns captured flows into permits and link flows; [`program`] starts and watches the program;
+//! [`run`] and [`simulate`] wire them together.
+#![deny(unsafe_code)]
+
+pub mod audit;
+pub mod capture;
+pub mod cli;
+pub mod egress;
+pub mod exit;
+pub mod logging;
+pub mod program;
+pub mod run;
+pub mod simulate;

@@ -1,0 +1,130 @@
+//! A thread that writes lines, so that a slow disk or a full pipe holds up no worker until the
+//! queue is full; then it does, because a record is never dropped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+/// Lines that may wait for the disk.
+const QUEUE: usize = 8192;
+
+/// Where records go.
+pub struct Sink(Option<Box<dyn Write + Send>>);
+
+impl Sink {
+    /// Nowhere: the records are counted for by nobody.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Standard output.
+    pub fn stdout() -> Self {
+        Self(Some(Box::new(io::stdout())))
+    }
+
+    /// A file, created with mode 0600 where it is missing and appended to where it exists.
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing.
+    pub fn file(path: &Path) -> io::Result<Self> {
+        let file: File = {
+            use std::os::unix::fs::OpenOptionsExt;
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(path)?
+        };
+        Ok(Self(Some(Box::new(file))))
+    }
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The queue to the writing thread.
+pub struct Writer {
+    queue: Option<SyncSender<Message>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(sink: Sink) -> io::Result<Self> {
+        let Some(output) = sink.0 else {
+            return Ok(Self { queue: None });
+        };
+        let (queue, messages) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || write_all(BufWriter::new(output), &messages))?;
+        Ok(Self { queue: Some(queue) })
+    }
+
+    /// Whether lines go anywhere.
+    pub(super) fn is_kept(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Queues a line; blocks while the queue is full.
+    pub fn write(&self, line: Vec<u8>) {
+        if let Some(queue) = &self.queue {
+            // The thread ends only when every sender is gone.
+            let _ = queue.send(Message::Line(line));
+        }
+    }
+
+    /// Waits until what was queued before is written.
+    pub fn flush(&self) {
+        if let Some(queue) = &self.queue {
+            let (done, wait) = sync_channel(1);
+            if queue.send(Message::Flush(done)).is_ok() {
+                let _ = wait.recv();
+            }
+        }
+    }
+}
+
+fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
+    let mut failing = false;
+    loop {
+        let message = match messages.try_recv() {
+            Ok(message) => message,
+            Err(TryRecvError::Empty) => {
+                report(output.flush(), &mut failing);
+                match messages.recv() {
+                    Ok(message) => message,
+                    Err(_) => return,
+                }
+            }
+            Err(TryRecvError::Disconnected) => {
+                report(output.flush(), &mut failing);
+                return;
+            }
+        };
+        match message {
+            Message::Line(line) => report(output.write_all(&line), &mut failing),
+            Message::Flush(done) => {
+                report(output.flush(), &mut failing);
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// Says once that records are being lost, and once that they are written again.
+fn report(result: io::Result<()>, failing: &mut bool) {
+    match (result, *failing) {
+        (Err(error), false) => {
+            *failing = true;
+            tracing::error!(%error, "audit records cannot be written");
+        }
+        (Ok(()), true) => *failing = false,
+        _ => {}
+    }
+}

@@ -1,0 +1,182 @@
+//! Makes arbitrary destinations routable in a namespace that has only `lo`.
+//!
+//! A Nitro enclave, like a fresh network namespace, has `lo` down and no route: connect() fails
+//! with ENETUNREACH before any packet filter sees it. So `lo` is raised, gets one address of
+//! global scope in each family (the kernel wants a source address for flows to other hosts), and
+//! a default route. A second table, chosen by the firewall mark, declares every address local,
+//! which is what lets tproxy receive datagrams for them.
+//!
+//! Every step may be repeated: what is already there is kept.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use netlink_packet_core::ErrorMessage;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::rule::RuleAction;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+use super::nft::UDP_MARK;
+
+/// Index of `lo` in every network namespace.
+const LOOPBACK_INDEX: u32 = 1;
+/// Routing table in which every address is local.
+const LOCAL_TABLE: u32 = 100;
+/// Before the `main` table (32766), behind the kernel's `local` table (0).
+const RULE_PRIORITY: u32 = 100;
+
+/// The guest's own addresses on `lo`, inside the block that synthetic addresses come from.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnAddresses {
+    /// Source address of IPv4 flows.
+    pub v4: Ipv4Addr,
+    /// Source address of IPv6 flows; `None` when the kernel has no IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// A step of the set-up that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}: {source}{hint}")]
+pub struct RouteError {
+    step: String,
+    hint: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+/// Whether this kernel has IPv6 at all (`ipv6.disable=1` removes it).
+pub fn kernel_has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
+/// Raises `lo` and installs addresses, routes and policy-routing rules.
+///
+/// # Errors
+/// The step that failed and, where known, the kernel option or capability it needs.
+pub async fn install(own: OwnAddresses) -> Result<(), RouteError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| RouteError {
+        step: "open a route netlink socket".into(),
+        hint: "",
+        source,
+    })?;
+    let driver = tokio::spawn(connection);
+    let result = install_with(&handle, own).await;
+    // The connection ends by itself once the last handle is gone.
+    drop(handle);
+    let _ = driver.await;
+    result
+}
+
+async fn install_with(handle: &Handle, own: OwnAddresses) -> Result<(), RouteError> {
+    let up = LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build();
+    check("bring lo up", handle.link().change(up).execute().await)?;
+
+    add_address(handle, own.v4.into(), 32).await?;
+    let default = v4_route(RouteScope::Universe, RouteType::Unicast).build();
+    check(
+        "add the IPv4 default route to lo",
+        handle.route().add(default).execute().await,
+    )?;
+    let local = v4_route(RouteScope::Host, RouteType::Local)
+        .table_id(LOCAL_TABLE)
+        .build();
+    check(
+        "add the IPv4 route that makes captured UDP local",
+        handle.route().add(local).execute().await,
+    )?;
+    let rule = handle
+        .rule()
+        .add()
+        .v4()
+        .fw_mark(UDP_MARK)
+        .table_id(LOCAL_TABLE);
+    check(
+        "add the IPv4 rule for captured UDP",
+        rule.priority(RULE_PRIORITY)
+            .action(RuleAction::ToTable)
+            .execute()
+            .await,
+    )?;
+
+    if let Some(v6) = own.v6 {
+        enable_ipv6_on_loopback();
+        add_address(handle, v6.into(), 128).await?;
+        let default = v6_route(RouteType::Unicast).build();
+        check(
+            "add the IPv6 default route to lo",
+            handle.route().add(default).execute().await,
+        )?;
+        let local = v6_route(RouteType::Local).table_id(LOCAL_TABLE).build();
+        check(
+            "add the IPv6 route that makes captured UDP local",
+            handle.route().add(local).execute().await,
+        )?;
+        let rule = handle
+            .rule()
+            .add()
+            .v6()
+            .fw_mark(UDP_MARK)
+            .table_id(LOCAL_TABLE);
+        check(
+            "add the IPv6 rule for captured UDP",
+            rule.priority(RULE_PRIORITY)
+                .action(RuleAction::ToTable)
+                .execute()
+                .await,
+        )?;
+    }
+    Ok(())
+}
+
+fn v4_route(scope: RouteScope, kind: RouteType) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .output_interface(LOOPBACK_INDEX)
+        .scope(scope)
+        .kind(kind)
+}
+
+fn v6_route(kind: RouteType) -> RouteMessageBuilder<Ipv6Addr> {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .output_interface(LOOPBACK_INDEX)
+        .kind(kind)
+}
+
+async fn add_address(handle: &Handle, address: IpAddr, prefix: u8) -> Result<(), RouteError> {
+    let mut request = handle.address().add(LOOPBACK_INDEX, address, prefix);
+    // Duplicate address detection would leave the address unusable for a second.
+    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    check(&format!("add {address} to lo"), request.execute().await)
+}
+
+/// Some images switch IPv6 off by sysctl; on `lo` it carries nothing but captured flows. When the
+/// sysctl is not there or not ours to write, adding the address reports it.
+fn enable_ipv6_on_loopback() {
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0");
+}
+
+fn check(step: &str, result: Result<(), rtnetlink::Error>) -> Result<(), RouteError> {
+    let source = match result {
+        Ok(()) => return Ok(()),
+        Err(rtnetlink::Error::NetlinkError(ErrorMessage {
+            code: Some(code), ..
+        })) => io::Error::from_raw_os_error(code.get().wrapping_neg()),
+        Err(other) => io::Error::other(other.to_string()),
+    };
+    if source.kind() == io::ErrorKind::AlreadyExists {
+        return Ok(());
+    }
+    let hint = match source.kind() {
+        io::ErrorKind::PermissionDenied => " (needs CAP_NET_ADMIN in this network namespace)",
+        io::ErrorKind::Unsupported => {
+            " (needs CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES)"
+        }
+        _ => "",
+    };
+    Err(RouteError {
+        step: step.into(),
+        hint,
+        source,
+    })
+}

@@ -1,0 +1,136 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use odyn_link::Endpoint;
+
+use crate::program::launch::Launch;
+
+/// Hidden command of the process that becomes the program.
+pub const PROGRAM_COMMAND: &str = "__program";
+/// Hidden command of the guest that `simulate` starts.
+pub const GUEST_COMMAND: &str = "__simulated-guest";
+
+/// Runs a program whose network is exactly what a policy allows.
+///
+/// The program needs no proxy setting and no change: its TCP, UDP and DNS are captured by the
+/// kernel, judged by the policy, and carried to enclaver-outer on the host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "odyn-net",
+    version,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program in this guest (enclave, microVM or network namespace).
+    ///
+    /// Takes over the network namespace it is started in. Needs CAP_NET_ADMIN and CAP_NET_RAW;
+    /// the program gets no capability at all. The exit code is the program's (128+N when signal N
+    /// killed it); 64: usage, 71: the network cannot be captured, 73: a file cannot be written,
+    /// 78: the policy is wrong, 126/127: the program cannot be run or found.
+    Run(Run),
+    /// Try a policy on this machine: no root, no enclave, no second process.
+    ///
+    /// Makes a user, a network and a mount namespace for the program and carries its traffic to
+    /// the network of the caller. Exit codes as in `run`.
+    Simulate(Simulate),
+    /// Internal: gives up all rights and becomes the program.
+    #[command(name = PROGRAM_COMMAND, hide = true)]
+    Program(Launch),
+    /// Internal: the guest of `simulate`.
+    #[command(name = GUEST_COMMAND, hide = true)]
+    SimulatedGuest(Run),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// Where the host half listens: vsock://CID:PORT, unix:///PATH or hybrid:///PATH:PORT.
+    #[arg(long, env = "ODYN_LINK", value_name = "URL")]
+    pub link: Endpoint,
+    /// What `run` and `simulate` share.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct Simulate {
+    /// Resolve names at this server instead of the system's resolver.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = resolver)]
+    pub resolver: Option<SocketAddr>,
+    /// What `run` and `simulate` share.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Arguments of both.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The policy file.
+    #[arg(long, env = "ODYN_POLICY", value_name = "FILE")]
+    pub policy: PathBuf,
+    /// Run the program as this user, by name or number, optionally with a group.
+    #[arg(long, env = "ODYN_USER", value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Append one JSON line for each flow to this file; `-` is standard output.
+    #[arg(long, env = "ODYN_AUDIT", value_name = "FILE|-")]
+    pub audit: Option<PathBuf>,
+    /// Write odyn-net's own log to this file; `-` is standard error. Without it there is none, so
+    /// that the program's output stays the program's.
+    #[arg(long, env = "ODYN_LOG", value_name = "FILE|-")]
+    pub log: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as odyn_link=debug,info.
+    #[arg(
+        long,
+        env = "ODYN_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    pub log_level: String,
+    /// How long open flows may take to finish after the program ended; the policy's
+    /// shutdown.drain_timeout when absent.
+    #[arg(long, env = "ODYN_DRAIN_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Option<Duration>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    text.parse::<SocketAddr>()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| format!("{text:?} is no address such as 192.0.2.53 or [2001:db8::53]:5353"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn resolvers_have_a_default_port() {
+        assert_eq!(resolver("192.0.2.1"), Ok("192.0.2.1:53".parse().unwrap()));
+        assert_eq!(resolver("::1"), Ok("[::1]:53".parse().unwrap()));
+        assert_eq!(resolver("[::1]:54"), Ok("[::1]:54".parse().unwrap()));
+        assert!(resolver("dns.example").is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! The only way from the guest to the link: it opens for a [`Permit`], which only the policy makes.
+
+use bytes::Bytes;
+use odyn_link::{Client, Datagrams, LinkState, OpenError, Opened, Stream, Target, TargetHost};
+use odyn_policy::Permit;
+use tokio::sync::watch;
+
+/// Holds the link client so that nothing else can.
+#[derive(Clone)]
+pub struct Door {
+    link: Client,
+}
+
+impl Door {
+    /// A door to this link.
+    pub fn new(link: Client) -> Self {
+        Self { link }
+    }
+
+    /// Opens a TCP flow to where the permit says.
+    ///
+    /// # Errors
+    /// What the host half or the link answered.
+    pub async fn tcp(&self, permit: &Permit) -> Result<Opened<Stream>, OpenError> {
+        self.link.connect_tcp(&target(permit)).await
+    }
+
+    /// Opens a UDP flow to where the permit says.
+    ///
+    /// # Errors
+    /// What the host half or the link answered.
+    pub async fn udp(&self, permit: &Permit) -> Result<Opened<Datagrams>, OpenError> {
+        self.link.connect_udp(&target(permit)).await
+    }
+
+    /// Carries one DNS message for the resolver, which asks only for names that its gate allowed.
+    ///
+    /// # Errors
+    /// What the host half or the link answered.
+    pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
+        self.link.dns(query).await
+    }
+
+    /// Whether the link is up.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.link.state()
+    }
+}
+
+fn target(permit: &Permit) -> Target {
+    Target {
+        host: match permit.target() {
+            odyn_policy::Target::Addresses(addresses) => TargetHost::Addresses(addresses.to_vec()),
+            odyn_policy::Target::Host => TargetHost::ParentLoopback,
+        },
+        port: permit.port(),
+    }
+}

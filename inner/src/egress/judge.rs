@@ -1,0 +1,182 @@
+//! From a captured destination to a permit.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use odyn_dns::{Family, Lease};
+use odyn_policy::{Decision, Destination, Flow, Name, Permit, Policy, Protocol, Reason, RuleRef};
+
+use super::gate::Resolver;
+use crate::audit::{End, Record, Refusal};
+use crate::capture::routes::OwnAddresses;
+
+/// Judges flows by the policy and the names that their addresses stand for.
+pub(super) struct Judge {
+    policy: Arc<Policy>,
+    resolver: Resolver,
+    own: OwnAddresses,
+}
+
+/// A flow that may pass.
+pub(super) struct Passed {
+    /// What the door asks for.
+    pub permit: Permit,
+    /// The name that the flow was made to.
+    pub name: Option<Name>,
+    /// Keeps the synthetic address bound to its name while the flow lives.
+    pub _lease: Option<Lease>,
+}
+
+/// A flow that may not.
+pub(super) enum Stopped {
+    /// Denied: the record is written with this.
+    Denied(Refusal),
+    /// Allowed by name, but the name does not resolve at the moment.
+    Unresolved,
+}
+
+enum Subject {
+    Name(Name, Lease),
+    Address(IpAddr),
+}
+
+impl Judge {
+    /// A judge over a policy; `own` are addresses that stand for no destination.
+    pub(super) fn new(policy: Arc<Policy>, resolver: Resolver, own: OwnAddresses) -> Self {
+        Self {
+            policy,
+            resolver,
+            own,
+        }
+    }
+
+    /// Judges a flow and notes name and verdict in its record.
+    ///
+    /// # Errors
+    /// The flow must not pass.
+    pub(super) async fn judge(
+        &self,
+        destination: SocketAddr,
+        protocol: Protocol,
+        record: &mut Record,
+    ) -> Result<Passed, Stopped> {
+        let port = destination.port();
+        let decided = match self.identify(destination.ip()).map_err(Stopped::Denied)? {
+            Subject::Address(address) => Ok((
+                self.policy.decide(&Flow {
+                    destination: Destination::Address(address),
+                    port,
+                    protocol,
+                }),
+                None,
+                None,
+            )),
+            Subject::Name(name, lease) => {
+                record.name(name.as_str().into());
+                let family = lease.binding().family;
+                self.decide_name(&name, family, port, protocol)
+                    .await
+                    .map(|decision| (decision, Some(name), Some(lease)))
+            }
+        };
+        let (decision, name, lease) = decided?;
+        match decision {
+            Decision::Allow(permit) => {
+                record.allowed(permit.rule().map(rule_of), permit.report().map(refusal));
+                Ok(Passed {
+                    permit,
+                    name,
+                    _lease: lease,
+                })
+            }
+            Decision::Deny(denial) => Err(Stopped::Denied(refusal(&denial))),
+        }
+    }
+
+    async fn decide_name(
+        &self,
+        name: &Name,
+        family: Family,
+        port: u16,
+        protocol: Protocol,
+    ) -> Result<Decision, Stopped> {
+        if name.is_host_alias() {
+            return Ok(self.policy.decide(&Flow {
+                destination: Destination::Host,
+                port,
+                protocol,
+            }));
+        }
+        let resolved = self
+            .resolver
+            .addresses(name.as_str(), family)
+            .await
+            .map_err(|error| match error {
+                odyn_dns::ResolveError::Denied(denial) => Stopped::Denied(Refusal {
+                    reason: denial.reason,
+                    rule: denial.rule,
+                    line: denial.line,
+                }),
+                error => {
+                    tracing::info!(%name, %error, "a name of an open binding does not resolve");
+                    Stopped::Unresolved
+                }
+            })?;
+        Ok(self.policy.decide(&Flow {
+            destination: Destination::Name {
+                name,
+                resolved: &resolved,
+            },
+            port,
+            protocol,
+        }))
+    }
+
+    fn identify(&self, address: IpAddr) -> Result<Subject, Refusal> {
+        let address = address.to_canonical();
+        if let Some(lease) = self.resolver.hold(address) {
+            return Name::parse(&lease.binding().name)
+                .map(|name| Subject::Name(name, lease))
+                .map_err(|_| Refusal::of(Reason::BadName.as_str()));
+        }
+        // Our own ports, reached by their number instead of through the rules.
+        if address == IpAddr::V4(self.own.v4) || self.own.v6.is_some_and(|v6| address == v6) {
+            return Err(Refusal::of("own-address"));
+        }
+        if odyn_dns::pool::is_synthetic(address) {
+            return Err(Refusal::of(Reason::UnknownSynthetic.as_str()));
+        }
+        Ok(Subject::Address(address))
+    }
+}
+
+/// A denial as the audit record has it.
+pub(super) fn refusal(denial: &odyn_policy::Denial) -> Refusal {
+    Refusal {
+        reason: denial.reason.as_str(),
+        rule: denial.rule.as_ref().map(|rule| rule.text().into()),
+        line: denial.rule.as_ref().map(odyn_policy::RuleRef::line),
+    }
+}
+
+/// A rule as the audit record has it: its text and its line.
+pub(super) fn rule_of(rule: &RuleRef) -> (Arc<str>, u32) {
+    (rule.text().into(), rule.line())
+}
+
+/// How a flow that could not be opened ended.
+pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
+    use odyn_link::{OpenError, Refusal};
+    match error {
+        OpenError::Refused(refusal) => match refusal {
+            Refusal::ConnectionRefused => End::Refused,
+            Refusal::ConnectionTimeout | Refusal::DnsTimeout => End::Timeout,
+            Refusal::Unroutable => End::Unreachable,
+            Refusal::Prohibited | Refusal::LimitReached => End::HostRefused,
+            Refusal::DnsError | Refusal::BadRequest | Refusal::Internal => End::LinkFault,
+        },
+        OpenError::Timeout(_) => End::Timeout,
+        OpenError::LinkDown(_) | OpenError::LinkLost | OpenError::Closing => End::LinkLost,
+        _ => End::LinkFault,
+    }
+}

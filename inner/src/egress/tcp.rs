@@ -1,0 +1,133 @@
+//! TCP: from a redirected connection to a flow on the link.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odyn_policy::{Protocol, Reason};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::Egress;
+use super::judge::{Passed, Stopped, end_of_open};
+use super::sni::{self, Hello};
+use crate::audit::{End, Record, Refusal};
+use crate::capture::sockets::original_destination;
+
+/// Pause after an accept that failed for lack of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts redirected connections until `stop`, and then those that the kernel has completed
+/// already, so that none of them is lost.
+pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => egress.spawn(flow(stream, Arc::clone(&egress))),
+            Err(error) if is_exhaustion(&error) => {
+                tracing::warn!(%error, "no connection can be accepted at the moment");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            // The connection was gone before it was accepted.
+            Err(error) => tracing::debug!(%error, "accept"),
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
+    )
+}
+
+async fn flow(stream: TcpStream, egress: Arc<Egress>) {
+    let Ok(destination) = original_destination(&stream) else {
+        // Without a destination there is nothing to judge: fail closed.
+        let local = stream
+            .local_addr()
+            .map_or_else(|_| "unknown".into(), |a| a.to_string());
+        egress
+            .audit
+            .flow("tcp", local)
+            .denied(Refusal::of("no-destination"));
+        reset(&stream);
+        return;
+    };
+    let mut record = egress.audit.flow("tcp", destination);
+    match egress
+        .judge
+        .judge(destination, Protocol::Tcp, &mut record)
+        .await
+    {
+        Ok(passed) => carry(stream, destination, passed, record, &egress).await,
+        Err(stopped) => {
+            // First the program's answer, then our paper work.
+            reset(&stream);
+            drop(stream);
+            match stopped {
+                Stopped::Denied(refusal) => record.denied(refusal),
+                Stopped::Unresolved => record.ended(End::Unresolved),
+            }
+        }
+    }
+}
+
+async fn carry(
+    stream: TcpStream,
+    destination: SocketAddr,
+    passed: Passed,
+    mut record: Record,
+    egress: &Egress,
+) {
+    if passed.permit.sni_required() && !has_expected_sni(&stream, &passed).await {
+        reset(&stream);
+        let rule = passed.permit.rule();
+        record.denied(Refusal {
+            reason: Reason::Sni.as_str(),
+            rule: rule.map(|rule| rule.text().into()),
+            line: rule.map(odyn_policy::RuleRef::line),
+        });
+        return;
+    }
+    let opened = match egress.door.tcp(&passed.permit).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%destination, %error, flow = record.id(), "not opened");
+            reset(&stream);
+            record.ended(end_of_open(&error));
+            return;
+        }
+    };
+    record.dialled(opened.dialled);
+    let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
+    record.ended(end_of_relay(end));
+}
+
+async fn has_expected_sni(stream: &TcpStream, passed: &Passed) -> bool {
+    let Some(expected) = &passed.name else {
+        return false;
+    };
+    matches!(sni::peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
+}
+
+fn end_of_relay(end: odyn_link::End) -> End {
+    match end {
+        odyn_link::End::Closed => End::Closed,
+        odyn_link::End::ResetBySocket => End::ResetByApp,
+        odyn_link::End::ResetByPeer => End::ResetByPeer,
+        odyn_link::End::LinkLost => End::LinkLost,
+    }
+}
+
+/// Makes the close of this socket a reset, which the program sees as ECONNRESET at once.
+fn reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

@@ -1,0 +1,127 @@
+//! Starts the program with nothing but its own rights.
+//!
+//! odyn-net executes itself with a hidden command; that fresh, single-threaded process gives up
+//! its rights and then becomes the program. So no code runs between fork and exec in a process
+//! with threads, and none of it needs `unsafe`.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use caps::CapSet;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+use super::filter;
+use super::identity::Identity;
+use crate::exit::{Failure, StartError};
+
+/// What the hidden command needs to know; it is the command's arguments in this order.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Launch {
+    /// Numeric user id; stays the same when absent.
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// Numeric group id.
+    #[arg(long)]
+    pub gid: Option<u32>,
+    /// Supplementary groups.
+    #[arg(long, value_delimiter = ',')]
+    pub groups: Vec<u32>,
+    /// Soft limit of open files to restore.
+    #[arg(long)]
+    pub nofile: Option<u64>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+impl Launch {
+    /// A launch of `command` as `identity`, with the limit of open files that odyn-net itself was
+    /// started with.
+    pub fn new(identity: Option<&Identity>, nofile: Option<u64>, command: Vec<OsString>) -> Self {
+        Self {
+            uid: identity.map(|i| i.uid),
+            gid: identity.map(|i| i.gid),
+            groups: identity.map(|i| i.groups.clone()).unwrap_or_default(),
+            nofile,
+            command,
+        }
+    }
+
+    /// Starts the process that will become the program.
+    ///
+    /// Must be called on a thread that lives as long as odyn-net: the kernel kills the program
+    /// when the thread that started it ends.
+    ///
+    /// # Errors
+    /// The process could not be made (memory, process limit, /proc not mounted).
+    pub fn spawn(&self) -> io::Result<Child> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("odyn-net").arg(crate::cli::PROGRAM_COMMAND);
+        for (flag, value) in [("--uid", self.uid), ("--gid", self.gid)] {
+            if let Some(value) = value {
+                command.arg(flag).arg(value.to_string());
+            }
+        }
+        if !self.groups.is_empty() {
+            let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+            command.arg("--groups").arg(groups.join(","));
+        }
+        if let Some(nofile) = self.nofile {
+            command.arg("--nofile").arg(nofile.to_string());
+        }
+        command.arg("--").args(&self.command).spawn()
+    }
+
+    /// Gives up all rights and becomes the program. Returns only when that failed.
+    pub fn become_program(self) -> StartError {
+        if let Err(error) = self.give_up_rights() {
+            return StartError::new(Failure::Capture, format!("cannot drop privileges: {error}"));
+        }
+        let Some((name, arguments)) = self.command.split_first() else {
+            return StartError::new(Failure::Usage, "no program was given");
+        };
+        let error = Command::new(name).args(arguments).exec();
+        let failure = match error.kind() {
+            io::ErrorKind::NotFound => Failure::NotFound,
+            _ => Failure::NotExecutable,
+        };
+        StartError::new(failure, format!("cannot run {}: {error}", name.display()))
+    }
+
+    fn give_up_rights(&self) -> io::Result<()> {
+        if let Some(soft) = self.nofile {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
+        }
+        // While CAP_SETUID and CAP_SETGID are still there.
+        if let (Some(uid), Some(gid)) = (self.uid, self.gid) {
+            let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+            setgroups(&groups)?;
+            setgid(Gid::from_raw(gid))?;
+            setuid(Uid::from_raw(uid))?;
+        }
+        // From here on no exec gives a right, be it by set-user-ID, by file capabilities or to
+        // root. The bounding set stays as it is on purpose: without it the kernel refuses to
+        // execute files that have capabilities, such as ping and many a web server's.
+        prctl::set_no_new_privs()?;
+        for set in [
+            CapSet::Ambient,
+            CapSet::Inheritable,
+            CapSet::Effective,
+            CapSet::Permitted,
+        ] {
+            caps::clear(None, set).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        filter::apply().map_err(io::Error::other)?;
+        // Descriptors that our parent left open may lead anywhere, to a vsock socket too.
+        close_fds::set_fds_cloexec(3, &[]);
+        // When odyn-net is killed, nobody is left to serve the program: it must not linger.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! `odyn-net run`: the composition root of the guest half.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use odyn_link::{Client, ClientConfig, LinkState};
+use odyn_policy::Policy;
+
+use crate::audit::{Audit, Sink};
+use crate::capture::Capture;
+use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
+use crate::cli::{Common, Run};
+use crate::egress::{self, Door};
+use crate::exit::{Failure, StartError};
+use crate::logging;
+use crate::program::identity::Identity;
+use crate::program::launch::Launch;
+use crate::program::watch::{Ending, Watch};
+
+/// How long the program's start waits for the host half. Then it starts all the same: the link
+/// comes up whenever the host half does.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// What tasks get to notice that the runtime ends.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// Runs the program in this namespace and returns its exit code.
+///
+/// # Errors
+/// The program was not started, and why.
+pub fn run(args: Run) -> Result<ExitCode, StartError> {
+    let policy = load_policy(&args.common.policy)?;
+    let audit = open_audit(&args.common)?;
+    logging::start(args.common.log.as_deref(), &args.common.log_level)?;
+    let launch = prepare_launch(&args.common)?;
+    // Nobody who shares our user id may read our memory or trace us.
+    prctl::set_dumpable(false).map_err(os_error("protect our memory"))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(os_error("start the runtime"))?;
+    // block_on stays on this thread, so the program's parent thread lives as long as we do.
+    let result = runtime.block_on(serve(args, policy, audit.clone(), launch));
+    // Flows that are still open are dropped here, and each drop writes a record.
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    audit.flush();
+    result
+}
+
+async fn serve(
+    args: Run,
+    policy: Arc<Policy>,
+    audit: Audit,
+    launch: Launch,
+) -> Result<ExitCode, StartError> {
+    let own = OwnAddresses {
+        v4: odyn_dns::pool::GUEST_V4,
+        v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
+    };
+    let capture = Capture::install(own).await.map_err(|error| {
+        StartError::new(
+            Failure::Capture,
+            format!("cannot capture the network, so the program is not started: {error}"),
+        )
+    })?;
+    let drain_timeout = args
+        .common
+        .drain_timeout
+        .unwrap_or(policy.settings().shutdown.drain_timeout);
+    let door = Door::new(Client::new(args.link.clone(), ClientConfig::default()));
+    let link_state = door.state();
+    let running = egress::start(capture, own, policy, door, audit);
+
+    await_link(link_state, &args.link.to_string()).await;
+    let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
+    let child = launch
+        .spawn()
+        .map_err(os_error("start a process for the program"))?;
+    tracing::info!(pid = child.id(), "program started");
+    let ending = watch
+        .wait(child.id())
+        .await
+        .map_err(os_error("wait for the program"))?;
+    tracing::info!(?ending, flows = running.open_flows(), "program ended");
+
+    if tokio::time::timeout(drain_timeout, running.drain())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            flows = running.open_flows(),
+            ?drain_timeout,
+            "flows were cut"
+        );
+    }
+    Ok(Ending::into(ending))
+}
+
+/// Reads and checks the policy. Warnings are `policyctl check`'s business; errors end the start.
+///
+/// # Errors
+/// The file cannot be read, or what is wrong in it, with file, line and column.
+pub fn load_policy(path: &Path) -> Result<Arc<Policy>, StartError> {
+    let config = |message: String| StartError::new(Failure::Config, message);
+    let bytes = std::fs::read(path).map_err(|error| {
+        config(format!(
+            "cannot read the policy {}: {error}",
+            path.display()
+        ))
+    })?;
+    let loaded = odyn_policy::load_bytes(&path.display().to_string(), &bytes);
+    loaded.policy.map(Arc::new).ok_or_else(|| {
+        let text = String::from_utf8_lossy(&bytes);
+        let errors: Vec<String> = loaded
+            .diagnostics
+            .iter()
+            .filter(|d| d.severity == odyn_policy::Severity::Error)
+            .map(|d| odyn_policy::render(d, &text))
+            .collect();
+        config(errors.join("\n"))
+    })
+}
+
+fn open_audit(common: &Common) -> Result<Audit, StartError> {
+    let sink = match common.audit.as_deref() {
+        None => Sink::none(),
+        Some(path) if path == Path::new("-") => Sink::stdout(),
+        Some(path) => Sink::file(path).map_err(|error| {
+            StartError::new(
+                Failure::Output,
+                format!("--audit {}: {error}", path.display()),
+            )
+        })?,
+    };
+    Audit::new(sink).map_err(os_error("start the audit writer"))
+}
+
+fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
+    let identity = common
+        .user
+        .as_deref()
+        .map(Identity::resolve)
+        .transpose()
+        .map_err(|error| StartError::new(Failure::Config, error.to_string()))?;
+    Ok(Launch::new(
+        identity.as_ref(),
+        raise_open_files(),
+        common.command.clone(),
+    ))
+}
+
+/// Every flow holds a descriptor, so the limit goes up to what we may have. Returns the limit
+/// that the program shall find.
+fn raise_open_files() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    Some(soft)
+}
+
+async fn await_link(mut state: tokio::sync::watch::Receiver<LinkState>, url: &str) {
+    let up = state.wait_for(|state| matches!(state, LinkState::Up));
+    if tokio::time::timeout(LINK_PATIENCE, up).await.is_err() {
+        tracing::warn!(
+            url,
+            "no link to the host half yet; the program starts without it"
+        );
+    }
+}
+
+fn os_error<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartError {
+    move |error| StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
+}

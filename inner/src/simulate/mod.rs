@@ -1,0 +1,119 @@
+//! `odyn-net simulate`: a guest on a developer's machine.
+//!
+//! Two processes: the caller's, which stays in its network and runs the host half, and a guest
+//! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
+//! trying a policy, and no security boundary: both processes and the program share a user id.
+
+mod masks;
+mod namespaces;
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use enclaver_outer::Outer;
+use enclaver_outer::resolver::SystemResolver;
+use nix::sys::prctl;
+use odyn_link::Endpoint;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Common, GUEST_COMMAND, Run, Simulate};
+use crate::exit::{Failure, StartError};
+use crate::program::watch::{Ending, Watch};
+use crate::run;
+
+/// What the host half gets to close its sides after the guest ended.
+const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// The caller's side: the host half, and the guest as a child.
+///
+/// # Errors
+/// The guest was not started, and why.
+pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
+    // Here, so that what is wrong in the policy is said once and before anything is made.
+    run::load_policy(&args.common.policy)?;
+    let failed = |what: &'static str| {
+        move |error: std::io::Error| {
+            StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
+        }
+    };
+    let directory = tempfile::Builder::new()
+        .prefix("odyn-net-")
+        .tempdir()
+        .map_err(failed("make a directory for the link"))?;
+    let link = Endpoint::Unix {
+        path: directory.path().join("link"),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("start the runtime"))?;
+    let ending = runtime.block_on(async {
+        let resolver = match args.resolver {
+            Some(server) => SystemResolver::fixed(vec![server]),
+            None => SystemResolver::system(),
+        };
+        let listener = odyn_link::Listener::bind(&link, odyn_link::ListenOptions::default())
+            .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
+        let mut watch = Watch::install().map_err(failed("install signal handlers"))?;
+        let child = spawn_guest(&link, &args.common).map_err(failed("start the guest"))?;
+        let stop = CancellationToken::new();
+        let outer = Outer::builder().only_pid(child.id()).build(resolver);
+        let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));
+        let ending = watch
+            .wait(child.id())
+            .await
+            .map_err(failed("wait for the guest"))?;
+        stop.cancel();
+        let _ = tokio::time::timeout(HOST_SHUTDOWN, outer).await;
+        Ok::<Ending, StartError>(ending)
+    });
+    runtime.shutdown_timeout(HOST_SHUTDOWN);
+    ending.map(Into::into)
+}
+
+/// Starts this executable again as the guest. Its messages are its own: they come before the
+/// program starts, on the same standard error.
+fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("odyn-net")
+        .arg(GUEST_COMMAND)
+        .arg("--link")
+        .arg(link.to_string())
+        .arg("--policy")
+        .arg(&common.policy)
+        .arg("--log-level")
+        .arg(&common.log_level);
+    let mut option = |name: &str, value: Option<OsString>| {
+        if let Some(value) = value {
+            command.arg(name).arg(value);
+        }
+    };
+    option("--user", common.user.clone().map(Into::into));
+    option("--audit", common.audit.clone().map(Into::into));
+    option("--log", common.log.clone().map(Into::into));
+    option(
+        "--drain-timeout",
+        common
+            .drain_timeout
+            .map(|d| humantime::format_duration(d).to_string().into()),
+    );
+    command.arg("--").args(&common.command).spawn()
+}
+
+/// The guest's side: enters its namespaces, and from there on is `odyn-net run`.
+///
+/// # Errors
+/// The namespaces cannot be made, or what [`run::run`] says.
+pub fn guest(args: Run) -> Result<ExitCode, StartError> {
+    // A guest whose host half is gone has no network and nobody who waits for it.
+    prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
+    namespaces::enter().map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
+    let _masks = masks::apply().map_err(|error| {
+        StartError::new(Failure::Capture, format!("cannot mask a file: {error}"))
+    })?;
+    run::run(args)
+}
