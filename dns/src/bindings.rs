@@ -15,9 +15,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::now;
 use crate::lru::Lru;
 use crate::pool::{self, Family};
-use crate::resolver::now;
 
 /// A synthetic address, read back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, watch};
 
 use crate::cache::{Cache, Key};
+use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
 use crate::facts::{self, Facts};
 use crate::name;
-use crate::resolver::now;
 use crate::upstream::{Upstream, UpstreamError};
 
 type Landing = watch::Receiver<Option<Arc<Facts>>>;

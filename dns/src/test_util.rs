@@ -10,7 +10,10 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use crate::gate::{AnsweredQuery, Block, Denial, DeniedQuery, Gate, Transport, Verdict};
+use crate::pool;
+use crate::resolver::Resolver;
 use crate::upstream::{Upstream, UpstreamError};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -323,4 +326,48 @@ pub fn query(name: &str, qtype: RecordType) -> Message {
 #[must_use]
 pub fn client() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 40_000))
+}
+
+/// One query from a client and one answer from the upstream, both arbitrary bytes: for fuzzing.
+///
+/// The upstream's bytes get the id of the query they answer, so that they count for more than a
+/// lottery ticket. Whatever is answered must be readable, be a response to the query's id, and fit
+/// the transport.
+///
+/// # Panics
+/// If one of these promises is broken.
+pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
+    let answers = FakeUpstream::default();
+    let upstream = upstream.to_vec();
+    answers.hook(move |query| {
+        let mut answer = upstream.clone();
+        for (to, from) in answer.iter_mut().zip(query.metadata.id.to_be_bytes()) {
+            *to = from;
+        }
+        Ok(answer.into())
+    });
+    let gate = FakeGate::allowing(&[".example"]);
+    gate.deny("denied.example");
+    let resolver = Resolver::new(Config::default(), gate.clone(), answers.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let answer = runtime.block_on(resolver.answer(query, client(), transport));
+    let asked = answers.take_asked();
+    assert!(asked.iter().all(|(name, _)| name.ends_with(".example.")));
+    let records = gate.take_records();
+    assert!(records.len() <= 1, "one record per query: {records:?}");
+    let Some(answer) = answer else {
+        return;
+    };
+    let message = Message::from_vec(&answer).expect("a readable answer");
+    assert_eq!(message.metadata.message_type, MessageType::Response);
+    assert_eq!(answer.get(..2), query.get(..2), "the query's id");
+    assert!(transport == Transport::Tcp || answer.len() <= 1232);
+    for record in &message.answers {
+        if let Some(address) = record.data.ip_addr() {
+            assert!(pool::is_synthetic(address) || address.is_loopback());
+        }
+    }
 }
