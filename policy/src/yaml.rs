@@ -17,8 +17,12 @@ use crate::diagnostic::{Sink, Span};
 pub(crate) const MAX_TEXT: usize = 16 << 20;
 /// Deepest nesting. The format itself needs 6.
 const MAX_DEPTH: usize = 64;
+/// Most values and keys.
+const MAX_NODES: usize = 1_000_000;
 /// Most nodes that aliases may add.
 const MAX_ALIAS_NODES: usize = 10_000;
+/// Most nodes in anchored values, counted once for each anchor around them.
+const MAX_ANCHORED_NODES: usize = 100_000;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -174,7 +178,9 @@ pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
         sink,
         open: Vec::new(),
         anchors: Vec::new(),
+        nodes: 0,
         alias_nodes: 0,
+        anchored_nodes: 0,
         documents: 0,
         root: None,
     };
@@ -288,7 +294,9 @@ struct Composer<'a> {
     open: Vec<Open>,
     /// Anchored nodes, by the parser's numbers.
     anchors: Vec<(usize, Node)>,
+    nodes: usize,
     alias_nodes: usize,
+    anchored_nodes: usize,
     documents: usize,
     root: Option<Node>,
 }
@@ -407,7 +415,19 @@ impl Composer<'_> {
 
     /// Puts a finished node where it belongs.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("the file has more than {MAX_NODES} values");
+            self.sink.error(codes::TOO_LARGE, node.span, message);
+            return Err(Stop);
+        }
         if anchor != 0 {
+            self.anchored_nodes += node.size();
+            if self.anchored_nodes > MAX_ANCHORED_NODES {
+                let message = format!("anchors name more than {MAX_ANCHORED_NODES} values");
+                self.sink.error(codes::TOO_LARGE, node.span, message);
+                return Err(Stop);
+            }
             self.anchors.push((anchor, node.clone()));
         }
         let Some(open) = self.open.last_mut() else {

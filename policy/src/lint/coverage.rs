@@ -135,9 +135,10 @@ impl<'a> Index<'a> {
             Target::Net(net) => {
                 let mut wider = net.supernet();
                 while let Some(next) = wider {
-                    if opens_as_much(next, *net) {
-                        found.extend(self.same(&Target::Net(next)));
-                    }
+                    // A deny rule closes what is special as well.
+                    let opens = opens_as_much(next, *net);
+                    let same = self.same(&Target::Net(next)).into_iter();
+                    found.extend(same.filter(|(_, r)| opens || r.effect == Effect::Deny));
                     wider = next.supernet();
                 }
             }

@@ -11,6 +11,7 @@ use crate::codes;
 use crate::name::{self, NameError};
 use crate::pattern::{Pattern, PatternError};
 use crate::rule::Target;
+use crate::yaml;
 
 /// Why a text is no destination.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +42,11 @@ pub(super) fn parse(text: &str) -> Result<Target, Problem> {
     }
     if text.is_empty() {
         return Err(Problem::new(codes::BAD_NAME, "the destination is empty"));
+    }
+    // Nothing of this length is a name in any script; messages below repeat the text.
+    if text.len() > 4 * name::MAX_NAME {
+        let message = format!("`{}` is too long for a destination", yaml::short(text));
+        return Err(Problem::new(codes::BAD_NAME, message));
     }
     if let Some(problem) = other_form(text) {
         return Err(problem);
