@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn any_truncation_is_survived() {
-        let mut packet = vec![0x6f; 64];
+        let mut packet = [0x6f; 64];
         packet[6] = 0;
         for end in 0..packet.len() {
             let _ = parse(&packet[..end]);
