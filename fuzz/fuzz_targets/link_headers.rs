@@ -1,0 +1,60 @@
+//! Request and response headers of the link, and the hybrid handshake: no
+//! panic, and what is read is written the same way.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use odyn_link::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
+use odyn_link::wire::{hybrid, proxy_status};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&kind, rest)) = bytes.split_first() else {
+        return;
+    };
+    // A zero byte stands between the two headers.
+    let mut parts = rest.splitn(2, |&byte| byte == 0);
+    let first = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let second = parts.next();
+    match kind % 4 {
+        0 => {
+            if let Ok(target) = parse_connect(&first, second) {
+                assert_ne!(target.port, 0);
+                let (authority, candidates) = write_connect(&target).expect("it was read");
+                let candidates = candidates.as_deref().map(str::as_bytes);
+                assert_eq!(parse_connect(&authority, candidates), Ok(target));
+            }
+        }
+        1 => {
+            if let Ok(target) = parse_udp_path(&first, second) {
+                assert_ne!(target.port, 0);
+                let (path, candidates) = write_udp_path(&target).expect("it was read");
+                let candidates = candidates.as_deref().map(str::as_bytes);
+                assert_eq!(parse_udp_path(&path, candidates), Ok(target));
+            }
+        }
+        2 => {
+            if let Some(status) = proxy_status::parse(rest) {
+                if let Some(address) = status.next_hop {
+                    let again =
+                        proxy_status::parse(proxy_status::write_next_hop(address).as_bytes());
+                    assert_eq!(again.and_then(|status| status.next_hop), Some(address));
+                }
+                if let Some(refusal) = status.error {
+                    let again = proxy_status::parse(proxy_status::write_error(refusal).as_bytes());
+                    assert_eq!(again.and_then(|status| status.error), Some(refusal));
+                }
+            }
+        }
+        _ => {
+            // What was refused is not accepted when more comes. The reader
+            // stops at the longest reply.
+            let rest = &rest[..rest.len().min(hybrid::MAX_REPLY)];
+            for end in 0..rest.len() {
+                if hybrid::parse_reply(&rest[..end]).is_err() {
+                    assert!(hybrid::parse_reply(rest).is_err());
+                    break;
+                }
+            }
+        }
+    }
+});

@@ -1,0 +1,50 @@
+# What people and CI both call. `just` lists it.
+
+default:
+    @just --list
+
+# Formatting
+fmt:
+    cargo fmt --all --check
+    cd fuzz && cargo fmt --check
+
+# Lints
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Everything that CI runs
+test:
+    scripts/test
+
+# Tests that need neither root nor namespaces
+test-unit:
+    scripts/test unit doctest
+
+# Tests in namespaces (root, or sudo)
+test-net:
+    scripts/test build net
+
+# The same without the product: servers, clients and probes themselves
+test-control:
+    scripts/test build control
+
+# A few seconds of each fuzz target; `just fuzz-smoke 600` for longer
+fuzz-smoke seconds="5":
+    scripts/fuzz-smoke {{ seconds }}
+
+# Figures: the whole way of a flow against a direct connection
+bench *words:
+    cargo build --release --bin odyn-net --bin enclaver-outer
+    cargo run --release -p odyn-benches -- {{ words }}
+
+# Documentation, with warnings as errors
+doc:
+    scripts/test doc
+
+# Licences, advisories, sources (needs cargo-deny)
+deny:
+    cargo deny --all-features check
+
+# What it does, on this machine, without internet and without root
+demo:
+    scripts/demo
