@@ -93,7 +93,7 @@ pub enum Transport {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct DeniedQuery<'a> {
-    /// The name asked for: canonical, or with `\DDD` escapes (RFC 4343) if it is a bad one.
+    /// The name asked for: canonical, or with backslash escapes if it is a bad one.
     pub name: &'a str,
     /// The type asked for.
     pub qtype: RecordType,

@@ -3,7 +3,7 @@
 //! The test runs itself again inside namespaces of its own: a network with nothing but loopback,
 //! so that the resolver can have 127.0.0.1 port 53, and mounts in which /etc/resolv.conf is ours.
 //! Where namespaces cannot be made the test says so loudly and passes;
-//! `ODYN_TESTS_REQUIRE_NAMESPACES=1` makes that a failure.
+//! `ODYN_REQUIRE_ROOT=1` makes that a failure.
 
 use std::fs;
 use std::io::Write;
@@ -54,7 +54,7 @@ fn search_lists_work_for_glibc_and_musl() {
         let loud = b"\nSKIPPED search_lists_work_for_glibc_and_musl: no namespaces here\n\n";
         std::io::stderr().write_all(loud).expect("stderr");
         assert!(
-            std::env::var_os("ODYN_TESTS_REQUIRE_NAMESPACES").is_none(),
+            std::env::var_os("ODYN_REQUIRE_ROOT").is_none(),
             "namespaces are required"
         );
         return;

@@ -76,6 +76,5 @@ fn about_one_datagram(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::Interrupted
-            | io::ErrorKind::PermissionDenied
     )
 }
