@@ -10,12 +10,15 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::exit::{Failure, StartError};
 
+/// These log a warning for each malformed message: the program could fill the disk with them.
+const QUIETED: &str = "hickory_proto=error";
+
 /// Sends the log to a file, to standard error (`-`), or nowhere.
 ///
 /// # Errors
 /// The file cannot be opened or the filter is not one.
 pub fn start(destination: Option<&Path>, level: &str) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIETED},{level}")).map_err(|error| {
         StartError::new(Failure::Usage, format!("--log-level {level}: {error}"))
     })?;
     let Some(path) = destination else {
