@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::audit::{self, AuditRecord};
 use crate::process::{Process, code};
-use crate::world::{NOBODY, World, as_user, executable};
+use crate::world::{NOBODY, World, as_user, executable, log_level};
 
 /// How long a program may run before the test says that it hung.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -194,7 +194,7 @@ impl Guest {
         command
             .arg("--log")
             .arg(world.logs().join(format!("{name}.log")));
-        command.args(["--log-level", "debug"]);
+        command.args(["--log-level", &log_level()]);
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }

@@ -206,9 +206,21 @@ pub fn children(parent: Pid) -> Vec<Pid> {
     found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// Field 4 of `/proc/PID/stat`; the name before it may have any byte in it.
+/// Whether a process has ended, be it that nobody has waited for it yet.
+pub fn is_gone(pid: Pid) -> bool {
+    matches!(stat(pid.as_raw()), None | Some(('Z', _)))
+}
+
 fn parent_of(pid: i32) -> Option<i32> {
+    stat(pid).map(|(_, parent)| parent)
+}
+
+/// State and parent: fields 3 and 4 of `/proc/PID/stat`. The name before them
+/// may have any byte in it.
+fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
 }

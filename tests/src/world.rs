@@ -211,7 +211,7 @@ impl World {
                 "--listen",
                 &self.link_url(),
                 "--log-level",
-                "debug",
+                &log_level(),
             ],
         );
         until(Duration::from_secs(10), "enclaver-outer to listen", || {
@@ -317,6 +317,7 @@ impl World {
             log.display()
         );
         // Whatever has no record does not exist.
+        config.push_str("local-ttl=300\n");
         config.push_str("address=/#/\n");
         for record in records {
             config.push_str(record);
@@ -445,6 +446,11 @@ pub fn executable(variable: &str, name: &str) -> PathBuf {
             test.display()
         )
     })
+}
+
+/// The log level of the product's executables: `ODYN_TEST_LOG`, or `debug`.
+pub(crate) fn log_level() -> String {
+    std::env::var("ODYN_TEST_LOG").unwrap_or_else(|_| "debug".to_owned())
 }
 
 /// A command that runs a program as a user with no way back to root.

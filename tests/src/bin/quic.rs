@@ -76,7 +76,11 @@ async fn fetch(peer: &str, name: &str, ca: &str, bytes: usize) -> Result<()> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    // QUIC takes no notice of ICMP errors: silence is all that a refused peer is.
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(Some(std::time::Duration::from_secs(5).try_into()?));
+    config.transport_config(Arc::new(transport));
 
     let peer: SocketAddr = peer.to_socket_addrs()?.next().context("no address")?;
     let local = match peer {

@@ -49,7 +49,7 @@ fn dig_gets_addresses_over_udp_and_tcp() {
         for (kind, count) in [("A", 1), ("AAAA", 1)] {
             let out = dig(&world, &[transport, "+short", "api.shop.example", kind]);
             assert_eq!(out.stdout.lines().count(), count, "{}", out.describe());
-            if let Some(record) = out.flow("dns", "api.shop.example", 53) {
+            if let Some(record) = out.flow("dns", "api.shop.example", 0) {
                 assert_eq!(record.verdict, "allow");
                 assert_eq!(record.rule.as_deref(), Some("api.shop.example"));
             }
@@ -223,4 +223,28 @@ fn a_name_server_that_is_silent_is_a_servfail() {
     world.stop_dns();
     let out = world.guest(&["dig", "+tries=1", "+time=20", "api.shop.example", "A"]);
     assert!(out.ok().contains("status: SERVFAIL"), "{}", out.describe());
+}
+
+#[test]
+fn answers_live_as_long_as_the_policy_says() {
+    let policy = "\
+version: v1
+name: t
+egress:
+  allow:
+    - api.shop.example
+dns:
+  ttl: 7s
+";
+    let world = start!(
+        World::builder()
+            .policy(policy)
+            .name("api.shop.example", &["203.0.113.10"])
+    );
+    if world.direct() {
+        return;
+    }
+    let out = dig(&world, &["+noall", "+answer", "api.shop.example", "A"]);
+    let ttl = out.stdout.split_whitespace().nth(1);
+    assert_eq!(ttl, Some("7"), "{}", out.describe());
 }

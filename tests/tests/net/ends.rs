@@ -183,3 +183,54 @@ fn a_flow_is_recorded_when_it_ends_not_when_the_program_does() {
     std::fs::write(world.scratch().join("go"), "").expect("own directory");
     running.finish().ok();
 }
+
+#[test]
+fn an_unreachable_network_is_told_at_once() {
+    let world = start!(shop());
+    world.host().ip("route add unreachable 203.0.113.20/32\n");
+    let out = world.python(program!("connect"), &["tcp", "203.0.113.20", "9000"]);
+    assert!(out.ok().starts_with("failed E"), "{}", out.describe());
+    assert_ne!(out.stdout, "failed EOF\n");
+    if let Some(flow) = out.flow("tcp", "203.0.113.20", 9000) {
+        assert_eq!(
+            (flow.verdict.as_str(), flow.end.as_str()),
+            ("allow", "unreachable")
+        );
+    }
+    let out = world.python(program!("connect"), &["udp", "203.0.113.20", "9000"]);
+    assert!(out.ok().starts_with("failed E"), "{}", out.describe());
+    out.flow("udp", "203.0.113.20", 9000);
+}
+
+#[test]
+fn a_reset_after_the_programs_close_ends_the_flow_at_once() {
+    let world = start!(shop());
+    // What PostgreSQL and many others do: the client says goodbye and closes,
+    // the server says goodbye, too, and closes without having read it.
+    let server = r#"
+import select, socket
+listener = socket.create_server(("203.0.113.11", 9000))
+print("ready", flush=True)
+s, _ = listener.accept()
+s.recv(1)
+s.sendall(b"answer")
+p = select.poll()
+p.register(s, select.POLLRDHUP)
+p.poll()
+s.sendall(b"bye")
+s.close()
+"#;
+    let mut server = world.internet_spawn("server", &["python3", "-c", server]);
+    server.wait_for("ready", Duration::from_secs(10));
+    let client = "import socket, sys\n\
+        s = socket.create_connection((sys.argv[1], 9000))\n\
+        s.sendall(b'q')\n\
+        s.recv(100)\n\
+        s.sendall(b'goodbye')\n\
+        s.close()\n";
+    let out = world.python(client, &["v4.shop.example"]);
+    out.ok();
+    if let Some(flow) = out.flow("tcp", "v4.shop.example", 9000) {
+        assert!(flow.duration_ms < 5_000.0, "it lingered: {flow:?}");
+    }
+}

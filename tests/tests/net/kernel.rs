@@ -14,7 +14,7 @@ fn rejected(out: &Output, protocol: &str, who: &str) {
     let records: Vec<_> = out
         .audit
         .iter()
-        .filter(|record| record.protocol == protocol && record.destination == who)
+        .filter(|record| record.protocol == protocol && record.is_about(who))
         .collect();
     assert!(
         !records.is_empty(),

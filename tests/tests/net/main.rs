@@ -19,6 +19,7 @@ mod quic;
 mod report;
 mod rules;
 mod simulate;
+mod sni;
 mod stores;
 mod udp;
 

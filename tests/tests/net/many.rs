@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use odyn_tests::Guest;
+use odyn_tests::process::until;
 
 use crate::{program, shop, start};
 
@@ -11,7 +12,7 @@ const FLOWS: usize = 5_000;
 
 #[test]
 fn five_thousand_flows_at_once_each_with_its_record() {
-    let world = start!(shop());
+    let mut world = start!(shop());
     let source = program!("echo_server");
     let mut server =
         world.internet_spawn("echo", &["python3", "-c", source, "203.0.113.11", "9000"]);
@@ -24,6 +25,13 @@ fn five_thousand_flows_at_once_each_with_its_record() {
     if world.direct() {
         return;
     }
+    // Nothing of them stays open in the host half.
+    let outer = world.outer().pid().expect("it runs");
+    until(
+        Duration::from_secs(20),
+        "the host half to close its files",
+        || std::fs::read_dir(format!("/proc/{outer}/fd")).is_ok_and(|files| files.count() < 100),
+    );
     let flows = out.flows("tcp", "v4.shop.example", 9000);
     assert_eq!(flows.len(), FLOWS);
     let ids: HashSet<u64> = flows.iter().map(|flow| flow.flow).collect();

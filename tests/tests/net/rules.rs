@@ -212,13 +212,16 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The line of the policy that a rule stands on; the last for a deny rule.
+/// The line of the policy that a rule stands on, in one of the two lists.
 fn line_of(rule: &str, denies: bool) -> u64 {
+    let deny = POLICY
+        .lines()
+        .position(|line| line == "  deny:")
+        .expect("a list");
     let (at, _) = POLICY
         .lines()
         .enumerate()
-        .filter(|(at, line)| line.contains(rule) && (*at > 23) == denies)
-        .last()
+        .find(|(at, line)| line.contains(rule) && (*at > deny) == denies)
         .unwrap_or_else(|| panic!("no rule {rule}"));
     at as u64 + 1
 }
