@@ -3,11 +3,13 @@
 
 use std::net::IpAddr;
 
-use crate::decision::{Decision, Denial, Destination, Flow, Reason, Target as Opened};
+use crate::decision::{Decision, Destination, Flow};
+use crate::denial::{Denial, Reason};
 use crate::name::Name;
 use crate::pattern::{Label, Pattern};
+use crate::permit::Target as Opened;
 use crate::policy::Policy;
-use crate::ports::Protocol;
+use crate::ports::{Protocol, Protocols};
 use crate::rule::{Effect, Rule, RuleRef, Target};
 use crate::settings::Mode;
 use crate::special::{self, Special};
@@ -247,9 +249,9 @@ impl<'a> Teller<'a> {
             let mut allow = self.matching(Effect::Allow, covers);
             if let Some(block) = block {
                 for considered in &mut allow {
-                    let narrow = self.policy.rules().iter().any(|rule| {
-                        rule.origin == considered.rule
-                            && matches!(&rule.target, Target::Net(net) if net.prefix_len() >= block.prefix_len)
+                    let rule = self.policy.rules().get(considered.rule.id() as usize);
+                    let narrow = rule.is_some_and(|rule| {
+                        matches!(&rule.target, Target::Net(net) if net.prefix_len() >= block.prefix_len)
                     });
                     if !narrow || block.kind == Special::Synthetic {
                         considered.outcome = Outcome::TooWide;
@@ -287,10 +289,9 @@ impl<'a> Teller<'a> {
     fn matching(&self, effect: Effect, fits: impl Fn(&Target) -> bool) -> Vec<Considered> {
         let mut found: Vec<Considered> = self
             .policy
-            .rules()
-            .iter()
-            .filter(|rule| rule.effect == effect && fits(&rule.target))
-            .map(|rule| {
+            .numbered_rules()
+            .filter(|(_, rule)| rule.effect == effect && fits(&rule.target))
+            .filter_map(|(id, rule)| {
                 let outcome = if self.port != 0 && rule.matches_port(self.port, self.protocol) {
                     Outcome::Matches
                 } else if rule.protocols.contains(self.protocol) {
@@ -298,7 +299,7 @@ impl<'a> Teller<'a> {
                 } else {
                     Outcome::OtherProtocol
                 };
-                considered(rule, outcome)
+                self.considered(id, rule, outcome)
             })
             .collect();
         mark_first(&mut found);
@@ -308,15 +309,27 @@ impl<'a> Teller<'a> {
         found
     }
 
+    fn considered(&self, id: u32, rule: &Rule, outcome: Outcome) -> Option<Considered> {
+        let limits = (!rule.is_unrestricted()).then(|| match rule.protocols {
+            Protocols::Any => rule.ports.to_string(),
+            Protocols::Only(only) => format!("{}/{only}", rule.ports),
+        });
+        Some(Considered {
+            rule: self.policy.reference(id)?,
+            effect: rule.effect,
+            limits,
+            outcome,
+        })
+    }
+
     /// Rules that someone might have expected to match a name.
     fn near(&self, name: &Name, resolved: &[IpAddr]) -> Vec<Considered> {
         let allow = self
             .policy
-            .rules()
-            .iter()
-            .filter(|rule| rule.effect == Effect::Allow);
+            .numbered_rules()
+            .filter(|(_, rule)| rule.effect == Effect::Allow);
         let mut found: Vec<Considered> = allow
-            .filter_map(|rule| {
+            .filter_map(|(id, rule)| {
                 let why = match &rule.target {
                     Target::Host => None,
                     Target::Name(pattern) => near_name(pattern, name.as_str()),
@@ -327,7 +340,7 @@ impl<'a> Teller<'a> {
                             "covers an address of the name, but a name needs a name rule".into()
                         }),
                 }?;
-                Some(considered(rule, Outcome::Near(why)))
+                self.considered(id, rule, Outcome::Near(why))
             })
             .take(MAX_NEAR)
             .collect();
@@ -370,19 +383,6 @@ fn near_name(pattern: &Pattern, name: &str) -> Option<String> {
                 _ => None,
             }
         }
-    }
-}
-
-fn considered(rule: &Rule, outcome: Outcome) -> Considered {
-    let limits = (!rule.is_unrestricted()).then(|| match rule.protocols {
-        crate::ports::Protocols::Any => rule.ports.to_string(),
-        crate::ports::Protocols::Only(only) => format!("{}/{only}", rule.ports),
-    });
-    Considered {
-        rule: rule.origin.clone(),
-        effect: rule.effect,
-        limits,
-        outcome,
     }
 }
 

@@ -25,6 +25,7 @@
 
 pub mod codes;
 mod decision;
+mod denial;
 mod diagnostic;
 mod explain;
 mod index;
@@ -32,6 +33,7 @@ mod lint;
 mod load;
 mod name;
 mod pattern;
+mod permit;
 mod policy;
 mod ports;
 #[cfg(feature = "reference")]
@@ -42,18 +44,17 @@ mod settings;
 mod special;
 mod yaml;
 
-pub use decision::{
-    Decision, Denial, Destination, Flow, MAX_ADDRESSES, NameDecision, NamePermit, Permit, Reason,
-    Target,
-};
+pub use decision::{Decision, Destination, Flow, NameDecision};
+pub use denial::{Denial, Reason};
 pub use diagnostic::{Diagnostic, Related, Severity, Span};
 pub use explain::{Considered, Explanation, Outcome, Stage, Verdict};
 pub use lint::{check, check_bytes};
 pub use load::{Loaded, load, load_bytes};
 pub use name::{Name, NameError};
+pub use permit::{MAX_ADDRESSES, NamePermit, Permit, Target};
 pub use policy::Policy;
 pub use ports::Protocol;
-pub use render::render;
+pub use render::{Renderer, render};
 pub use rule::{Effect, RuleRef};
 pub use settings::{
     Api, Dns, Ingress, IngressTls, KmsProxy, Mode, ProxyProtocol, Settings, Shutdown,

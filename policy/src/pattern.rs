@@ -96,11 +96,12 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern matches a name in canonical form.
+    /// Whether the pattern matches a name in canonical form. Decisions, which must not allocate,
+    /// keep the text and use [`matches_text`].
     pub(crate) fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact.as_str() == name,
-            Self::Wild(labels) => matches_labels(labels, name),
+            Self::Wild(_) => matches_text(&self.to_string(), name),
         }
     }
 
@@ -167,23 +168,57 @@ impl Pattern {
     }
 }
 
-fn matches_labels(labels: &[Label], name: &str) -> bool {
-    let mut rest = name.split('.');
-    let Some(split) = labels.iter().position(|l| *l == Label::Many) else {
-        return labels
-            .iter()
-            .all(|label| rest.next().is_some_and(|part| label.matches(part)))
-            && rest.next().is_none();
+/// As [`Pattern::matches`], of a pattern in its canonical text form.
+pub(crate) fn matches_text(pattern: &str, name: &str) -> bool {
+    let mut labels = pattern.split('.');
+    let mut parts = name.split('.');
+    loop {
+        match labels.next() {
+            None => return parts.next().is_none(),
+            // From here on both are compared from the right, up to this label.
+            Some("**") => break,
+            Some(label) => {
+                if !parts.next().is_some_and(|part| matches_label(label, part)) {
+                    return false;
+                }
+            }
+        }
+    }
+    while let Some(label) = labels.next_back() {
+        if !parts
+            .next_back()
+            .is_some_and(|part| matches_label(label, part))
+        {
+            return false;
+        }
+    }
+    parts.next().is_some()
+}
+
+/// The first and the last piece of a label are anchored, those between are not.
+fn matches_label(label: &str, part: &str) -> bool {
+    let mut pieces = label.split('*');
+    let Some(first) = pieces.next() else {
+        return false;
     };
-    let (left, right) = labels.split_at(split);
-    left.iter()
-        .all(|label| rest.next().is_some_and(|part| label.matches(part)))
-        && right
-            .iter()
-            .skip(1)
-            .rev()
-            .all(|label| rest.next_back().is_some_and(|part| label.matches(part)))
-        && rest.next().is_some()
+    let Some(last) = pieces.next_back() else {
+        return first == part;
+    };
+    let anchored = part
+        .strip_prefix(first)
+        .and_then(|rest| rest.strip_suffix(last));
+    let Some(mut rest) = anchored else {
+        return false;
+    };
+    // Each piece between takes the leftmost place left, which is right for stars since a later
+    // place never leaves more room.
+    for piece in pieces {
+        match rest.split_once(piece) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    true
 }
 
 fn covers_labels(outer: &[Label], inner: &[Label]) -> bool {
@@ -223,7 +258,7 @@ impl Label {
     }
 
     /// Whether one label of a name fits here. `**` is the caller's to place.
-    pub(crate) fn matches(&self, part: &str) -> bool {
+    fn matches(&self, part: &str) -> bool {
         match self {
             Self::Literal(text) => **text == *part,
             Self::One | Self::Many => true,
@@ -281,28 +316,8 @@ impl Glob {
         self.0.iter().map(|p| p.len()).sum()
     }
 
-    /// The first and the last piece are anchored; each one between takes the leftmost place
-    /// left, which is right for stars since a later place never leaves more room.
-    pub(crate) fn matches(&self, part: &str) -> bool {
-        let Some((first, others)) = self.0.split_first() else {
-            return false;
-        };
-        let Some((last, middle)) = others.split_last() else {
-            return false;
-        };
-        let Some(mut rest) = part
-            .strip_prefix(&**first)
-            .and_then(|rest| rest.strip_suffix(&**last))
-        else {
-            return false;
-        };
-        for piece in middle {
-            match rest.split_once(&**piece) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        true
+    fn matches(&self, part: &str) -> bool {
+        matches_label(&self.to_string(), part)
     }
 }
 

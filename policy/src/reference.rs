@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 
-use crate::decision::{
-    Decision, Denial, Destination, Flow, MAX_ADDRESSES, Reason, Target as Opened,
-};
+use crate::decision::{Decision, Destination, Flow};
+use crate::denial::Reason;
 use crate::name::Name;
+use crate::permit::{MAX_ADDRESSES, Target as Opened};
 use crate::policy::Policy;
 use crate::ports::Protocol;
 use crate::rule::{Effect, Rule, Target};
@@ -50,17 +50,36 @@ impl From<&Decision> for Verdict {
                 },
                 sni_required: permit.sni_required(),
             },
-            Decision::Deny(denial) => Self::denied(denial),
+            Decision::Deny(denial) => Self::denied(No {
+                reason: denial.reason,
+                line: denial.rule.as_ref().map(crate::RuleRef::line),
+            }),
+        }
+    }
+}
+
+/// A denial here: why, and the line of the rule that is named.
+#[derive(Clone, Copy)]
+struct No {
+    reason: Reason,
+    line: Option<u32>,
+}
+
+impl No {
+    fn new(reason: Reason, rule: Option<&Rule>) -> Self {
+        Self {
+            reason,
+            line: rule.map(|rule| rule.span.line),
         }
     }
 }
 
 impl Verdict {
-    fn denied(denial: &Denial) -> Self {
+    fn denied(no: No) -> Self {
         Self {
             allowed: false,
-            line: denial.rule.as_ref().map(crate::RuleRef::line),
-            reason: Some(denial.reason),
+            line: no.line,
+            reason: Some(no.reason),
             addresses: Vec::new(),
             sni_required: false,
         }
@@ -75,7 +94,7 @@ pub fn decide(policy: &Policy, flow: &Flow<'_>) -> (bool, Option<u32>) {
 }
 
 /// What stands in the way of an address, and whether `mode: report` can't help.
-type Refusal = (Denial, bool);
+type Refusal = (No, bool);
 
 /// A policy with its patterns compiled for the slow way.
 pub struct Reference<'a> {
@@ -222,7 +241,7 @@ impl<'a> Reference<'a> {
             protocol,
         } = *flow;
         if port == 0 {
-            return Verdict::denied(&Denial::new(Reason::Port));
+            return Verdict::denied(No::new(Reason::Port, None));
         }
         match destination {
             Destination::Host => {
@@ -235,11 +254,11 @@ impl<'a> Reference<'a> {
             Destination::Address(address) => {
                 let address = plain(address);
                 if is_synthetic(address) {
-                    return Verdict::denied(&Denial::new(Reason::UnknownSynthetic));
+                    return Verdict::denied(No::new(Reason::UnknownSynthetic, None));
                 }
                 let rules = self.rules_for_address(address);
                 let by_rules = match self.refusal(address, port, protocol) {
-                    Some((denial, true)) => return Verdict::denied(&denial),
+                    Some((denial, true)) => return Verdict::denied(denial),
                     Some((denial, false)) => Err(denial),
                     None => by_rules(&rules, port, protocol),
                 };
@@ -250,10 +269,10 @@ impl<'a> Reference<'a> {
 
     fn named(&self, name: &Name, resolved: &[IpAddr], port: u16, protocol: Protocol) -> Verdict {
         if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
-            return Verdict::denied(&Denial::new(Reason::SpecialName));
+            return Verdict::denied(No::new(Reason::SpecialName, None));
         }
         let judged = by_rules(&self.rules_for_name(name), port, protocol);
-        if let (Err(denial), false) = (&judged, self.report) {
+        if let (Err(denial), false) = (judged, self.report) {
             return Verdict::denied(denial);
         }
         let refusals: Vec<(IpAddr, Option<Refusal>)> = resolved
@@ -271,22 +290,22 @@ impl<'a> Reference<'a> {
         if !good.is_empty() {
             return self.verdict(judged, good);
         }
-        let first = refusals.iter().find_map(|(_, refusal)| refusal.clone());
+        let first = refusals.iter().find_map(|(_, refusal)| *refusal);
         let Some((denial, _)) = first else {
-            return Verdict::denied(&Denial::new(Reason::NoAddress));
+            return Verdict::denied(No::new(Reason::NoAddress, None));
         };
         let bearable = pick(&|refusal| matches!(refusal, Some((_, false))));
         if self.report && !bearable.is_empty() {
             return self.verdict(judged.and(Err(denial)), bearable);
         }
-        Verdict::denied(&denial)
+        Verdict::denied(denial)
     }
 
-    fn verdict(&self, judged: Result<&Rule, Denial>, addresses: Vec<IpAddr>) -> Verdict {
+    fn verdict(&self, judged: Result<&Rule, No>, addresses: Vec<IpAddr>) -> Verdict {
         match judged {
             Ok(rule) => Verdict {
                 allowed: true,
-                line: Some(rule.origin.line()),
+                line: Some(rule.span.line),
                 reason: None,
                 addresses,
                 sni_required: rule.sni_required,
@@ -294,9 +313,9 @@ impl<'a> Reference<'a> {
             Err(denial) if self.report => Verdict {
                 allowed: true,
                 addresses,
-                ..Verdict::denied(&denial)
+                ..Verdict::denied(denial)
             },
-            Err(denial) => Verdict::denied(&denial),
+            Err(denial) => Verdict::denied(denial),
         }
     }
 
@@ -326,11 +345,10 @@ impl<'a> Reference<'a> {
                 }
             }
         }
-        let first = |rules: Vec<&Rule>| self.first(&rules).map(|rule| rule.origin.clone());
         if !deny.is_empty() {
-            return Some((Denial::by(Reason::DenyRule, first(deny)), closed));
+            return Some((No::new(Reason::DenyRule, self.first(&deny)), closed));
         }
-        closed.then(|| (Denial::by(Reason::SpecialAddress, first(near)), true))
+        closed.then(|| (No::new(Reason::SpecialAddress, self.first(&near)), true))
     }
 
     /// The first of some rules in the order of all.
@@ -384,8 +402,8 @@ fn probes(rules: &[&Rule]) -> impl Iterator<Item = (u16, Protocol)> {
 }
 
 /// What rules that match a destination say of a port. They come in reporting order.
-fn by_rules<'a>(rules: &[&'a Rule], port: u16, protocol: Protocol) -> Result<&'a Rule, Denial> {
-    let denied = |reason, rule: &Rule| Err(Denial::by(reason, Some(rule.origin.clone())));
+fn by_rules<'a>(rules: &[&'a Rule], port: u16, protocol: Protocol) -> Result<&'a Rule, No> {
+    let denied = |reason, rule: &Rule| Err(No::new(reason, Some(rule)));
     let on_port = |rule: &&&'a Rule| rule.protocols.contains(protocol) && rule.ports.contains(port);
     let mut deny = rules.iter().filter(|r| r.effect == Effect::Deny);
     if let Some(rule) = deny.find(on_port) {
@@ -400,6 +418,6 @@ fn by_rules<'a>(rules: &[&'a Rule], port: u16, protocol: Protocol) -> Result<&'a
     }
     match allow().next() {
         Some(rule) => denied(Reason::Port, rule),
-        None => Err(Denial::new(Reason::NoRule)),
+        None => Err(No::new(Reason::NoRule, None)),
     }
 }

@@ -6,17 +6,42 @@ use crate::diagnostic::{Diagnostic, Span};
 
 /// A diagnostic with the source line and a caret under the place; ends with a newline.
 ///
-/// `text` is the text of the file. Control characters in it are not passed on: a policy file
-/// must not be able to speak to the terminal of the person who checks it.
+/// `text` is the text of the file. For many diagnostics of one file, use a [`Renderer`].
 #[must_use]
 pub fn render(diagnostic: &Diagnostic, text: &str) -> String {
-    let mut out = String::new();
-    // Writing to a string does not fail.
-    let _ = write_to(&mut out, diagnostic, text);
-    out
+    Renderer::new(text).render(diagnostic)
 }
 
-fn write_to(out: &mut String, diagnostic: &Diagnostic, text: &str) -> fmt::Result {
+/// The lines of a file, to show diagnostics with.
+///
+/// Control characters of the file are not passed on: a policy file must not be able to speak to
+/// the terminal of the person who checks it.
+#[derive(Debug)]
+pub struct Renderer<'a> {
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Renderer<'a> {
+    /// Takes the text of the file.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self {
+            lines: text.lines().collect(),
+        }
+    }
+
+    /// As the function [`render`].
+    #[must_use]
+    pub fn render(&self, diagnostic: &Diagnostic) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = write_to(&mut out, diagnostic, &self.lines);
+        out
+    }
+}
+
+fn write_to(out: &mut String, diagnostic: &Diagnostic, lines: &[&str]) -> fmt::Result {
     let Diagnostic {
         severity,
         code,
@@ -30,13 +55,13 @@ fn write_to(out: &mut String, diagnostic: &Diagnostic, text: &str) -> fmt::Resul
     let widest = related.iter().map(|r| r.span.line).chain([span.line]).max();
     let margin = widest.unwrap_or(1).to_string().len();
     writeln!(out, "{severity}[{code}]: {}", Plain(message))?;
-    snippet(out, file, *span, text, margin, '^')?;
+    snippet(out, file, *span, lines, margin, '^')?;
     if let Some(help) = help {
         writeln!(out, "{:margin$} = help: {}", "", Plain(help))?;
     }
     for other in related {
         writeln!(out, "{:margin$} = note: {}", "", Plain(&other.message))?;
-        snippet(out, file, other.span, text, margin, '-')?;
+        snippet(out, file, other.span, lines, margin, '-')?;
     }
     Ok(())
 }
@@ -45,16 +70,15 @@ fn snippet(
     out: &mut String,
     file: &str,
     span: Span,
-    text: &str,
+    lines: &[&str],
     margin: usize,
     mark: char,
 ) -> fmt::Result {
     let Span { line, column, len } = span;
     writeln!(out, "{:margin$}--> {}:{line}:{column}", "", Plain(file))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Some(source) = (line as usize)
         .checked_sub(1)
-        .and_then(|n| text.lines().nth(n))
+        .and_then(|n| lines.get(n))
         .filter(|source| !source.trim().is_empty())
     else {
         return Ok(());

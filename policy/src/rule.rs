@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,53 +14,111 @@ use crate::ports::{Ports, Protocol, Protocols};
 /// Which rule of the policy file decided: what the audit record shows.
 ///
 /// Cheap to clone; two references are equal when they are the same rule at the same place.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RuleRef(Arc<Origin>);
+#[derive(Clone)]
+pub struct RuleRef {
+    // One counter for all rules of a policy, and a warm one: a counter of its own for each rule
+    // would be a cache miss for each decision.
+    table: Arc<RuleTable>,
+    id: u32,
+}
 
-#[derive(PartialEq, Eq, Hash)]
-struct Origin {
+/// The rules of a policy in the order in which they are reported.
+#[derive(Debug)]
+pub(crate) struct RuleTable {
     file: Arc<str>,
-    span: Span,
-    text: Box<str>,
+    rules: Box<[Rule]>,
+    /// Bit by rule, apart from the rules because every decision reads it.
+    sni_required: Box<[u64]>,
+}
+
+impl RuleTable {
+    pub(crate) fn new(file: Arc<str>, mut rules: Vec<Rule>) -> Self {
+        rules.sort_by_cached_key(Rule::rank);
+        let mut sni_required = vec![0; rules.len().div_ceil(64)];
+        for (bits, rules) in sni_required.iter_mut().zip(rules.chunks(64)) {
+            for (bit, rule) in rules.iter().enumerate() {
+                *bits |= u64::from(rule.sni_required) << bit;
+            }
+        }
+        Self {
+            file,
+            rules: rules.into_boxed_slice(),
+            sni_required: sni_required.into_boxed_slice(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub(crate) fn requires_sni(&self, id: u32) -> bool {
+        let bits = self.sni_required.get(id as usize / 64).copied();
+        bits.unwrap_or_default() >> (id % 64) & 1 == 1
+    }
+
+    /// `None` for a number that no rule has.
+    pub(crate) fn reference(self: &Arc<Self>, id: u32) -> Option<RuleRef> {
+        let table = ((id as usize) < self.rules.len()).then(|| Arc::clone(self))?;
+        Some(RuleRef { table, id })
+    }
 }
 
 impl RuleRef {
-    pub(crate) fn new(file: Arc<str>, span: Span, text: &str) -> Self {
-        Self(Arc::new(Origin {
-            file,
-            span,
-            text: text.into(),
-        }))
+    fn rule(&self) -> Option<&Rule> {
+        self.table.rules.get(self.id as usize)
     }
 
     /// The destination of the rule as it is written in the file.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0.text
+        self.rule().map_or("", |rule| &rule.text)
     }
 
     /// Line of the file, counted from 1.
     #[must_use]
     pub fn line(&self) -> u32 {
-        self.0.span.line
+        self.span().line
     }
 
     /// Column in characters, counted from 1.
     #[must_use]
     pub fn column(&self) -> u32 {
-        self.0.span.column
+        self.span().column
     }
 
     /// Where the rule's destination stands in the file.
     #[must_use]
     pub fn span(&self) -> Span {
-        self.0.span
+        self.rule().map_or(Span::START, |rule| rule.span)
     }
 
     /// The name under which the policy file was loaded.
     #[must_use]
     pub fn file(&self) -> &str {
-        &self.0.file
+        &self.table.file
+    }
+
+    /// Position in the order in which rules are reported.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn key(&self) -> (&str, Span, &str) {
+        (self.file(), self.span(), self.text())
+    }
+}
+
+impl PartialEq for RuleRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for RuleRef {}
+
+impl Hash for RuleRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
     }
 }
 
@@ -124,7 +183,9 @@ pub(crate) struct Rule {
     pub(crate) ports: Ports,
     pub(crate) protocols: Protocols,
     pub(crate) sni_required: bool,
-    pub(crate) origin: RuleRef,
+    /// Where the destination stands in the file, and as what.
+    pub(crate) span: Span,
+    pub(crate) text: Box<str>,
 }
 
 impl Rule {
@@ -152,6 +213,6 @@ impl Rule {
             }
             Target::Net(net) => (0, Reverse(usize::from(net.prefix_len())), false),
         };
-        (specific, self.origin.span())
+        (specific, self.span)
     }
 }

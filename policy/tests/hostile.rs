@@ -1,6 +1,9 @@
 //! Policy texts made to hurt: each must be refused with a reason, and soon. There is no clock
 //! here; at this size, anything quadratic would be noticed by whoever waits for the test.
 
+mod common;
+
+use common::Random;
 use odyn_policy::{check_bytes, render};
 
 const SIZE: usize = 1 << 19;
@@ -122,4 +125,61 @@ fn a_text_cut_anywhere_is_handled() {
         let refused = loaded.policy.is_none();
         assert_eq!(refused, loaded.errors().next().is_some(), "cut at {end}");
     }
+}
+
+#[test]
+fn texts_with_random_damage_are_handled() {
+    let text = include_bytes!("policies/full.yaml");
+    let pieces: [&[u8]; 22] = [
+        b"*",
+        b"&a ",
+        b"*a",
+        b"- ",
+        b": ",
+        b"\n",
+        b"  ",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"\"",
+        b"'",
+        b"#",
+        b"!!str ",
+        b"|\n",
+        b"? ",
+        b"\t",
+        b"\xc3",
+        b"\xe2\x80\xae",
+        b"---\n",
+        b"0",
+    ];
+    let mut accepted = 0;
+    for round in 0..3000 {
+        let mut random = Random(round);
+        let mut bytes = text.to_vec();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len());
+            match random.below(3) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+                _ => drop(bytes.splice(at..at, random.pick(&pieces).iter().copied())),
+            }
+        }
+        let loaded = check_bytes("damaged.yaml", &bytes);
+        assert_eq!(
+            loaded.policy.is_none(),
+            loaded.errors().next().is_some(),
+            "round {round}"
+        );
+        accepted += usize::from(loaded.policy.is_some());
+        let shown = String::from_utf8_lossy(&bytes);
+        for diagnostic in &loaded.diagnostics {
+            assert!(!render(diagnostic, &shown).is_empty());
+        }
+    }
+    assert!(
+        (100..2900).contains(&accepted),
+        "{accepted} of 3000 accepted"
+    );
 }

@@ -57,8 +57,8 @@ pub(crate) struct ExplainArgs {
     /// Policy file; `-` is the standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Where the flow goes: NAME:PORT, ADDRESS:PORT, [IPV6]:PORT or host:PORT, with /tcp or /udp
-    /// after it (TCP if not given).
+    /// Where the flow goes: `NAME:PORT`, `ADDRESS:PORT`, `[IPV6]:PORT` or `host:PORT`, with `/tcp`
+    /// or `/udp` after it (TCP if not given).
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: String,
     /// An address to which the name resolves; can be given several times.

@@ -4,52 +4,67 @@
 //! `*.s3.example.com` hangs on the node `com` → `example` → `s3`. A lookup walks down the labels of
 //! the name as long as the tree goes and asks at each node what hangs there. What is neither
 //! exact nor `*` or `**` in front of literal labels (`api-*.example.com`, `foo.*.example.com`)
-//! hangs on its node in groups by a literal piece of it, found by hashing that part of the name, so that many
-//! such patterns under one domain cost no more than a few.
+//! hangs on its node in groups by a literal piece of it, found by hashing that part of the name,
+//! so that many such patterns under one domain cost no more than a few.
 
-use std::collections::HashMap;
-
-use super::{NONE, Slot};
-use crate::pattern::{Label, Pattern};
+use super::table::{Table, hash};
+use super::{NONE, Slot, number};
+use crate::pattern::{self, Label, Pattern};
 
 /// The tree.
 #[derive(Debug, Default)]
 pub(crate) struct NameIndex {
-    /// Numbers of the literal labels.
-    labels: HashMap<Box<str>, u32>,
-    /// From a node by a label to a node.
-    edges: HashMap<(u32, u32), u32>,
     nodes: Vec<Node>,
-    slots: Vec<Slot>,
+    /// From a node and a label to a node.
+    edges: Table,
+    /// Where patterns with stars elsewhere than in front hang, by node.
+    odd: Vec<Odd>,
+    candidates: Vec<Candidate>,
+    /// From a group and a literal piece to candidates.
+    pieces: Table,
+    groups: u32,
 }
 
 /// The root is node 0.
 const ROOT: u32 = 0;
 
+/// One cache line, its label included.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Node {
+    parent: u32,
     /// Slot of the name that ends here.
-    exact: u32,
+    exact: Slot,
     /// Slot of `*` in front of this.
-    one: u32,
+    one: Slot,
     /// Slot of `**` in front of this.
-    many: u32,
-    odd: Option<Box<Odd>>,
+    many: Slot,
+    /// Number of the odd patterns in front of this, or [`NONE`].
+    odd: u32,
+    label: Text,
 }
 
-/// Patterns with more than one star label, or stars elsewhere than in front.
+/// A label; most are short enough to lie in the node itself.
+#[derive(Debug)]
+enum Text {
+    Short { len: u8, bytes: [u8; 38] },
+    Long(Box<str>),
+}
+
+/// The patterns of a node that have more than one star label, or stars elsewhere than in front.
 #[derive(Debug, Default)]
 struct Odd {
     groups: Vec<Group>,
     /// Patterns of star labels only: few, since only their number of labels differs.
-    bare: Vec<Candidate>,
+    bare: Vec<u32>,
 }
 
 /// Patterns that have a literal piece of the same kind and length at the same place.
 #[derive(Debug)]
 struct Group {
+    /// Number among all groups.
+    id: u32,
     place: Place,
-    by_piece: HashMap<Box<str>, Vec<Candidate>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,46 +89,78 @@ enum Part {
     Inside,
 }
 
+/// An odd pattern, as text: one piece of memory to read, where the labels would be several.
 #[derive(Debug)]
 struct Candidate {
-    pattern: Pattern,
-    slot: u32,
+    pattern: Box<str>,
+    slot: Slot,
+}
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; 38];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
+
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Short { len, bytes } => bytes.get(..usize::from(*len)) == Some(text.as_bytes()),
+            Self::Long(long) => **long == *text,
+        }
+    }
+}
+
+impl Node {
+    fn new(parent: u32, label: &str) -> Self {
+        Self {
+            parent,
+            exact: Slot::EMPTY,
+            one: Slot::EMPTY,
+            many: Slot::EMPTY,
+            odd: NONE,
+            label: Text::new(label),
+        }
+    }
 }
 
 impl NameIndex {
     /// Adds what is known of one pattern; each pattern is added once.
     pub(crate) fn insert(&mut self, pattern: &Pattern, slot: Slot) {
         if self.nodes.is_empty() {
-            self.nodes.push(Node::new());
+            self.nodes.push(Node::new(NONE, ""));
         }
-        let id = index(self.slots.len());
-        self.slots.push(slot);
         match pattern {
             Pattern::Exact(name) => {
-                let node = self.grow(name.as_str().rsplit('.'));
-                if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.exact = id;
+                let at = self.grow(name.as_str().rsplit('.'));
+                if let Some(node) = self.nodes.get_mut(at as usize) {
+                    node.exact = slot;
                 }
             }
             Pattern::Wild(labels) => {
-                let node = self.grow(labels.iter().rev().map_while(|label| match label {
+                let at = self.grow(labels.iter().rev().map_while(|label| match label {
                     Label::Literal(text) => Some(&**text),
                     _ => None,
                 }));
-                let Some(node) = self.nodes.get_mut(node as usize) else {
+                let Some(node) = self.nodes.get_mut(at as usize) else {
                     return;
                 };
                 let front = labels.len() - pattern.literal_suffix();
-                match labels.get(..front) {
-                    Some([Label::One]) => node.one = id,
-                    Some([Label::Many]) => node.many = id,
-                    front => node.odd.get_or_insert_default().insert(
-                        front.unwrap_or_default(),
-                        Candidate {
-                            pattern: pattern.clone(),
-                            slot: id,
-                        },
-                    ),
+                match labels.get(..front).unwrap_or_default() {
+                    [Label::One] => node.one = slot,
+                    [Label::Many] => node.many = slot,
+                    front => {
+                        let candidate = Candidate {
+                            pattern: pattern.to_string().into(),
+                            slot,
+                        };
+                        self.insert_odd(at, front, candidate);
+                    }
                 }
             }
         }
@@ -121,125 +168,108 @@ impl NameIndex {
 
     /// The node of these labels, from right to left, made where it is missing.
     fn grow<'a>(&mut self, labels: impl Iterator<Item = &'a str>) -> u32 {
-        let mut node = ROOT;
-        for text in labels {
-            let fresh = index(self.labels.len());
-            let label = match self.labels.get(text) {
-                Some(label) => *label,
-                None => {
-                    self.labels.insert(text.into(), fresh);
-                    fresh
-                }
-            };
-            let next = index(self.nodes.len());
-            let nodes = &mut self.nodes;
-            node = *self.edges.entry((node, label)).or_insert_with(|| {
-                nodes.push(Node::new());
-                next
+        let mut at = ROOT;
+        for label in labels {
+            at = self.child(at, label).unwrap_or_else(|| {
+                let fresh = number(self.nodes.len());
+                self.nodes.push(Node::new(at, label));
+                self.edges.insert(hash(at, label), fresh);
+                fresh
             });
         }
-        node
+        at
     }
 
-    /// Hands every slot whose pattern matches the name to `found`. Allocates nothing.
-    pub(crate) fn visit<'a>(&'a self, name: &str, mut found: impl FnMut(&'a Slot)) {
-        let mut give = |slot: u32| {
-            if let Some(slot) = self.slots.get(slot as usize) {
-                found(slot);
+    fn child(&self, parent: u32, label: &str) -> Option<u32> {
+        self.edges.find(hash(parent, label)).find(|id| {
+            let node = self.nodes.get(*id as usize);
+            node.is_some_and(|node| node.parent == parent && node.label.is(label))
+        })
+    }
+
+    /// `front` is the pattern without its literal labels at the right.
+    fn insert_odd(&mut self, at: u32, front: &[Label], candidate: Candidate) {
+        let id = number(self.candidates.len());
+        self.candidates.push(candidate);
+        let Some(node) = self.nodes.get_mut(at as usize) else {
+            return;
+        };
+        if node.odd == NONE {
+            node.odd = number(self.odd.len());
+            self.odd.push(Odd::default());
+        }
+        let Some(odd) = self.odd.get_mut(node.odd as usize) else {
+            return;
+        };
+        let Some((place, piece)) = hook(front) else {
+            odd.bare.push(id);
+            return;
+        };
+        let group = match odd.groups.iter().find(|group| group.place == place) {
+            Some(group) => group.id,
+            None => {
+                let id = self.groups;
+                self.groups += 1;
+                odd.groups.push(Group { id, place });
+                id
             }
         };
+        self.pieces.insert(hash(group, piece), id);
+    }
+
+    /// Hands the slot of every pattern that matches the name to `found`. Allocates nothing.
+    pub(crate) fn visit(&self, name: &str, mut found: impl FnMut(Slot)) {
         let mut at = ROOT;
         // The part of the name that is left of what the tree consumed.
         let mut rest = Some(name);
         while let Some(node) = self.nodes.get(at as usize) {
             let Some(left) = rest else {
-                give(node.exact);
+                found(node.exact);
                 return;
             };
-            give(node.many);
+            found(node.many);
             let (before, label) = match left.rsplit_once('.') {
                 Some((before, label)) => (Some(before), label),
                 None => (None, left),
             };
             if before.is_none() {
-                give(node.one);
+                found(node.one);
             }
-            if let Some(odd) = &node.odd {
-                odd.visit(name, left, &mut give);
+            if node.odd != NONE {
+                self.visit_odd(node.odd, name, left, &mut found);
             }
-            let next = self
-                .labels
-                .get(label)
-                .and_then(|label| self.edges.get(&(at, *label)));
-            let Some(next) = next else { return };
-            at = *next;
+            let Some(next) = self.child(at, label) else {
+                return;
+            };
+            at = next;
             rest = before;
         }
     }
-}
 
-/// A policy text is bounded, so that numbers of things in it fit; if they did not, what is lost
-/// is the rule, and what no rule allows is denied.
-fn index(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(NONE)
-}
-
-impl Node {
-    fn new() -> Self {
-        Self {
-            exact: NONE,
-            one: NONE,
-            many: NONE,
-            odd: None,
-        }
-    }
-}
-
-impl Odd {
-    /// `front` is the pattern without its literal labels at the right.
-    fn insert(&mut self, front: &[Label], candidate: Candidate) {
-        let Some((place, piece)) = hook(front) else {
-            self.bare.push(candidate);
+    fn visit_odd(&self, odd: u32, name: &str, left: &str, found: &mut impl FnMut(Slot)) {
+        let Some(odd) = self.odd.get(odd as usize) else {
             return;
         };
-        let group = match self.groups.iter_mut().position(|g| g.place == place) {
-            Some(at) => self.groups.get_mut(at),
-            None => {
-                self.groups.push(Group {
-                    place,
-                    by_piece: HashMap::new(),
-                });
-                self.groups.last_mut()
+        let mut check = |id: u32| {
+            if let Some(candidate) = self.candidates.get(id as usize)
+                && pattern::matches_text(&candidate.pattern, name)
+            {
+                found(candidate.slot);
             }
         };
-        if let Some(group) = group {
-            group
-                .by_piece
-                .entry(piece.into())
-                .or_default()
-                .push(candidate);
+        for id in &odd.bare {
+            check(*id);
         }
-    }
-
-    fn visit(&self, name: &str, left: &str, give: &mut impl FnMut(u32)) {
-        let mut check = |candidates: &[Candidate]| {
-            for candidate in candidates {
-                if candidate.pattern.matches(name) {
-                    give(candidate.slot);
-                }
-            }
-        };
-        check(&self.bare);
-        for group in &self.groups {
-            let Place { label, part, len } = group.place;
+        for Group { id, place } in &odd.groups {
+            let Place { label, part, len } = *place;
             let label = match label {
                 Which::FromLeft(n) => left.split('.').nth(n),
                 Which::FromRight(n) => left.rsplit('.').nth(n),
             };
             let Some(label) = label else { continue };
             let mut look_up = |piece: Option<&str>| {
-                if let Some(candidates) = piece.and_then(|p| group.by_piece.get(p)) {
-                    check(candidates);
+                if let Some(piece) = piece {
+                    self.pieces.find(hash(*id, piece)).for_each(&mut check);
                 }
             };
             match part {
@@ -274,14 +304,12 @@ fn hook(front: &[Label]) -> Option<(Place, &str)> {
         .map(|(n, label)| (Which::FromLeft(n), label));
     from_right.chain(from_left).find_map(|(which, label)| {
         let (part, piece) = piece_of(label)?;
-        Some((
-            Place {
-                label: which,
-                part,
-                len: if part == Part::Whole { 0 } else { piece.len() },
-            },
-            piece,
-        ))
+        let place = Place {
+            label: which,
+            part,
+            len: if part == Part::Whole { 0 } else { piece.len() },
+        };
+        Some((place, piece))
     })
 }
 
@@ -293,19 +321,34 @@ fn piece_of(label: &Label) -> Option<(Part, &str)> {
             let pieces = glob.pieces();
             let first = pieces.first().map(|p| (Part::Start, &**p));
             let last = pieces.last().map(|p| (Part::End, &**p));
-            let inside = pieces
-                .iter()
-                .max_by_key(|p| p.len())
-                .map(|p| (Part::Inside, &**p));
+            let longest = pieces.iter().max_by_key(|p| p.len());
+            let inside = longest.map(|p| (Part::Inside, &**p));
             // Start and end cost one lookup, inside one for each place in the label.
             let longer_end = [first, last]
                 .into_iter()
                 .flatten()
-                .max_by_key(|(_, piece)| piece.len());
-            [longer_end, inside]
-                .into_iter()
-                .flatten()
-                .find(|(_, piece)| !piece.is_empty())
+                .max_by_key(|(_, p)| p.len());
+            let choices = [longer_end, inside].into_iter().flatten();
+            choices.into_iter().find(|(_, piece)| !piece.is_empty())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_a_cache_line() {
+        assert_eq!(size_of::<Node>(), 64);
+    }
+
+    #[test]
+    fn long_labels_are_told_apart() {
+        let (a, b) = ("a".repeat(63), "a".repeat(62));
+        for text in ["", "a", &a[..38], &a[..39], &a] {
+            assert!(Text::new(text).is(text));
+            assert!(!Text::new(text).is(&b));
         }
     }
 }

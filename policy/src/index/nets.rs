@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 
-use super::{NONE, RuleId, Slot};
+use super::{NONE, RuleId, Slot, number};
 
 /// A network of the policy.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl NetIndex {
         for (net, slot) in nets {
             let start = first(net);
             index.close(&mut open, Some(start));
-            let id = u32::try_from(index.entries.len()).unwrap_or(NONE);
+            let id = number(index.entries.len());
             let parent = open.last().map_or(NONE, |(parent, _)| *parent);
             index.entries.push(Entry {
                 prefix_len: net.prefix_len(),
@@ -105,7 +105,7 @@ impl NetIndex {
 }
 
 /// An address as a number.
-pub(crate) fn number(address: std::net::IpAddr) -> u128 {
+pub(crate) fn as_number(address: std::net::IpAddr) -> u128 {
     match address {
         std::net::IpAddr::V4(v4) => u128::from(u32::from(v4)),
         std::net::IpAddr::V6(v6) => u128::from(v6),
@@ -113,10 +113,10 @@ pub(crate) fn number(address: std::net::IpAddr) -> u128 {
 }
 
 fn first(net: IpNet) -> u128 {
-    number(net.network())
+    as_number(net.network())
 }
 
 fn last(net: IpNet) -> u128 {
     // `broadcast` is the last address in both families.
-    number(net.broadcast())
+    as_number(net.broadcast())
 }

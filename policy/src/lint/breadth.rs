@@ -31,7 +31,7 @@ pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
 }
 
 fn name(rule: &Rule, pattern: &Pattern, sink: &mut Sink) {
-    let span = rule.origin.span();
+    let span = rule.span;
     let labels = match pattern {
         Pattern::Exact(name) if name.is_localhost() => {
             let message = format!("`{name}` is never allowed, so the rule does nothing");
@@ -70,7 +70,7 @@ fn is_public_suffix(domain: &str) -> bool {
 }
 
 fn network(rule: &Rule, net: IpNet, sink: &mut Sink) {
-    let span = rule.origin.span();
+    let span = rule.span;
     if net.prefix_len() == 0 {
         let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
         let message = format!("`{net}` allows every {family} address that is not special");

@@ -23,7 +23,7 @@ pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
 
 /// One finding a rule, the most telling.
 fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
-    let span = rule.origin.span();
+    let span = rule.span;
     let wider = index.wider(rule);
     if rule.ports.ranges().is_empty() {
         let message = format!(
@@ -51,10 +51,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
             );
             sink.warning(codes::UNREACHABLE_RULE, span, message)
                 .help("deny beats allow, in whatever order they stand: remove one of the two")
-                .related(
-                    deny.origin.span(),
-                    format!("`{}` is denied here", deny.target),
-                );
+                .related(deny.span, format!("`{}` is denied here", deny.target));
             return;
         }
     }
@@ -77,7 +74,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
             };
             sink.warning(codes::DUPLICATE_RULE, span, message)
                 .help(help)
-                .related(other.origin.span(), "first here");
+                .related(other.span, "first here");
             return;
         }
         // A narrower rule still decides whether SNI is required.
@@ -90,7 +87,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
             );
             sink.warning(codes::SHADOWED_RULE, span, message)
                 .help("remove it, or narrow the wider rule")
-                .related(other.origin.span(), "the wider rule");
+                .related(other.span, "the wider rule");
             return;
         }
     }

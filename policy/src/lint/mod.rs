@@ -21,7 +21,7 @@ pub fn check(file_name: &str, text: &str) -> Loaded {
     if let Some(manifest) = &manifest {
         run(manifest, &mut sink);
     }
-    let policy = manifest.map(|m| Policy::compile(m.settings, m.rules));
+    let policy = manifest.map(|m| Policy::compile(file_name, m.settings, m.rules));
     load::finish(policy, sink)
 }
 

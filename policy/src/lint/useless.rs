@@ -29,7 +29,7 @@ pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
             "nothing that `{}` denies is allowed by any rule",
             rule.target
         );
-        sink.warning(codes::USELESS_DENY, rule.origin.span(), message)
+        sink.warning(codes::USELESS_DENY, rule.span, message)
             .help("what no rule allows is denied anyway: remove the rule, or check its spelling");
     }
 }
@@ -52,6 +52,7 @@ impl<'a> Allowed<'a> {
         let allow: Vec<&Rule> = rules.iter().filter(|r| r.effect == Effect::Allow).collect();
         let mut this = Self {
             policy: Policy::compile(
+                "",
                 Settings::default(),
                 allow.iter().map(|rule| (*rule).clone()).collect(),
             ),
@@ -142,6 +143,9 @@ impl<'a> Allowed<'a> {
 }
 
 fn bounds(net: IpNet) -> (bool, u128, u128) {
-    let (first, last) = (nets::number(net.network()), nets::number(net.broadcast()));
+    let (first, last) = (
+        nets::as_number(net.network()),
+        nets::as_number(net.broadcast()),
+    );
     (net.addr().is_ipv4(), first, last)
 }

@@ -1,13 +1,11 @@
 //! `egress`: the rules.
 
-use std::sync::Arc;
-
 use super::destination;
 use super::fields::{self, Fields};
 use crate::codes;
 use crate::diagnostic::Sink;
 use crate::ports::{Ports, Protocol, Protocols};
-use crate::rule::{Effect, Rule, RuleRef, Target};
+use crate::rule::{Effect, Rule, Target};
 use crate::settings::{Mode, Settings};
 use crate::yaml::{Kind, Node, Value, short};
 
@@ -56,16 +54,17 @@ fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
         ports: Ports::all(),
         protocols: Protocols::Any,
         sni_required: false,
-        origin: origin(node, sink),
+        span: node.span,
+        text: text_of(node),
     })
 }
 
-fn origin(node: &Node, sink: &Sink) -> RuleRef {
-    let text = match &node.value {
-        Value::Scalar(scalar) => scalar.text.as_str(),
-        _ => "",
-    };
-    RuleRef::new(Arc::clone(&sink.file), node.span, text)
+/// The destination as it is written.
+fn text_of(node: &Node) -> Box<str> {
+    match &node.value {
+        Value::Scalar(scalar) => scalar.text.as_str().into(),
+        _ => "".into(),
+    }
 }
 
 fn target(node: &Node, sink: &mut Sink) -> Option<Target> {
@@ -122,7 +121,8 @@ fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
         ports: ports?,
         protocols,
         sni_required,
-        origin: origin(to, sink),
+        span: to.span,
+        text: text_of(to),
     })
 }
 

@@ -42,7 +42,7 @@ impl Loaded {
 #[must_use]
 pub fn load(file_name: &str, text: &str) -> Loaded {
     let mut sink = Sink::new(file_name);
-    let policy = read(text, &mut sink).map(|m| Policy::compile(m.settings, m.rules));
+    let policy = read(text, &mut sink).map(|m| Policy::compile(file_name, m.settings, m.rules));
     finish(policy, sink)
 }
 

@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 
-use odyn_policy::{Mode, Policy, Severity, render};
+use odyn_policy::{Mode, Policy, Renderer, Severity};
 
 use crate::check::Checked;
 
 pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
     for checked in all {
         let text = checked.source.text();
+        let renderer = Renderer::new(&text);
         for finding in &checked.findings {
-            writeln!(out, "{}", render(finding, &text))?;
+            writeln!(out, "{}", renderer.render(finding))?;
         }
         writeln!(out, "{}: {}", checked.source.name, summary(checked))?;
     }

@@ -30,7 +30,7 @@ pub(crate) fn write(all: &[Checked], unread: &[String], out: &mut impl Write) ->
         .collect();
     let notifications: Vec<Value> = unread
         .iter()
-        .map(|message| json!({ "level": "error", "message": { "text": message } }))
+        .map(|text| json!({ "level": "error", "message": message(text) }))
         .collect();
     let log = json!({
         "$schema": SCHEMA,
@@ -62,6 +62,11 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
+/// A message object. Braces mark placeholders in it, so literal ones are doubled (SARIF 3.11.5).
+fn message(text: &str) -> Value {
+    json!({ "text": text.replace('{', "{{").replace('}', "}}") })
+}
+
 fn result(diagnostic: &Diagnostic) -> Value {
     let text = match &diagnostic.help {
         Some(help) => format!("{}. Help: {help}", diagnostic.message),
@@ -73,7 +78,7 @@ fn result(diagnostic: &Diagnostic) -> Value {
             let mut location = location(&diagnostic.file, related.span);
             if let Some(fields) = location.as_object_mut() {
                 fields.insert("id".to_owned(), json!(id));
-                fields.insert("message".to_owned(), json!({ "text": related.message }));
+                fields.insert("message".to_owned(), message(&related.message));
             }
             location
         })
@@ -81,7 +86,7 @@ fn result(diagnostic: &Diagnostic) -> Value {
     let mut result = json!({
         "ruleId": diagnostic.code,
         "level": level(diagnostic.severity),
-        "message": { "text": text },
+        "message": message(&text),
         "locations": [location(&diagnostic.file, diagnostic.span)],
         "relatedLocations": related,
     });
@@ -129,7 +134,12 @@ fn uri(file: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::uri;
+    use super::{message, uri};
+
+    #[test]
+    fn braces_are_no_placeholders() {
+        assert_eq!(message("{ to: a }")["text"], "{{ to: a }}");
+    }
 
     #[test]
     fn paths_become_uri_references() {

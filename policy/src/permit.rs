@@ -1,0 +1,201 @@
+//! Permissions as values. Only the policy can make them, and the doors to the link take nothing
+//! else.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::denial::Denial;
+use crate::name::Name;
+use crate::ports::Protocol;
+use crate::rule::RuleRef;
+
+/// Most addresses that a permit holds; further ones are dropped.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// The permission to make one flow. There is no other way to one than [`crate::Policy::decide`].
+#[derive(Clone)]
+pub struct Permit {
+    target: PermitTarget,
+    port: u16,
+    protocol: Protocol,
+    rule: Option<RuleRef>,
+    report: Option<Denial>,
+    sni_required: bool,
+}
+
+#[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each flow"
+)]
+enum PermitTarget {
+    Host,
+    Addresses(Addresses),
+}
+
+/// What a permit opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// These addresses, at least one, in the order in which they should be tried.
+    Addresses(&'a [IpAddr]),
+    /// The parent's loopback.
+    Host,
+}
+
+impl Permit {
+    pub(crate) fn host(port: u16, protocol: Protocol) -> Self {
+        Self::new(PermitTarget::Host, port, protocol)
+    }
+
+    pub(crate) fn addresses(addresses: Addresses, port: u16, protocol: Protocol) -> Self {
+        Self::new(PermitTarget::Addresses(addresses), port, protocol)
+    }
+
+    fn new(target: PermitTarget, port: u16, protocol: Protocol) -> Self {
+        Self {
+            target,
+            port,
+            protocol,
+            rule: None,
+            report: None,
+            sni_required: false,
+        }
+    }
+
+    pub(crate) fn with_rule(mut self, rule: RuleRef, sni_required: bool) -> Self {
+        self.rule = Some(rule);
+        self.sni_required = sni_required;
+        self
+    }
+
+    pub(crate) fn with_report(mut self, denial: Option<Denial>) -> Self {
+        self.report = denial;
+        self
+    }
+
+    /// What may be dialled.
+    #[must_use]
+    pub fn target(&self) -> Target<'_> {
+        match &self.target {
+            PermitTarget::Host => Target::Host,
+            PermitTarget::Addresses(addresses) => Target::Addresses(addresses.as_slice()),
+        }
+    }
+
+    /// The only port that may be dialled.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The only protocol that may be used.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The rule that allows the flow; `None` when only `mode: report` let it pass.
+    #[must_use]
+    pub fn rule(&self) -> Option<&RuleRef> {
+        self.rule.as_ref()
+    }
+
+    /// What would have been said under `mode: enforce`, when that is a denial.
+    #[must_use]
+    pub fn report(&self) -> Option<&Denial> {
+        self.report.as_ref()
+    }
+
+    /// Whether the flow must start with a TLS ClientHello that carries the flow's name.
+    #[must_use]
+    pub fn sni_required(&self) -> bool {
+        self.sni_required
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("target", &self.target())
+            .field("port", &self.port)
+            .field("protocol", &self.protocol)
+            .field("rule", &self.rule)
+            .field("report", &self.report)
+            .field("sni_required", &self.sni_required)
+            .finish()
+    }
+}
+
+/// A short list of addresses that lives where it is made.
+#[derive(Clone)]
+pub(crate) struct Addresses {
+    list: [IpAddr; MAX_ADDRESSES],
+    len: usize,
+}
+
+impl Addresses {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: [IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED); MAX_ADDRESSES],
+            len: 0,
+        }
+    }
+
+    pub(crate) fn one(address: IpAddr) -> Self {
+        let mut addresses = Self::new();
+        addresses.push(address);
+        addresses
+    }
+
+    pub(crate) fn push(&mut self, address: IpAddr) {
+        if let Some(free) = self.list.get_mut(self.len) {
+            *free = address;
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == self.list.len()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[IpAddr] {
+        self.list.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The permission to ask for one name. There is no other way to one than
+/// [`crate::Policy::decide_name`].
+#[derive(Clone, Debug)]
+pub struct NamePermit {
+    name: Name,
+    rule: Option<RuleRef>,
+    report: Option<Denial>,
+}
+
+impl NamePermit {
+    pub(crate) fn new(name: Name, rule: Option<RuleRef>, report: Option<Denial>) -> Self {
+        Self { name, rule, report }
+    }
+
+    /// The name that may be asked for.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The rule that allows it; `None` when only `mode: report` let it pass.
+    #[must_use]
+    pub fn rule(&self) -> Option<&RuleRef> {
+        self.rule.as_ref()
+    }
+
+    /// What would have been said under `mode: enforce`, when that is a denial.
+    #[must_use]
+    pub fn report(&self) -> Option<&Denial> {
+        self.report.as_ref()
+    }
+}

@@ -1,0 +1,268 @@
+//! Decisions about flows.
+
+use std::net::IpAddr;
+
+use super::Policy;
+use crate::decision::{Decision, Destination, Flow};
+use crate::denial::{Denial, Reason};
+use crate::index::{NONE, RuleId, Slot, Slots, nets};
+use crate::name::Name;
+use crate::permit::{Addresses, Permit};
+use crate::ports::Protocol;
+use crate::rule::Effect;
+use crate::settings::Mode;
+use crate::special::{self, Special};
+
+/// What rules say about a destination and port, before addresses are looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Match {
+    deny: RuleId,
+    pub(super) allow: RuleId,
+    /// An allow rule for the port, but the other protocol.
+    other_protocol: RuleId,
+    /// An allow rule for whatever port.
+    any: RuleId,
+}
+
+impl Match {
+    pub(super) const NONE: Self = Self {
+        deny: NONE,
+        allow: NONE,
+        other_protocol: NONE,
+        any: NONE,
+    };
+
+    pub(super) fn add(&mut self, slots: &Slots, slot: Slot, port: u16, protocol: Protocol) {
+        if let Some(segment) = slots.find(slot, Effect::Deny, port, protocol) {
+            self.deny = self.deny.min(segment.rule);
+        }
+        self.add_allow(slots, slot, port, protocol);
+    }
+
+    fn add_allow(&mut self, slots: &Slots, slot: Slot, port: u16, protocol: Protocol) {
+        let any = slots.first_allow(slot);
+        if any == NONE {
+            return;
+        }
+        self.any = self.any.min(any);
+        if let Some(segment) = slots.find(slot, Effect::Allow, port, protocol) {
+            self.allow = self.allow.min(segment.rule);
+        } else if let Some(segment) = slots.find(slot, Effect::Allow, port, protocol.other()) {
+            self.other_protocol = self.other_protocol.min(segment.rule);
+        }
+    }
+}
+
+/// What stands in the way of an address.
+struct Refusal {
+    denial: Denial,
+    /// Not even `mode: report` lets it pass.
+    guarded: bool,
+}
+
+impl Policy {
+    /// Decides one flow. Allocates nothing; the cost hardly depends on the number of rules.
+    ///
+    /// - Deny beats allow; what no rule allows is denied.
+    /// - Port 0 is never allowed.
+    /// - An address needs an address rule; name rules never match it. A name needs a name rule,
+    ///   and its addresses must not be denied by an address rule, nor be special unless an allow
+    ///   rule for this port that lies inside the special block covers them. Refused addresses are
+    ///   left out; if none is left, the flow is denied for the reason of the first.
+    /// - The name `host` is [`Destination::Host`], and only a `host` rule speaks about it.
+    ///   `localhost` and what is below it is always denied (RFC 6761: it never leaves a machine).
+    /// - The rule that is named is the most specific one that matches, and of equals the first in
+    ///   the file: exact names, then patterns by literal characters; longer prefixes first.
+    ///   Whether SNI is required is what that rule says.
+    /// - `mode: report` turns denials into permits with [`Permit::report`], except for port 0,
+    ///   special and synthetic addresses, `localhost`, and names without an address.
+    pub fn decide(&self, flow: &Flow<'_>) -> Decision {
+        let &Flow {
+            destination,
+            port,
+            protocol,
+        } = flow;
+        if port == 0 {
+            return Decision::Deny(Denial::new(Reason::Port));
+        }
+        match destination {
+            Destination::Host => self.decide_host(port, protocol),
+            Destination::Name { name, .. } if name.is_host_alias() => {
+                self.decide_host(port, protocol)
+            }
+            Destination::Name { name, resolved } => {
+                self.decide_named(name, resolved, port, protocol)
+            }
+            Destination::Address(address) => self.decide_address(address, port, protocol),
+        }
+    }
+
+    fn decide_host(&self, port: u16, protocol: Protocol) -> Decision {
+        let mut found = Match::NONE;
+        found.add(&self.slots, self.host, port, protocol);
+        self.judge(&found, Permit::host(port, protocol))
+    }
+
+    fn decide_named(
+        &self,
+        name: &Name,
+        resolved: &[IpAddr],
+        port: u16,
+        protocol: Protocol,
+    ) -> Decision {
+        if name.is_localhost() {
+            return Decision::Deny(Denial::new(Reason::SpecialName));
+        }
+        let mut found = Match::NONE;
+        self.names.visit(name.as_str(), |slot| {
+            found.add(&self.slots, slot, port, protocol);
+        });
+        let by_name = self.objection(&found);
+        if let Some(denial) = &by_name
+            && self.settings.mode == Mode::Enforce
+        {
+            return Decision::Deny(denial.clone());
+        }
+
+        let mut addresses = Addresses::new();
+        // What only `mode: report` lets pass: used when nothing better is there.
+        let mut reported = Addresses::new();
+        let mut first_refusal = None;
+        for address in resolved.iter().copied().map(special::canonical) {
+            if addresses.is_full() {
+                break;
+            }
+            match self.refusal(address, port, protocol) {
+                None => addresses.push(address),
+                Some(refusal) => {
+                    if !refusal.guarded && self.settings.mode == Mode::Report {
+                        reported.push(address);
+                    }
+                    first_refusal.get_or_insert(refusal.denial);
+                }
+            }
+        }
+        let (addresses, report) = if !addresses.is_empty() {
+            (addresses, by_name)
+        } else if !reported.is_empty() {
+            (reported, by_name.or(first_refusal))
+        } else {
+            let denial = first_refusal.unwrap_or(Denial::new(Reason::NoAddress));
+            return Decision::Deny(denial);
+        };
+        let permit = Permit::addresses(addresses, port, protocol).with_report(report);
+        Decision::Allow(self.sign(permit, &found))
+    }
+
+    fn decide_address(&self, address: IpAddr, port: u16, protocol: Protocol) -> Decision {
+        let address = special::canonical(address);
+        if special::block_of(address).is_some_and(|b| b.kind == Special::Synthetic) {
+            return Decision::Deny(Denial::new(Reason::UnknownSynthetic));
+        }
+        let mut found = Match::NONE;
+        for entry in self.nets_around(address) {
+            found.add_allow(&self.slots, entry.slot, port, protocol);
+        }
+        let refusal = self.refusal(address, port, protocol);
+        let denial = match refusal {
+            Some(Refusal {
+                denial,
+                guarded: true,
+            }) => return Decision::Deny(denial),
+            Some(refusal) => Some(refusal.denial),
+            None => self.objection(&found),
+        };
+        match denial {
+            Some(denial) if self.settings.mode == Mode::Enforce => Decision::Deny(denial),
+            report => {
+                let permit = Permit::addresses(Addresses::one(address), port, protocol);
+                Decision::Allow(self.sign(permit.with_report(report), &found))
+            }
+        }
+    }
+
+    /// Allows or denies by rules alone.
+    fn judge(&self, found: &Match, permit: Permit) -> Decision {
+        match self.objection(found) {
+            Some(denial) if self.settings.mode == Mode::Enforce => Decision::Deny(denial),
+            report => Decision::Allow(self.sign(permit.with_report(report), found)),
+        }
+    }
+
+    /// Puts the rule that allows the flow on its permit.
+    fn sign(&self, permit: Permit, found: &Match) -> Permit {
+        match self.reference(found.allow) {
+            Some(rule) if permit.report().is_none() => {
+                permit.with_rule(rule, self.rules.requires_sni(found.allow))
+            }
+            _ => permit,
+        }
+    }
+
+    /// Why the rules that were found do not allow the flow.
+    pub(super) fn objection(&self, found: &Match) -> Option<Denial> {
+        let (reason, rule) = if found.deny != NONE {
+            (Reason::DenyRule, found.deny)
+        } else if found.allow != NONE {
+            return None;
+        } else if found.other_protocol != NONE {
+            (Reason::Protocol, found.other_protocol)
+        } else if found.any != NONE {
+            (Reason::Port, found.any)
+        } else {
+            (Reason::NoRule, NONE)
+        };
+        Some(Denial::by(reason, self.reference(rule)))
+    }
+
+    pub(super) fn nets_around(&self, address: IpAddr) -> impl Iterator<Item = &nets::Entry> {
+        let family = if address.is_ipv4() {
+            &self.v4
+        } else {
+            &self.v6
+        };
+        family.around(nets::as_number(address))
+    }
+
+    /// What stands in the way of a canonical address, whoever asked for it: a deny rule, or being
+    /// special. An IPv4 address inside an IPv6 one is looked at as well.
+    fn refusal(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Refusal> {
+        let embedded = special::embedded_v4(address).map(IpAddr::V4);
+        let mut deny = NONE;
+        let mut closed = false;
+        let mut nearest = NONE;
+        for address in [Some(address), embedded].into_iter().flatten() {
+            let block = special::block_of(address);
+            let mut opened = false;
+            for entry in self.nets_around(address) {
+                let find = |effect| self.slots.find(entry.slot, effect, port, protocol);
+                if let Some(segment) = find(Effect::Deny) {
+                    deny = deny.min(segment.rule);
+                }
+                if let Some(block) = block
+                    && let Some(segment) = find(Effect::Allow)
+                {
+                    if entry.prefix_len >= block.prefix_len && block.kind != Special::Synthetic {
+                        opened = true;
+                    } else {
+                        nearest = nearest.min(segment.rule);
+                    }
+                }
+            }
+            closed |= block.is_some() && !opened;
+        }
+        if deny != NONE {
+            Some(Refusal {
+                denial: Denial::by(Reason::DenyRule, self.reference(deny)),
+                guarded: closed,
+            })
+        } else if closed {
+            Some(Refusal {
+                denial: Denial::by(Reason::SpecialAddress, self.reference(nearest)),
+                guarded: true,
+            })
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Questions about names and their addresses that come before any flow: from DNS.
+
+use std::net::IpAddr;
+
+use super::Policy;
+use super::decide::Match;
+use crate::decision::NameDecision;
+use crate::denial::{Denial, Reason};
+use crate::index::{NONE, RuleId, Slot};
+use crate::name::Name;
+use crate::permit::NamePermit;
+use crate::ports::Protocol;
+use crate::rule::{Effect, RuleRef};
+use crate::settings::Mode;
+use crate::special::{self, Special};
+
+impl Policy {
+    /// Whether a name may be asked about: some port and protocol is allowed for it and not denied.
+    pub fn decide_name(&self, name: &Name) -> NameDecision {
+        if name.is_localhost() {
+            return NameDecision::Deny(Denial::new(Reason::SpecialName));
+        }
+        let rule = self.first_open_rule(name);
+        let report = if rule == NONE {
+            let mut deny = NONE;
+            let mut any = NONE;
+            self.visit(name, &mut |slot| {
+                any = any.min(self.slots.first_allow(slot));
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    for segment in self.slots.segments(slot, Effect::Deny, protocol) {
+                        deny = deny.min(segment.rule);
+                    }
+                }
+            });
+            // Allowed for some port, yet open on none: then it is deny rules that close it.
+            let wholly = self.denies_name(name);
+            Some(match wholly {
+                Some(denial) => denial,
+                None if any != NONE && deny != NONE => {
+                    Denial::by(Reason::DenyRule, self.reference(deny))
+                }
+                None => Denial::new(Reason::NoRule),
+            })
+        } else {
+            None
+        };
+        match report {
+            Some(denial) if self.settings.mode == Mode::Enforce => NameDecision::Deny(denial),
+            report => {
+                NameDecision::Allow(NamePermit::new(name.clone(), self.reference(rule), report))
+            }
+        }
+    }
+
+    /// Whether deny rules close a name altogether, all ports of both protocols: the question about
+    /// the target of a CNAME, which needs no allow rule of its own.
+    #[must_use]
+    pub fn denies_name(&self, name: &Name) -> Option<Denial> {
+        let mut rule = NONE;
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            match self.first_gap(name, 1, protocol) {
+                (None, deny) => rule = rule.min(deny),
+                (Some(_), _) => return None,
+            }
+        }
+        Some(Denial::by(Reason::DenyRule, self.reference(rule)))
+    }
+
+    /// Whether an address may be used for a name at all, whatever the port: not when deny rules
+    /// close it altogether, nor when it is special and nothing opens it.
+    ///
+    /// In `mode: report` only what is never allowed to pass is refused.
+    ///
+    /// # Errors
+    ///
+    /// The denial to record.
+    pub fn decide_resolved(&self, name: &Name, address: IpAddr) -> Result<(), Denial> {
+        if name.is_localhost() {
+            return Err(Denial::new(Reason::SpecialName));
+        }
+        let address = special::canonical(address);
+        let embedded = special::embedded_v4(address).map(IpAddr::V4);
+        for address in [Some(address), embedded].into_iter().flatten() {
+            let block = special::block_of(address);
+            let mut opened = false;
+            for (i, entry) in self.nets_around(address).enumerate() {
+                if i == 0 && entry.denied_wholly != NONE && self.settings.mode == Mode::Enforce {
+                    let rule = self.reference(entry.denied_wholly);
+                    return Err(Denial::by(Reason::DenyRule, rule));
+                }
+                opened |= self.slots.first_allow(entry.slot) != NONE
+                    && block.is_some_and(|b| {
+                        entry.prefix_len >= b.prefix_len && b.kind != Special::Synthetic
+                    });
+            }
+            if block.is_some() && !opened {
+                return Err(Denial::new(Reason::SpecialAddress));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an allow rule covers a name on some of these ports.
+    pub(crate) fn allows_between(
+        &self,
+        name: &Name,
+        first: u16,
+        last: u16,
+        protocol: Protocol,
+    ) -> bool {
+        let mut found = false;
+        self.visit(name, &mut |slot| {
+            let next = self.slots.find_from(slot, Effect::Allow, first, protocol);
+            found |= next.is_some_and(|s| s.first <= last);
+        });
+        found
+    }
+
+    /// The slots that speak about a name.
+    fn visit(&self, name: &Name, found: &mut dyn FnMut(Slot)) {
+        if name.is_host_alias() {
+            found(self.host);
+        } else {
+            self.names.visit(name.as_str(), found);
+        }
+    }
+
+    /// The first port from `from` on that no deny rule closes for the name, and the first deny
+    /// rule met on the way.
+    fn first_gap(&self, name: &Name, from: u16, protocol: Protocol) -> (Option<u16>, RuleId) {
+        let mut port = from;
+        let mut rule = NONE;
+        loop {
+            let mut end = None;
+            self.visit(name, &mut |slot| {
+                if let Some(s) = self.slots.find(slot, Effect::Deny, port, protocol) {
+                    rule = rule.min(s.rule);
+                    end = end.max(Some(s.last));
+                }
+            });
+            match end {
+                None => return (Some(port), rule),
+                Some(u16::MAX) => return (None, rule),
+                Some(end) => port = end + 1,
+            }
+        }
+    }
+
+    /// The first allow rule that has a port which no deny rule closes, or [`NONE`].
+    fn first_open_rule(&self, name: &Name) -> RuleId {
+        let mut first = NONE;
+        self.visit(name, &mut |slot| {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                for segment in self.slots.segments(slot, Effect::Allow, protocol) {
+                    if segment.rule < first
+                        && let (Some(gap), _) = self.first_gap(name, segment.first, protocol)
+                        && gap <= segment.last
+                    {
+                        first = segment.rule;
+                    }
+                }
+            }
+        });
+        first
+    }
+
+    /// What the rules say of a name as long as its addresses are not known: the rule that allows
+    /// it, what `mode: enforce` would have said, and whether SNI is required.
+    pub(crate) fn judge_name(
+        &self,
+        name: &Name,
+        port: u16,
+        protocol: Protocol,
+    ) -> Result<(Option<RuleRef>, Option<Denial>, bool), Denial> {
+        if port == 0 {
+            return Err(Denial::new(Reason::Port));
+        }
+        if name.is_localhost() {
+            return Err(Denial::new(Reason::SpecialName));
+        }
+        let mut found = Match::NONE;
+        self.visit(name, &mut |slot| {
+            found.add(&self.slots, slot, port, protocol)
+        });
+        match self.objection(&found) {
+            Some(denial) if self.settings.mode == Mode::Enforce => Err(denial),
+            Some(denial) => Ok((None, Some(denial), false)),
+            None => {
+                let sni = self.rules.requires_sni(found.allow);
+                Ok((self.reference(found.allow), None, sni))
+            }
+        }
+    }
+}
