@@ -1,6 +1,7 @@
 """The demo's servers: web servers on port 80 and a UDP echo on port 7."""
 import http.server
 import socket
+import socketserver
 import threading
 
 
@@ -16,6 +17,12 @@ class Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def server_bind(self):
+        # Without HTTPServer's look-up of its own name.
+        socketserver.TCPServer.server_bind(self)
+
+
 def echo(address):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind((address, 7))
@@ -25,7 +32,7 @@ def echo(address):
 
 
 for address in ("203.0.113.10", "203.0.113.66", "169.254.169.254"):
-    server = http.server.ThreadingHTTPServer((address, 80), Page)
+    server = Server((address, 80), Page)
     threading.Thread(target=server.serve_forever).start()
     threading.Thread(target=echo, args=(address,)).start()
 print("ready", flush=True)
