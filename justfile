@@ -35,7 +35,7 @@ fuzz-smoke seconds="5":
 # Figures: the whole way of a flow against a direct connection
 bench *words:
     cargo build --release --bin odyn-net --bin enclaver-outer
-    cargo run --release -p odyn-benches -- {{ words }}
+    ODYN_TEST_LOG=error cargo run --release -p odyn-benches -- {{ words }}
 
 # Documentation, with warnings as errors
 doc:
