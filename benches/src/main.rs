@@ -4,6 +4,8 @@
 //! interleaved rounds, and prints medians with their spread and ratios. Needs root and release
 //! executables: `just bench` builds them, and keeps their logs short.
 
+#![forbid(unsafe_code)]
+
 mod load;
 mod memory;
 

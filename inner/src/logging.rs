@@ -10,15 +10,18 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::exit::{Failure, StartError};
 
-/// These log a warning for each malformed message: the program could fill the disk with them.
-const QUIETED: &str = "hickory_proto=error";
+/// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
+/// traces each frame: the program could fill the disk with either.
+const LIBRARIES: &str = "warn,hickory_proto=error";
+/// The targets of our own crates.
+const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "enclaver_outer"];
 
 /// Sends the log to a file, to standard error (`-`), or nowhere.
 ///
 /// # Errors
 /// The file cannot be opened or the filter is not one.
 pub fn start(destination: Option<&Path>, level: &str) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(format!("{QUIETED},{level}")).map_err(|error| {
+    let filter = EnvFilter::try_new(directives(level)).map_err(|error| {
         StartError::new(Failure::Usage, format!("--log-level {level}: {error}"))
     })?;
     let Some(path) = destination else {
@@ -46,4 +49,33 @@ pub fn start(destination: Option<&Path>, level: &str) -> Result<(), StartError> 
         .with_writer(writer)
         .try_init();
     Ok(())
+}
+
+/// A bare level is meant for our own crates; a filter is taken as it is.
+fn directives(level: &str) -> String {
+    if level.contains(['=', ',']) {
+        return level.to_owned();
+    }
+    OURS.iter()
+        .fold(LIBRARIES.to_owned(), |directives, target| {
+            format!("{directives},{target}={level}")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_leaves_the_libraries_quiet() {
+        assert!(directives("debug").starts_with("warn,hickory_proto=error,odyn_net=debug"));
+        assert_eq!(directives("h2=trace,info"), "h2=trace,info");
+    }
+
+    #[test]
+    fn a_wrong_level_is_a_usage_error() {
+        let error = start(None, "loud").unwrap_err();
+        assert_eq!(error.failure, Failure::Usage);
+        assert!(error.message.contains("loud"));
+    }
 }

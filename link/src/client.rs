@@ -41,6 +41,9 @@ pub(crate) const DNS_PATH: &str = "/dns-query";
 /// Media type of DNS messages (RFC 8484).
 pub(crate) const DNS_TYPE: &str = "application/dns-message";
 
+/// How often a request is tried that the host says it has not looked at.
+const ATTEMPTS: usize = 8;
+
 /// Longest DNS message, in bytes.
 pub(crate) const MAX_DNS: usize = 65_535;
 
@@ -197,8 +200,19 @@ impl Client {
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
+        let limit = self.pool.config.open_timeout;
+        timeout(limit, self.try_exchange(request, body))
+            .await
+            .map_err(|_| OpenError::Timeout(limit))?
+    }
+
+    async fn try_exchange(
+        &self,
+        request: &Request<()>,
+        body: Option<Bytes>,
+    ) -> Result<Exchange, OpenError> {
         let start = Instant::now();
-        loop {
+        for _ in 0..ATTEMPTS {
             let (connection, slot) = self.pick(start).await?;
             let sent = match connection.requests.clone().ready().await {
                 Ok(mut requests) => requests.send_request(request.clone(), false),
@@ -224,6 +238,7 @@ impl Client {
                 Err(_) => return Err(OpenError::LinkLost),
             }
         }
+        Err(OpenError::Protocol("the host takes no request"))
     }
 
     /// A connection, waiting for one if need be.

@@ -92,6 +92,9 @@ pub struct ClientConfig {
     pub dial_timeout: Duration,
     /// Longest wait for a link that is down to come back before opening a flow fails.
     pub open_wait: Duration,
+    /// Longest wait for the host to open a flow, the wait for room included. Longer than the host
+    /// waits for the destination; about as long as a kernel tries to connect.
+    pub open_timeout: Duration,
     /// First pause before dialling again; doubled at each failure, with jitter.
     pub backoff_min: Duration,
     /// Longest pause before dialling again.
@@ -107,6 +110,7 @@ impl Default for ClientConfig {
             connections: 4,
             dial_timeout: Duration::from_secs(5),
             open_wait: Duration::from_secs(3),
+            open_timeout: Duration::from_secs(120),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             dns_timeout: Duration::from_secs(10),

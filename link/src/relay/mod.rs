@@ -182,7 +182,8 @@ impl Flow {
             ..
         } = self;
         poll_fn(|cx| down.poll_rest(cx, tcp, stream, &counters.down)).await;
-        while unacknowledged(tcp).is_ok_and(|bytes| bytes > 0) {
+        // A socket that was reset has no peer any more (ENOTCONN), but keeps its count.
+        while tcp.peer_addr().is_ok() && unacknowledged(tcp).is_ok_and(|bytes| bytes > 0) {
             sleep(ACK_PAUSE).await;
         }
     }
