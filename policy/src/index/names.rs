@@ -344,6 +344,26 @@ mod tests {
     }
 
     #[test]
+    fn labels_with_the_same_hash_are_told_apart() {
+        let mut seen = std::collections::HashMap::new();
+        let (first, second) = (0..1_000_000)
+            .find_map(|i| {
+                let label = format!("label{i}");
+                let before = seen.insert(hash(ROOT, &label), label.clone());
+                before.map(|before| (before, label))
+            })
+            .expect("two of a million labels share one of 2^32 hashes");
+        let mut slots = crate::index::Slots::default();
+        let mut index = NameIndex::default();
+        index.insert(&Pattern::parse(&first).unwrap(), slots.add(&[], &[]));
+        for (name, wanted) in [(&first, 1), (&second, 0)] {
+            let mut found = 0;
+            index.visit(name, |slot| found += usize::from(slot != Slot::EMPTY));
+            assert_eq!(found, wanted, "{name}");
+        }
+    }
+
+    #[test]
     fn long_labels_are_told_apart() {
         let (a, b) = ("a".repeat(63), "a".repeat(62));
         for text in ["", "a", &a[..38], &a[..39], &a] {
