@@ -128,14 +128,23 @@ fn a_guessed_synthetic_address_leads_nowhere() {
     if world.direct() {
         return;
     }
-    let words = ["tcp", "198.18.200.200", "7000", "198.19.255.254", "7000"];
+    let words = [
+        "tcp",
+        "198.18.200.200",
+        "7000",
+        "198.19.255.254",
+        "7000",
+        "fd6f:6479:6e00::dead",
+        "7000",
+    ];
     let out = world.python(program!("connect"), &words);
     assert_eq!(
         out.ok().matches("failed E").count(),
-        2,
+        3,
         "{}",
         out.describe()
     );
+    out.denied("tcp", "fd6f:6479:6e00::dead", 7000, "unknown-synthetic");
     out.denied("tcp", "198.18.200.200", 7000, "unknown-synthetic");
     out.denied("tcp", "198.19.255.254", 7000, "unknown-synthetic");
     listener.set_nonblocking(true).expect("a socket");

@@ -359,3 +359,39 @@ fn a_server_farm_of_clients_at_once() {
         assert_eq!(out.flows("tcp", "api.shop.example", 443).len(), 8);
     }
 }
+
+#[test]
+fn the_host_half_listens_on_several_links() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    serve::banner(world.internet().listen("203.0.113.20:7000"), "hello");
+    // hybrid: what a guest dials by vsock arrives at a Unix socket PATH_PORT.
+    let path = |name: &str| world.dir().join(name).display().to_string();
+    let outer = odyn_tests::world::executable("ENCLAVER_OUTER", "enclaver-outer");
+    let (unix, hybrid) = (path("second.sock"), path("vm.sock"));
+    let mut process = world.host_spawn(
+        "outer2",
+        &[
+            &outer.display().to_string(),
+            "run",
+            "--listen",
+            &format!("unix://{unix}"),
+            "--listen",
+            &format!("hybrid://{hybrid}:7000"),
+        ],
+    );
+    for socket in [unix, format!("{hybrid}_7000")] {
+        until(Duration::from_secs(10), "the second host half", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        let out = Guest::python(program!("connect"), &["tcp", "203.0.113.20", "7000"])
+            .flag("--link")
+            .flag(&format!("unix://{socket}"))
+            .run(&world);
+        assert_eq!(out.ok(), "ok hello\n", "{}", out.describe());
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process::code(process.wait(Duration::from_secs(20))), 0);
+}
