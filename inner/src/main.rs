@@ -1,5 +1,7 @@
 //! The `odyn-net` executable.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
