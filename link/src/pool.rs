@@ -35,7 +35,7 @@ use crate::{
     dial::dial,
     endpoint::Endpoint,
     error::LinkError,
-    keepalive::keepalive,
+    keepalive::{Pulse, keepalive},
     transport::Transport,
 };
 
@@ -293,8 +293,16 @@ async fn drive(pool: &Arc<Pool>, place: usize, opened: Opened) -> String {
         }),
     );
     pool.set_up();
-    let tuning = pool.config.tuning.clone();
-    let mut pings = Box::pin(async move { keepalive(pings, &tuning).await });
+    let mut pulse = Box::pin({
+        let pool = Arc::clone(pool);
+        async move {
+            let last = async {
+                pool.closing.cancelled().await;
+                pool.flows.none().await;
+            };
+            keepalive(pings, &pool.config.tuning, last).await
+        }
+    });
 
     let progress = poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut driver).poll(cx) {
@@ -306,26 +314,45 @@ async fn drive(pool: &Arc<Pool>, place: usize, opened: Opened) -> String {
             _ => Poll::Pending,
         }
     });
+    let mut beats = true;
     let reason = tokio::select! {
         biased;
         progress = progress => match progress {
             Progress::Ended(Ok(())) => return "closed by the host".into(),
             Progress::Ended(Err(error)) => return error.to_string(),
-            Progress::Retired(error) => error.to_string(),
+            Progress::Retired(error) => {
+                // The handle would keep the connection open behind its last flow.
+                watched.take();
+                error.to_string()
+            }
         },
-        silence = &mut pings => return LinkError::Dead(silence).to_string(),
+        pulse = &mut pulse => match pulse {
+            Pulse::Dead(silence) => return LinkError::Dead(silence).to_string(),
+            Pulse::Confirmed => {
+                watched.take();
+                beats = false;
+                "closing".into()
+            }
+        },
+        // The handle keeps the connection open until the host has confirmed all that we sent.
         () = pool.closing.cancelled() => "closing".into(),
     };
-    // Its handles would keep it open.
-    drop(watched);
     pool.publish(place, None);
     let cut = pool.cut.clone();
     pool.tasks.spawn(async move {
-        tokio::select! {
-            biased;
-            ended = &mut driver => debug!(?ended, "retired connection ended"),
-            silence = &mut pings => debug!(?silence, "retired connection is dead"),
-            () = cut.cancelled() => {}
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut driver => return debug!(?ended, "retired connection ended"),
+                pulse = &mut pulse, if beats => match pulse {
+                    Pulse::Confirmed => {
+                        drop(watched.take());
+                        beats = false;
+                    }
+                    Pulse::Dead(silence) => return debug!(?silence, "retired connection is dead"),
+                },
+                () = cut.cancelled() => return,
+            }
         }
     });
     reason

@@ -27,7 +27,7 @@ use crate::{
     config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, ServerConfig, Tuning},
     datagrams::Datagrams,
     error::{LinkError, OpenError, Refusal},
-    keepalive::keepalive,
+    keepalive::{Pulse, keepalive},
     relay::{Counters, End, relay},
     relay_udp::relay_udp,
     stream::Stream,
@@ -114,7 +114,7 @@ pub async fn serve<H: Handler>(
     let pings = connection
         .ping_pong()
         .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
-    let mut pings = Box::pin(keepalive(pings, &config.tuning));
+    let mut pings = Box::pin(keepalive(pings, &config.tuning, std::future::pending()));
     let flows = TaskTracker::new();
     let session = Arc::new(Session {
         handler,
@@ -139,7 +139,11 @@ pub async fn serve<H: Handler>(
                 Some(Err(error)) => break Err(LinkError::Http(error)),
                 None => break Ok(()),
             },
-            silence = &mut pings => break Err(LinkError::Dead(silence)),
+            pulse = &mut pings => match pulse {
+                Pulse::Dead(silence) => break Err(LinkError::Dead(silence)),
+                // Nothing is the last here.
+                Pulse::Confirmed => {}
+            },
             () = shutdown.cancelled(), if drain_end.is_none() => {
                 connection.graceful_shutdown();
                 drain_end = Some(tokio::time::Instant::now() + config.drain_timeout);

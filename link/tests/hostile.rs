@@ -199,6 +199,45 @@ async fn a_reset_instead_of_an_answer_is_an_error_and_the_link_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_always_asks_to_try_again_is_not_asked_for_ever() {
+    let (_dir, client) =
+        bad_host(|_, mut respond| respond.send_reset(Reason::REFUSED_STREAM)).await;
+    let opened = soon("the end", client.connect_tcp(&Target::parent(80))).await;
+    assert!(matches!(opened, Err(OpenError::Protocol(_))), "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_never_answers_is_a_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::Unix {
+        path: common::socket_path(&dir),
+    };
+    let listener = UnixListener::bind(common::socket_path(&dir)).unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut builder = h2::server::Builder::new();
+            let builder = builder.enable_connect_protocol();
+            let mut connection = builder.handshake::<_, Bytes>(socket).await.unwrap();
+            held.push(tokio::spawn(async move {
+                let mut requests = Vec::new();
+                while let Some(Ok(request)) = connection.accept().await {
+                    requests.push(request);
+                }
+            }));
+        }
+    });
+    let mut config = ClientConfig::default();
+    config.open_timeout = Duration::from_millis(50);
+    let client = Client::new(endpoint, config);
+    up(&client).await;
+    let opened = soon("the time-out", client.connect_tcp(&Target::parent(80))).await;
+    assert!(matches!(opened, Err(OpenError::Timeout(_))), "{opened:?}");
+    assert_eq!(client.flows(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endless_dns_answer_is_cut() {
     let (_dir, client) = bad_host(|_, mut respond| {
         let mut response = Response::new(());

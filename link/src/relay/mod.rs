@@ -126,10 +126,10 @@ impl Flow {
             // Nothing more comes on the stream, so only here a reset can be seen.
             return Poll::Ready(Err(cut));
         }
-        if up.is_ready() && down.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        match (up.is_ready(), down.is_ready()) {
+            (true, true) => Poll::Ready(Ok(())),
+            (true, false) => self.up.poll_reset(cx, &self.tcp),
+            (false, _) => Poll::Pending,
         }
     }
 

@@ -27,9 +27,9 @@ const FIRST_READ: usize = 8 * 1024;
 /// not keep a large buffer alive.
 const COPY_LIMIT: usize = 2 * 1024;
 
-/// Pause between looks for a reset of a socket from which nothing is read because the flow's
-/// window is closed.
-const STALL_CHECK: Duration = Duration::from_secs(1);
+/// Pause between looks for a reset of a socket from which nothing is read: because the flow's
+/// window is closed, or because its FIN has been read.
+const RESET_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Up {
     ended: bool,
@@ -39,7 +39,7 @@ pub(super) struct Up {
     buf: BytesMut,
     read_size: usize,
     max_read: usize,
-    stalled: Option<Pin<Box<Sleep>>>,
+    next_check: Option<Pin<Box<Sleep>>>,
 }
 
 impl Up {
@@ -50,7 +50,7 @@ impl Up {
             buf: BytesMut::new(),
             read_size: FIRST_READ.min(tuning.max_read),
             max_read: tuning.max_read,
-            stalled: None,
+            next_check: None,
         }
     }
 
@@ -72,9 +72,9 @@ impl Up {
         }
         loop {
             let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
-                return self.poll_stalled(cx, tcp);
+                return self.poll_reset(cx, tcp);
             };
-            self.stalled = None;
+            self.next_check = None;
             let Poll::Ready(bytes) = self.poll_read(cx, tcp, room)? else {
                 self.buf = BytesMut::new();
                 return Poll::Pending;
@@ -127,16 +127,21 @@ impl Up {
         Ok(bytes).into()
     }
 
-    /// Nothing is read from the socket, so its reset is not seen: look for it now and then.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), Cut>> {
+    /// Looks now and then for a reset, while nothing is read from the socket. Ready with an error
+    /// only.
+    pub(super) fn poll_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+    ) -> Poll<Result<(), Cut>> {
         self.buf = BytesMut::new();
         loop {
             let timer = self
-                .stalled
-                .get_or_insert_with(|| Box::pin(sleep(STALL_CHECK)));
+                .next_check
+                .get_or_insert_with(|| Box::pin(sleep(RESET_CHECK)));
             ready!(timer.as_mut().poll(cx));
-            self.stalled = None;
-            // What the dead socket still holds is not waited for any longer than this.
+            self.next_check = None;
+            // What a dead socket still holds is not waited for any longer than this.
             if self.socket_is_dead || !matches!(tcp.take_error(), Ok(None)) {
                 return Err(Cut::Socket).into();
             }
