@@ -9,6 +9,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{Client, ClientConfig, LinkState};
 use odyn_policy::Policy;
+use tokio::time::{Instant, timeout_at};
 
 use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
@@ -24,6 +25,8 @@ use crate::program::watch::{Ending, Watch};
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// What the link gets to hand over its last bytes, also at the end of the drain timeout.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What tasks get to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -73,7 +76,7 @@ async fn serve(
         .unwrap_or(policy.settings().shutdown.drain_timeout);
     let door = Door::new(Client::new(args.link.clone(), ClientConfig::default()));
     let link_state = door.state();
-    let running = egress::start(capture, own, policy, door, audit);
+    let running = egress::start(capture, own, policy, door.clone(), audit);
 
     await_link(link_state, &args.link.to_string()).await;
     let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
@@ -87,14 +90,17 @@ async fn serve(
         .map_err(os_error("wait for the program"))?;
     tracing::info!(?ending, flows = running.open_flows(), "program ended");
 
-    if tokio::time::timeout(drain_timeout, running.drain())
-        .await
-        .is_err()
-    {
+    let deadline = Instant::now() + drain_timeout;
+    if timeout_at(deadline, running.drain()).await.is_ok() {
+        // What the flows handed to the link must have reached the host half before we are gone.
+        let rest = deadline.saturating_duration_since(Instant::now());
+        door.drain(rest.max(LAST_WORDS)).await;
+    } else {
+        // Dropped with the runtime, each with its record.
         tracing::warn!(
             flows = running.open_flows(),
             ?drain_timeout,
-            "flows were cut"
+            "flows are cut"
         );
     }
     Ok(Ending::into(ending))

@@ -1,7 +1,11 @@
 //! The only way from the guest to the link: it opens for a [`Permit`], which only the policy makes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use odyn_link::{Client, Datagrams, LinkState, OpenError, Opened, Stream, Target, TargetHost};
+use odyn_link::{
+    Client, Datagrams, Drained, LinkState, OpenError, Opened, Stream, Target, TargetHost,
+};
 use odyn_policy::Permit;
 use tokio::sync::watch;
 
@@ -39,6 +43,11 @@ impl Door {
     /// What the host half or the link answered.
     pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
         self.link.dns(query).await
+    }
+
+    /// Opens no more flows, and waits until the host half has read all that was sent.
+    pub async fn drain(&self, limit: Duration) -> Drained {
+        self.link.drain(limit).await
     }
 
     /// Whether the link is up.
