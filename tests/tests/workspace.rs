@@ -211,3 +211,27 @@ fn hosts_are_found_in_a_configuration() {
     let text = "registry = \"sparse+https://user@mirror.example:8080/x/\"\nurl='http://b.example'";
     assert_eq!(hosts(text), ["mirror.example", "b.example"]);
 }
+
+#[test]
+fn every_security_property_names_tests_that_exist() {
+    let properties = root().join("docs/security-properties.md");
+    let text = fs::read_to_string(&properties).expect("the document");
+    let tests = root().join("tests/tests/net");
+    let mut named = 0;
+    for word in text.split('`') {
+        let Some((module, function)) = word.split_once("::") else {
+            continue;
+        };
+        // Other crates' tests are named by their own paths.
+        let Ok(source) = fs::read_to_string(tests.join(module).with_extension("rs")) else {
+            continue;
+        };
+        named += 1;
+        let exists = function == "*" || source.contains(&format!("fn {function}("));
+        assert!(
+            exists,
+            "docs/security-properties.md names {word}, which is no test"
+        );
+    }
+    assert!(named > 20, "only {named} tests are named");
+}
