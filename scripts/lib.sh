@@ -4,7 +4,8 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # nginx, dnsmasq and nft live in sbin, which is not on everybody's path.
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# rustup's directory is on it only after the next login.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 export PATH
 
 say() { printf '\033[1m── %s\033[0m\n' "$*"; }
