@@ -23,7 +23,7 @@ use crate::{
     datagrams::Datagrams,
     endpoint::Endpoint,
     error::{OpenError, Refusal},
-    pool::{Pool, Slot},
+    pool::{Connection, Lane, Pool, Slot},
     stream::Stream,
     target::Target,
     wire::{
@@ -118,7 +118,7 @@ impl Client {
             .build()
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
-        let exchange = self.exchange(&request, None).await?;
+        let exchange = self.exchange(Lane::Bulk, &request, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let flow = Stream::new(send, recv, Arc::clone(&self.tuning), Some(slot));
@@ -139,7 +139,7 @@ impl Client {
         request
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
-        let exchange = self.exchange(&request, None).await?;
+        let exchange = self.exchange(Lane::Quick, &request, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some(slot));
@@ -167,7 +167,7 @@ impl Client {
         request
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
-        let mut exchange = self.exchange(&request, Some(query)).await?;
+        let mut exchange = self.exchange(Lane::Quick, &request, Some(query)).await?;
         let declared = exchange.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
             return Err(OpenError::Protocol("the answer is not a DNS message"));
@@ -197,23 +197,25 @@ impl Client {
     /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
     async fn exchange(
         &self,
+        lane: Lane,
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
         let limit = self.pool.config.open_timeout;
-        timeout(limit, self.try_exchange(request, body))
+        timeout(limit, self.try_exchange(lane, request, body))
             .await
             .map_err(|_| OpenError::Timeout(limit))?
     }
 
     async fn try_exchange(
         &self,
+        lane: Lane,
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
         let start = Instant::now();
         for _ in 0..ATTEMPTS {
-            let (connection, slot) = self.pick(start).await?;
+            let (connection, slot) = self.pick(lane, start).await?;
             let sent = match connection.requests.clone().ready().await {
                 Ok(mut requests) => requests.send_request(request.clone(), false),
                 Err(error) => Err(error),
@@ -242,7 +244,7 @@ impl Client {
     }
 
     /// A connection, waiting for one if need be.
-    async fn pick(&self, start: Instant) -> Result<(crate::pool::Connection, Slot), OpenError> {
+    async fn pick(&self, lane: Lane, start: Instant) -> Result<(Connection, Slot), OpenError> {
         let mut state = self.pool.state.subscribe();
         let until = start + self.pool.config.open_wait;
         loop {
@@ -250,7 +252,7 @@ impl Client {
                 return Err(OpenError::Closing);
             }
             state.mark_unchanged();
-            if let Some(picked) = self.pool.pick() {
+            if let Some(picked) = self.pool.pick(lane) {
                 return Ok(picked);
             }
             let changed = async {

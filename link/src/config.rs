@@ -58,9 +58,9 @@ impl Default for Tuning {
         Self {
             stream_window: 1024 * 1024,
             send_buffer: 256 * 1024,
-            max_frame: 64 * 1024,
-            max_read: 64 * 1024,
-            socket_buffer: 1024 * 1024,
+            max_frame: 128 * 1024,
+            max_read: 128 * 1024,
+            socket_buffer: 256 * 1024,
             max_write: None,
             keepalive: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(20),
@@ -76,7 +76,17 @@ impl Tuning {
     /// Window times streams never exceeds the connection's window, so flows that are not read can
     /// never take it from the others.
     pub fn max_streams(&self) -> u32 {
-        (MAX_WINDOW / self.stream_window.clamp(1, MAX_WINDOW)).max(1)
+        MAX_WINDOW / self.window()
+    }
+
+    /// The window in the range that HTTP/2 allows.
+    pub(crate) fn window(&self) -> u32 {
+        self.stream_window.clamp(1, MAX_WINDOW)
+    }
+
+    /// The frame size in the range that HTTP/2 allows (RFC 9113 section 6.5.2).
+    pub(crate) fn frame(&self) -> u32 {
+        self.max_frame.clamp(1 << 14, (1 << 24) - 1)
     }
 }
 
@@ -86,7 +96,8 @@ impl Tuning {
 pub struct ClientConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Connections that are kept open.
+    /// Connections that are kept open. TCP flows keep away from the first when there are others,
+    /// so that UDP and DNS do not wait behind them.
     pub connections: usize,
     /// Longest wait for the transport to connect.
     pub dial_timeout: Duration,
@@ -137,6 +148,33 @@ impl Default for ServerConfig {
             tuning: Tuning::default(),
             flows: None,
             drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_that_are_not_read_cannot_take_the_connections_window() {
+        for window in [
+            0,
+            1,
+            65_535,
+            Tuning::default().stream_window,
+            MAX_WINDOW,
+            u32::MAX,
+        ] {
+            let tuning = Tuning {
+                stream_window: window,
+                ..Tuning::default()
+            };
+            let taken = u64::from(tuning.max_streams()) * u64::from(tuning.window());
+            assert!(
+                tuning.max_streams() >= 1 && taken <= u64::from(MAX_WINDOW),
+                "{window}"
+            );
         }
     }
 }

@@ -163,10 +163,10 @@ async fn handshake(
     tuning: &Tuning,
 ) -> Result<server::Connection<Transport, Chunk>, LinkError> {
     let connection = server::Builder::new()
-        .initial_window_size(tuning.stream_window)
+        .initial_window_size(tuning.window())
         .initial_connection_window_size(MAX_WINDOW)
         .max_concurrent_streams(tuning.max_streams())
-        .max_frame_size(tuning.max_frame)
+        .max_frame_size(tuning.frame())
         .max_send_buffer_size(tuning.send_buffer)
         .max_header_list_size(MAX_HEADER_LIST)
         .max_concurrent_reset_streams(RESET_STREAMS)

@@ -121,7 +121,7 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static
 
 fn log_to_stderr(level: &str) {
     // h2 has an event for each frame, which is nobody's level.
-    let filter = format!("{level},h2=warn,hickory_resolver=warn,hickory_proto=warn");
+    let filter = format!("{level},h2=warn,hickory_proto=warn");
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())

@@ -39,6 +39,8 @@ pub(super) struct Up {
     buf: BytesMut,
     read_size: usize,
     max_read: usize,
+    /// Kept while bytes flow again: a busy flow stalls all the time, and making a timer costs more
+    /// than a look too many.
     next_check: Option<Pin<Box<Sleep>>>,
 }
 
@@ -74,7 +76,6 @@ impl Up {
             let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
                 return self.poll_reset(cx, tcp);
             };
-            self.next_check = None;
             let Poll::Ready(bytes) = self.poll_read(cx, tcp, room)? else {
                 self.buf = BytesMut::new();
                 return Poll::Pending;

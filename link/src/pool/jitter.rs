@@ -1,0 +1,44 @@
+//! Pauses that differ.
+
+use std::{collections::hash_map::RandomState, hash::BuildHasher, time::Duration};
+
+/// Spreads the attempts of many clients that lost the same host.
+pub(super) struct Jitter {
+    random: RandomState,
+    count: u64,
+}
+
+impl Jitter {
+    pub(super) fn new() -> Self {
+        Self {
+            random: RandomState::new(),
+            count: 0,
+        }
+    }
+
+    /// Between half of `pause` and one and a half.
+    pub(super) fn spread(&mut self, pause: Duration) -> Duration {
+        self.count += 1;
+        let thousandths = self.random.hash_one(self.count) % 1000;
+        pause / 2 + pause * thousandths as u32 / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_in_its_range_and_moves() {
+        let mut jitter = Jitter::new();
+        let pause = Duration::from_secs(2);
+        let spread: Vec<_> = (0..100).map(|_| jitter.spread(pause)).collect();
+        assert!(
+            spread
+                .iter()
+                .all(|p| (pause / 2..pause * 3 / 2).contains(p)),
+            "{spread:?}"
+        );
+        assert!(spread.iter().any(|p| *p != spread[0]));
+    }
+}

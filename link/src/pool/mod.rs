@@ -1,0 +1,182 @@
+//! The guest's connections to the host: which there are, and which is best for a flow.
+
+mod jitter;
+mod keep;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use h2::client::SendRequest;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use self::keep::keep;
+use crate::{chunk::Chunk, client::LinkState, config::ClientConfig, endpoint::Endpoint};
+
+/// What the tasks and the handles of a client share.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) config: ClientConfig,
+    pub(crate) state: watch::Sender<LinkState>,
+    /// Flows that are open or being opened.
+    pub(crate) flows: Arc<Flows>,
+    /// Cancelled: no more flows, no more dialling; what is open goes on.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled: every connection is dropped.
+    pub(crate) cut: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    places: Mutex<Vec<Option<Connection>>>,
+}
+
+/// A connection on which flows can be opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    pub(crate) requests: SendRequest<Chunk>,
+    load: Arc<AtomicUsize>,
+}
+
+/// What a flow needs from its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// TCP: may fill the buffers of the transport for as long as it likes.
+    Bulk,
+    /// UDP and DNS: few bytes that should not wait behind many.
+    Quick,
+}
+
+/// The connection that bulk flows keep away from.
+const QUICK_PLACE: usize = 0;
+
+/// Counts the flows of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+impl Flows {
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Waits until no flow is open.
+    pub(crate) async fn none(&self) {
+        loop {
+            let notified = self.none.notified();
+            if self.count() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// One flow's place in the counts.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    load: Arc<AtomicUsize>,
+    flows: Arc<Flows>,
+}
+
+impl Slot {
+    fn new(load: &Arc<AtomicUsize>, flows: &Arc<Flows>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        flows.count.fetch_add(1, Ordering::AcqRel);
+        Self {
+            load: Arc::clone(load),
+            flows: Arc::clone(flows),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        if self.flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.flows.none.notify_waiters();
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
+        let places = config.connections.max(1);
+        let pool = Arc::new(Self {
+            endpoint,
+            config,
+            state: watch::Sender::new(LinkState::Down("not connected yet".into())),
+            flows: Arc::default(),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            places: Mutex::new((0..places).map(|_| None).collect()),
+        });
+        for place in 0..places {
+            pool.tasks.spawn(keep(Arc::clone(&pool), place));
+        }
+        pool
+    }
+
+    /// The best connection there is for a flow, and a place on it: of those that are meant for
+    /// it, else of all, the one with the fewest flows.
+    pub(crate) fn pick(&self, lane: Lane) -> Option<(Connection, Slot)> {
+        let places = self.places();
+        let (_, best) = places
+            .iter()
+            .enumerate()
+            .filter_map(|(place, connection)| Some((place, connection.as_ref()?)))
+            .min_by_key(|(place, connection)| {
+                let is_meant = (*place == QUICK_PLACE) == (lane == Lane::Quick);
+                (!is_meant, connection.load.load(Ordering::Relaxed))
+            })?;
+        Some((best.clone(), Slot::new(&best.load, &self.flows)))
+    }
+
+    /// Takes a connection out of the pool: it opens no more flows.
+    pub(crate) fn retire(&self, connection: &Connection) {
+        for place in self.places().iter_mut() {
+            place.take_if(|there| Arc::ptr_eq(&there.load, &connection.load));
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Option<Connection>>> {
+        // Nothing that could panic runs under the lock.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, place: usize, connection: Option<Connection>) {
+        let mut places = self.places();
+        if let Some(slot) = places.get_mut(place) {
+            *slot = connection;
+        }
+    }
+
+    fn set_up(&self) {
+        let changed = self.state.send_if_modified(|state| {
+            let was_down = *state != LinkState::Up;
+            *state = LinkState::Up;
+            was_down
+        });
+        if changed {
+            info!(endpoint = %self.endpoint, "link is up");
+        }
+    }
+
+    fn set_down_if_empty(&self, reason: &str) {
+        if self.places().iter().any(Option::is_some) {
+            return;
+        }
+        let changed = self.state.send_if_modified(|state| {
+            let changed = !matches!(state, LinkState::Down(old) if old == reason);
+            *state = LinkState::Down(reason.to_owned());
+            changed
+        });
+        if changed {
+            warn!(endpoint = %self.endpoint, reason, "link is down");
+        }
+    }
+}
