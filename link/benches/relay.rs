@@ -107,7 +107,8 @@ fn idle_flows() -> usize {
     use nix::sys::resource::{Resource, getrlimit};
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let (tuning, connections) = tuned();
-    let room = tuning.max_streams() as usize * connections;
+    // TCP keeps away from the first connection.
+    let room = tuning.max_streams() as usize * (connections - 1).max(1);
     IDLE_FLOWS.min((limit as usize - 500) / 2).min(room / 2)
 }
 
