@@ -112,6 +112,10 @@ fn musl_client(directory: &Path) -> Option<PathBuf> {
         Err(_) => {
             let loud = b"\nSKIPPED the musl half: no musl-gcc here\n\n";
             std::io::stderr().write_all(loud).expect("stderr");
+            assert!(
+                std::env::var_os("ODYN_REQUIRE_ROOT").is_none(),
+                "musl is required: install musl-tools"
+            );
             None
         }
     }
