@@ -109,7 +109,7 @@ fn idle_flows() -> usize {
     let (tuning, connections) = tuned();
     // TCP keeps away from the first connection.
     let room = tuning.max_streams() as usize * (connections - 1).max(1);
-    IDLE_FLOWS.min((limit as usize - 500) / 2).min(room / 2)
+    IDLE_FLOWS.min((limit as usize - 500) / 2).min(room)
 }
 
 fn raise_file_limit() {
