@@ -265,7 +265,23 @@ async fn a_server_that_is_down_is_a_failure_at_once() {
 async fn server(
     bend: impl Fn(Message) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, std::sync::Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind(LOOPBACK).await.expect("bind");
+    server_on(UdpSocket::bind(LOOPBACK).await.expect("bind"), bend)
+}
+
+/// UDP and TCP under one number. Another test may hold the other half of one: then the next.
+async fn both_transports() -> (UdpSocket, TcpListener) {
+    loop {
+        let tcp = TcpListener::bind(LOOPBACK).await.expect("bind");
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")).await {
+            return (udp, tcp);
+        }
+    }
+}
+
+fn server_on(
+    socket: UdpSocket,
+    bend: impl Fn(Message) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, std::sync::Arc<AtomicUsize>) {
     let address = socket.local_addr().expect("bound");
     let asked = std::sync::Arc::new(AtomicUsize::new(0));
     let counter = asked.clone();
@@ -421,25 +437,33 @@ async fn servers_from_before_edns_are_asked_without_it() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
+fn truncated(mut message: Message) -> Vec<Vec<u8>> {
+    message.metadata.truncation = true;
+    vec![bytes(&message)]
+}
+
 #[tokio::test]
 async fn a_truncated_answer_without_tcp_is_a_failure() {
-    let (address, _) = server(|mut message| {
-        message.metadata.truncation = true;
-        vec![bytes(&message)]
-    })
-    .await;
+    let (udp, tcp) = both_transports().await;
+    let (address, _) = server_on(udp, truncated);
+    drop(tcp);
     let resolver = SystemResolver::fixed(vec![address]);
     let answer = ask(&resolver, "www.test.", RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(error_codes(&answer), [23]);
-    // And nonsense over TCP is not taken for an answer.
-    let listener = TcpListener::bind(address).await.expect("bind");
+}
+
+#[tokio::test]
+async fn nonsense_over_tcp_is_not_taken_for_an_answer() {
+    let (udp, listener) = both_transports().await;
+    let (address, _) = server_on(udp, truncated);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             use tokio::io::AsyncWriteExt;
             let _ = stream.write_all(&[0, 4, 1, 2, 3, 4]).await;
         }
     });
+    let resolver = SystemResolver::fixed(vec![address]);
     let answer = ask(&resolver, "www.test.", RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
 }

@@ -1,7 +1,7 @@
 //! The capture rules as plain data.
 //!
 //! Nothing here talks to the kernel: [`Ruleset`] is built by a pure function, rendered as nft
-//! syntax for people and golden tests, and encoded to netlink by [`super::netlink`].
+//! syntax for people and golden tests, and encoded to netlink by the `netlink` module beside this one.
 
 use std::fmt;
 use std::net::SocketAddr;
