@@ -80,6 +80,13 @@ impl Guest {
         Self::new(&["sh", "-c", script])
     }
 
+    /// A word more for the program.
+    #[must_use]
+    pub fn word(mut self, word: &str) -> Self {
+        self.words.push(word.to_owned());
+        self
+    }
+
     /// A policy other than the world's.
     #[must_use]
     pub fn policy(mut self, file: PathBuf) -> Self {

@@ -17,6 +17,7 @@ mod kernel;
 mod lifecycle;
 mod many;
 mod odd;
+mod paths;
 mod quic;
 mod report;
 mod resolvers;
