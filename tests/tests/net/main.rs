@@ -13,6 +13,7 @@ mod ends;
 mod files;
 mod flood;
 mod http;
+mod interfaces;
 mod kernel;
 mod lifecycle;
 mod many;

@@ -1,0 +1,169 @@
+//! Guests that are not as bare as an enclave.
+
+use odyn_tests::{Guest, serve};
+
+use crate::{program, shop, start};
+
+/// Gives the guest an Ethernet with a neighbour that answers for the whole
+/// world, and writes down each IP packet that reaches it.
+const NEIGHBOUR: &str = r#"
+ip link add eth0 type veth peer name peer0
+unshare --net sleep 1000 & peer=$!
+while [ "$(readlink /proc/$peer/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+ip link set peer0 netns $peer
+nsenter -t $peer -n sh -c 'ip link set lo up; ip link set peer0 up
+  ip address add 192.0.2.201/24 dev peer0; ip address add 2001:db8:2::1/64 dev peer0 nodad
+  ip address add fe80::2/64 dev peer0 nodad
+  ip route add local 0.0.0.0/0 dev lo; ip -6 route add local 2000::/3 dev lo'
+ip link set lo up; ip link set eth0 up
+ip address add 192.0.2.200/24 dev eth0; ip address add 2001:db8:2::2/64 dev eth0 nodad
+ip route add default via 192.0.2.201; ip -6 route add default via 2001:db8:2::1
+echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
+nsenter -t $peer -n python3 -c '
+import socket, struct
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+out = open("leaks", "a", buffering=1)
+print("capturing", file=out)
+while True:
+    data, (device, kind, *_) = s.recvfrom(65536)
+    if device != "peer0": continue
+    if kind == 0x800: print("ipv4", data[9], socket.inet_ntoa(data[16:20]), file=out)
+    elif kind == 0x86dd:
+        protocol, body = data[6], data[40:]
+        if protocol == 0: protocol, body = body[0], body[8:]  # hop-by-hop: multicast reports
+        if protocol == 58 and body[0] in (133, 134, 135, 136, 143): continue  # the kernel itself
+        print("ipv6", protocol, socket.inet_ntop(socket.AF_INET6, data[24:40]), file=out)
+' >/dev/null 2>&1 &
+while ! grep -q capturing leaks 2>/dev/null; do sleep 0.01; done
+"#;
+
+#[test]
+fn another_interface_is_no_way_out() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    serve::banner(world.internet().listen("203.0.113.20:7000"), "fine");
+    let source = r#"
+import os, socket, subprocess
+def tcp(host, port=7000, bind=None):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as s:
+        s.settimeout(2)
+        if bind: s.bind((bind, 0))
+        s.connect(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
+        return s.recv(100)
+def udp(host, port=7000, bind=None):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if bind: s.bind((bind, 0))
+        s.sendto(b"leak", socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4])
+        return s.recv(100)
+def attempt(what, *words, **more):
+    try:
+        print(what.__name__, *words, what(*words, **more))
+    except OSError as error:
+        pass
+print(tcp("203.0.113.20"))
+for host in ("203.0.113.66", "192.0.2.201", "2001:db8::66", "2001:db8:2::1", "fe80::2%eth0"):
+    attempt(tcp, host)
+    attempt(udp, host)
+    attempt(udp, host, 53)
+for host in ("192.0.2.255", "255.255.255.255", "224.0.0.251", "ff02::fb%eth0"):
+    attempt(udp, host)
+attempt(tcp, "203.0.113.66", bind="192.0.2.200")
+attempt(udp, "203.0.113.66", bind="192.0.2.200")
+for host in ("192.0.2.201", "2001:db8:2::1", "203.0.113.66"):
+    subprocess.run(["ping", "-c1", "-W2", host], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"#;
+    let out = Guest::python(source, &[])
+        .prelude(&format!("cd {}", world.scratch().display()))
+        .prelude(NEIGHBOUR)
+        .run(&world);
+    let leaks = std::fs::read_to_string(world.scratch().join("leaks")).expect("a capture");
+    assert_eq!(leaks, "capturing\n", "packets left\n{}", out.describe());
+    assert_eq!(out.ok(), "b'fine\\n'\n", "{}", out.describe());
+    assert!(
+        out.audit
+            .iter()
+            .filter(|record| record.protocol == "tcp")
+            .count()
+            >= 5
+    );
+}
+
+#[test]
+fn a_connection_from_outside_is_no_way_out() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    // The neighbour calls; whatever the program would tell it leaves unjudged.
+    let caller = r#"
+nsenter -t $peer -n python3 -c '
+import os, socket, time
+while not os.path.exists("listening"): time.sleep(0.01)
+for host in ("192.0.2.200", "2001:db8:2::2"):
+    with open("inbound", "a") as out:
+        try:
+            s = socket.create_connection((host, 8080), timeout=2)
+            print("heard", s.recv(100), file=out)
+        except OSError:
+            pass
+open("called", "w")
+' >/dev/null 2>&1 &
+"#;
+    let source = r#"
+import os, socket, threading, time
+def serve(listener):
+    while True:
+        s, _ = listener.accept()
+        try: s.sendall(b"secret"); s.close()
+        except OSError: pass
+for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    listener = socket.socket(family)
+    if family == socket.AF_INET6: listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind((host, 8080)); listener.listen()
+    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+open("listening", "w")
+while not os.path.exists("called"): time.sleep(0.01)
+"#;
+    let out = Guest::python(source, &[])
+        .prelude(&format!("cd {}", world.scratch().display()))
+        .prelude(NEIGHBOUR)
+        .prelude(caller)
+        .run(&world);
+    out.ok();
+    let heard = std::fs::read_to_string(world.scratch().join("inbound")).expect("the caller tried");
+    assert_eq!(heard, "", "{}", out.describe());
+}
+
+#[test]
+fn a_guest_without_ipv6_has_ipv4() {
+    let world = start!(shop());
+    serve::banner(world.internet().listen("0.0.0.0:7000"), "hello");
+    let out = Guest::python(
+        program!("connect"),
+        &[
+            "tcp",
+            "v4.shop.example",
+            "7000",
+            "203.0.113.20",
+            "7000",
+            "203.0.113.66",
+            "7000",
+        ],
+    )
+    .prelude("for f in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 >$f; done")
+    .run(&world);
+    let lines: Vec<&str> = out.ok().lines().collect();
+    assert_eq!(lines[..2], ["ok hello", "ok hello"], "{}", out.describe());
+    assert_eq!(
+        lines[2].starts_with("failed E"),
+        !world.direct(),
+        "{}",
+        out.describe()
+    );
+}
