@@ -2,40 +2,7 @@
 
 use odyn_tests::{Guest, serve};
 
-use crate::{program, shop, start};
-
-/// Gives the guest an Ethernet with a neighbour that answers for the whole
-/// world, and writes down each IP packet that reaches it.
-const NEIGHBOUR: &str = r#"
-ip link add eth0 type veth peer name peer0
-unshare --net sleep 1000 & peer=$!
-while [ "$(readlink /proc/$peer/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
-ip link set peer0 netns $peer
-nsenter -t $peer -n sh -c 'ip link set lo up; ip link set peer0 up
-  ip address add 192.0.2.201/24 dev peer0; ip address add 2001:db8:2::1/64 dev peer0 nodad
-  ip address add fe80::2/64 dev peer0 nodad
-  ip route add local 0.0.0.0/0 dev lo; ip -6 route add local 2000::/3 dev lo'
-ip link set lo up; ip link set eth0 up
-ip address add 192.0.2.200/24 dev eth0; ip address add 2001:db8:2::2/64 dev eth0 nodad
-ip route add default via 192.0.2.201; ip -6 route add default via 2001:db8:2::1
-echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
-nsenter -t $peer -n python3 -c '
-import socket, struct
-s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
-out = open("leaks", "a", buffering=1)
-print("capturing", file=out)
-while True:
-    data, (device, kind, *_) = s.recvfrom(65536)
-    if device != "peer0": continue
-    if kind == 0x800: print("ipv4", data[9], socket.inet_ntoa(data[16:20]), file=out)
-    elif kind == 0x86dd:
-        protocol, body = data[6], data[40:]
-        if protocol == 0: protocol, body = body[0], body[8:]  # hop-by-hop: multicast reports
-        if protocol == 58 and body[0] in (133, 134, 135, 136, 143): continue  # the kernel itself
-        print("ipv6", protocol, socket.inet_ntop(socket.AF_INET6, data[24:40]), file=out)
-' >/dev/null 2>&1 &
-while ! grep -q capturing leaks 2>/dev/null; do sleep 0.01; done
-"#;
+use crate::{neighbour, program, shop, start};
 
 #[test]
 fn another_interface_is_no_way_out() {
@@ -45,20 +12,23 @@ fn another_interface_is_no_way_out() {
     }
     serve::banner(world.internet().listen("203.0.113.20:7000"), "fine");
     let source = r#"
-import os, socket, subprocess
-def tcp(host, port=7000, bind=None):
+import socket, struct, subprocess
+def shape(s, bind, option):
+    if bind: s.bind((bind, 0))
+    if option: s.setsockopt(*option)
+def tcp(host, port=7000, bind=None, option=None):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as s:
         s.settimeout(2)
-        if bind: s.bind((bind, 0))
+        shape(s, bind, option)
         s.connect(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
         return s.recv(100)
-def udp(host, port=7000, bind=None):
+def udp(host, port=7000, bind=None, option=None):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as s:
         s.settimeout(1)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        if bind: s.bind((bind, 0))
+        shape(s, bind, option)
         s.sendto(b"leak", socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4])
         return s.recv(100)
 def attempt(what, *words, **more):
@@ -75,15 +45,27 @@ for host in ("192.0.2.255", "255.255.255.255", "224.0.0.251", "ff02::fb%eth0"):
     attempt(udp, host)
 attempt(tcp, "203.0.113.66", bind="192.0.2.200")
 attempt(udp, "203.0.113.66", bind="192.0.2.200")
+# A device may be chosen by anyone (SO_BINDTODEVICE, IP_UNICAST_IF, SO_DONTROUTE).
+index = struct.pack("!I", socket.if_nametoindex("eth0"))
+for option in (
+    (socket.SOL_SOCKET, 25, b"eth0"), (socket.SOL_IP, 50, index), (socket.IPPROTO_IPV6, 76, index),
+    (socket.SOL_SOCKET, socket.SO_DONTROUTE, 1),
+):
+    for host in ("203.0.113.66", "192.0.2.201", "2001:db8:2::1", "203.0.113.20", "192.0.2.255"):
+        attempt(tcp, host, 7001, option=option)
+        attempt(udp, host, 7001, option=option)
 for host in ("192.0.2.201", "2001:db8:2::1", "203.0.113.66"):
     subprocess.run(["ping", "-c1", "-W2", host], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 "#;
     let out = Guest::python(source, &[])
-        .prelude(&format!("cd {}", world.scratch().display()))
-        .prelude(NEIGHBOUR)
+        .prelude(&neighbour::prelude(&world))
         .run(&world);
-    let leaks = std::fs::read_to_string(world.scratch().join("leaks")).expect("a capture");
-    assert_eq!(leaks, "capturing\n", "packets left\n{}", out.describe());
+    assert_eq!(
+        neighbour::leaks(&world),
+        "",
+        "packets left\n{}",
+        out.describe()
+    );
     assert_eq!(out.ok(), "b'fine\\n'\n", "{}", out.describe());
     assert!(
         out.audit
@@ -131,8 +113,7 @@ open("listening", "w")
 while not os.path.exists("called"): time.sleep(0.01)
 "#;
     let out = Guest::python(source, &[])
-        .prelude(&format!("cd {}", world.scratch().display()))
-        .prelude(NEIGHBOUR)
+        .prelude(&neighbour::prelude(&world))
         .prelude(caller)
         .run(&world);
     out.ok();

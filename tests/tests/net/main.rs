@@ -17,6 +17,7 @@ mod interfaces;
 mod kernel;
 mod lifecycle;
 mod many;
+mod neighbour;
 mod odd;
 mod paths;
 mod quic;
