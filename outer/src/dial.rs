@@ -24,6 +24,9 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// noticed: the guest's own probes end at the guest's loopback.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
+/// Receive buffer of a UDP flow, in bytes of the kernel's counting.
+const UDP_RECEIVE_BUFFER: usize = 1 << 20;
+
 /// Pause between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -127,6 +130,9 @@ async fn udp_to(address: SocketAddr) -> io::Result<UdpSocket> {
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
+    // The system's default holds some 160 small datagrams; servers of QUIC send more in one go.
+    // Over net.core.rmem_max the kernel grants what it allows.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(UDP_RECEIVE_BUFFER);
     socket.connect(address).await?;
     Ok(socket)
 }

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use odyn_dns::{Family, Lease};
-use odyn_policy::{Decision, Destination, Flow, Name, Permit, Policy, Protocol, Reason, RuleRef};
+use odyn_dns::{Family, Lease, ResolveError};
+use odyn_policy::{
+    Decision, Destination, Flow, MAX_ADDRESSES, Name, Permit, Policy, Protocol, Reason, RuleRef,
+};
 
 use super::gate::Resolver;
 use crate::audit::{End, Record, Refusal};
@@ -108,11 +110,10 @@ impl Judge {
             }));
         }
         let resolved = self
-            .resolver
-            .addresses(name.as_str(), family)
+            .resolve(name, family)
             .await
             .map_err(|error| match error {
-                odyn_dns::ResolveError::Denied(denial) => Stopped::Denied(Refusal {
+                ResolveError::Denied(denial) => Stopped::Denied(Refusal {
                     reason: denial.reason,
                     rule: denial.rule,
                     line: denial.line,
@@ -130,6 +131,29 @@ impl Judge {
             port,
             protocol,
         }))
+    }
+
+    /// The name's addresses, of the flow's own family first. A program that connected to a
+    /// synthetic address has had its choice of family; whether the host can reach that family is
+    /// known only there, so it gets those of the other one as well.
+    async fn resolve(&self, name: &Name, family: Family) -> Result<Vec<IpAddr>, ResolveError> {
+        let other = match family {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        let (own, other) = tokio::join!(
+            self.resolver.addresses(name.as_str(), family),
+            self.resolver.addresses(name.as_str(), other),
+        );
+        match (own, other) {
+            (Ok(mut own), Ok(other)) => {
+                own.truncate(MAX_ADDRESSES / 2);
+                own.extend(other);
+                Ok(own)
+            }
+            (Ok(addresses), Err(_)) | (Err(_), Ok(addresses)) => Ok(addresses),
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 
     fn identify(&self, address: IpAddr) -> Result<Subject, Refusal> {

@@ -120,6 +120,7 @@ fn encode_chain<'t>(chain: &Chain, table: &'t Table) -> nftnl::Chain<'t> {
             Hook::Prerouting => nftnl::Hook::PreRouting,
             Hook::Forward => nftnl::Hook::Forward,
             Hook::Output => nftnl::Hook::Out,
+            Hook::Postrouting => nftnl::Hook::PostRouting,
         },
         chain.priority,
     );
@@ -164,6 +165,10 @@ fn add_match(rule: &mut nftnl::Rule<'_>, m: &Match) {
             rule.add_expr(&Meta::Mark { set: false });
             rule.add_expr(&equals(&mark.to_ne_bytes()));
         }
+        Match::ToLoopback => {
+            rule.add_expr(&Meta::Oif);
+            rule.add_expr(&equals(&LOOPBACK_INDEX.to_ne_bytes()));
+        }
         Match::FromLoopback => {
             rule.add_expr(&Meta::Iif);
             rule.add_expr(&equals(&LOOPBACK_INDEX.to_ne_bytes()));
@@ -185,6 +190,7 @@ fn equals(bytes: &[u8]) -> Cmp<&[u8]> {
 fn add_action(rule: &mut nftnl::Rule<'_>, action: &Action) {
     match *action {
         Action::Accept => rule.add_expr(&Verdict::Accept),
+        Action::Drop => rule.add_expr(&Verdict::Drop),
         Action::Return => rule.add_expr(&Verdict::Return),
         Action::Dnat(to) => {
             load_address(rule, to);
@@ -307,7 +313,7 @@ fn rule_needs(rule: &Rule) -> &'static str {
         Action::Tproxy(_) => "CONFIG_NFT_TPROXY",
         Action::Log { .. } => "CONFIG_NFT_LOG, CONFIG_NETFILTER_NETLINK_LOG",
         Action::RejectReset | Action::RejectProhibited => "CONFIG_NFT_REJECT_INET",
-        Action::Accept | Action::Return | Action::SetMark(_) => {
+        Action::Accept | Action::Return | Action::SetMark(_) | Action::Drop => {
             if rule.matches.contains(&Match::LocalDestination)
                 || rule.matches.contains(&Match::MulticastDestination)
             {

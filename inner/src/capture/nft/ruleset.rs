@@ -75,6 +75,8 @@ pub enum Hook {
     Forward,
     /// Packets that local sockets send.
     Output,
+    /// Packets about to leave by an interface, which is known for sure only here.
+    Postrouting,
 }
 
 /// Policy of a base chain.
@@ -112,6 +114,8 @@ pub enum Match {
     Mark(u32),
     /// Arrived on the loopback interface (index 1 in every namespace).
     FromLoopback,
+    /// About to leave by the loopback interface.
+    ToLoopback,
 }
 
 /// Layer 4 protocol.
@@ -147,6 +151,8 @@ pub enum Action {
     RejectReset,
     /// Answer with ICMP or ICMPv6 "administratively prohibited".
     RejectProhibited,
+    /// Drop it; its sender sees EPERM.
+    Drop,
 }
 
 /// Builds the capture rules for the given sockets (one entry for each address family in use).
@@ -162,6 +168,7 @@ pub fn capture(steering: &[Steering]) -> Ruleset {
             reject_rest(),
             deliver_udp(steering),
             no_forwarding(),
+            only_loopback(),
         ],
     }
 }
@@ -232,13 +239,7 @@ fn reject_rest() -> Chain {
                 vec![Match::Mark(UDP_MARK), Match::Protocol(L4::Udp)],
                 Action::Accept,
             ),
-            rule(
-                vec![],
-                Action::Log {
-                    group: LOG_GROUP,
-                    snaplen: LOG_SNAPLEN,
-                },
-            ),
+            rule(vec![], log()),
             rule(vec![Match::Protocol(L4::Tcp)], Action::RejectReset),
             rule(vec![], Action::RejectProhibited),
         ],
@@ -278,6 +279,31 @@ fn no_forwarding() -> Chain {
     }
 }
 
+/// Nothing of ours needs another interface, so nothing may leave by one: broadcasts, for example,
+/// keep the route that they had before they were marked.
+fn only_loopback() -> Chain {
+    let rule = |matches, action| Rule { matches, action };
+    Chain {
+        name: "only_loopback",
+        kind: Kind::Filter,
+        hook: Hook::Postrouting,
+        priority: 0,
+        policy: Policy::Drop,
+        rules: vec![
+            rule(vec![Match::ToLoopback], Action::Accept),
+            rule(vec![], log()),
+            rule(vec![], Action::Drop),
+        ],
+    }
+}
+
+const fn log() -> Action {
+    Action::Log {
+        group: LOG_GROUP,
+        snaplen: LOG_SNAPLEN,
+    }
+}
+
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "table inet {TABLE} {{")?;
@@ -295,6 +321,7 @@ impl fmt::Display for Ruleset {
                     Hook::Prerouting => "prerouting",
                     Hook::Forward => "forward",
                     Hook::Output => "output",
+                    Hook::Postrouting => "postrouting",
                 },
                 chain.priority,
                 match chain.policy {
@@ -326,6 +353,7 @@ impl fmt::Display for Match {
             Match::MulticastDestination => f.write_str("fib daddr type multicast"),
             Match::Mark(mark) => write!(f, "meta mark {mark:#x}"),
             Match::FromLoopback => f.write_str("iif lo"),
+            Match::ToLoopback => f.write_str("oif lo"),
         }
     }
 }
@@ -342,6 +370,7 @@ impl fmt::Display for Action {
             Action::Log { group, snaplen } => write!(f, "log group {group} snaplen {snaplen}"),
             Action::RejectReset => f.write_str("reject with tcp reset"),
             Action::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
+            Action::Drop => f.write_str("drop"),
         }
     }
 }
