@@ -21,7 +21,7 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use super::nft::UDP_MARK;
 
 /// Index of `lo` in every network namespace.
-const LOOPBACK_INDEX: u32 = 1;
+pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// Routing table in which every address is local.
 const LOCAL_TABLE: u32 = 100;
 /// Before the `main` table (32766), behind the kernel's `local` table (0).

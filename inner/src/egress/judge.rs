@@ -204,3 +204,20 @@ pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
         _ => End::LinkFault,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use odyn_dns::pool;
+
+    /// The resolver gives these addresses out and the policy never lets them be dialled. Neither
+    /// crate knows the other, so that they mean the same block is checked where both are known.
+    #[test]
+    fn resolver_and_policy_mean_the_same_synthetic_blocks() {
+        let (v4, v6) = (odyn_policy::SYNTHETIC_V4, odyn_policy::SYNTHETIC_V6);
+        assert_eq!(v4.addr(), pool::SYNTHETIC_V4);
+        assert_eq!(v4.prefix_len(), pool::SYNTHETIC_V4_PREFIX);
+        assert_eq!(v6.addr(), pool::SYNTHETIC_V6);
+        assert_eq!(v6.prefix_len(), pool::SYNTHETIC_V6_PREFIX);
+        assert!(v4.contains(&pool::GUEST_V4) && v6.contains(&pool::GUEST_V6));
+    }
+}

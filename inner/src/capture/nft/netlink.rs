@@ -13,6 +13,8 @@ use nftnl::expr::{
 };
 use nftnl::{Batch, FinalizedBatch, MsgType, ProtoFamily, Table};
 
+use crate::capture::routes::LOOPBACK_INDEX;
+
 use super::expr::{DestinationType, Log, Tproxy};
 use super::ruleset::{Action, Chain, Hook, Kind, L4, Match, Policy, Rule, Ruleset, TABLE};
 
@@ -21,8 +23,6 @@ const RTN_LOCAL: u32 = 2;
 const RTN_MULTICAST: u32 = 5;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-/// Index of `lo` in every network namespace.
-const LOOPBACK_INDEX: u32 = 1;
 /// The kernel answers a batch at once; a longer silence means that something is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
