@@ -87,7 +87,7 @@ impl Client {
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
         let tuning = Arc::new(config.tuning.clone());
-        let pool = Pool::new(endpoint, config);
+        let pool = Pool::dialling(endpoint, config);
         let guard = Arc::new(pool.closing.clone().drop_guard());
         Self {
             pool,

@@ -8,28 +8,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{
-    RecvStream,
-    server::{self, SendResponse},
-};
+use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::{
     net::{TcpStream, UdpSocket},
     sync::{OwnedSemaphorePermit, TryAcquireError},
-    time::{sleep_until, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
     chunk::{Chunk, InFlight},
     client::{DNS_PATH, DNS_TYPE, read_message},
-    config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, ServerConfig, Tuning},
+    config::{ServerConfig, Tuning},
     datagrams::Datagrams,
     error::{LinkError, OpenError, Refusal},
-    keepalive::{Pulse, keepalive},
     relay::{Counters, End, relay},
     relay_udp::relay_udp,
+    session,
     stream::Stream,
     target::Target,
     transport::{Peer, Transport},
@@ -107,76 +103,21 @@ pub async fn serve<H: Handler>(
     config: ServerConfig,
     shutdown: CancellationToken,
 ) -> Result<(), LinkError> {
-    let limit = config.tuning.handshake_timeout;
-    let mut connection = timeout(limit, handshake(transport, &config.tuning))
-        .await
-        .map_err(|_| LinkError::Handshake(limit))??;
-    let pings = connection
-        .ping_pong()
-        .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
-    let mut pings = Box::pin(keepalive(pings, &config.tuning, std::future::pending()));
-    let flows = TaskTracker::new();
     let session = Arc::new(Session {
         handler,
         peer,
         tuning: Arc::new(config.tuning.clone()),
-        config: config.clone(),
+        config,
     });
-    let mut drain_end = None;
-    let result = loop {
-        let drained = async {
-            match drain_end {
-                Some(end) => sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    flows.spawn(answer(Arc::clone(&session), request, respond));
-                }
-                Some(Err(error)) => break Err(LinkError::Http(error)),
-                None => break Ok(()),
-            },
-            pulse = &mut pings => match pulse {
-                Pulse::Dead(silence) => break Err(LinkError::Dead(silence)),
-                // Nothing is the last here.
-                Pulse::Confirmed => {}
-            },
-            () = shutdown.cancelled(), if drain_end.is_none() => {
-                connection.graceful_shutdown();
-                drain_end = Some(tokio::time::Instant::now() + config.drain_timeout);
-            }
-            () = drained => break Err(LinkError::DrainTimeout(flows.len())),
-        }
-    };
-    // Its streams fail now, and with them the flows: within their grace.
-    drop(connection);
-    flows.close();
-    flows.wait().await;
-    result
-}
-
-async fn handshake(
-    transport: Transport,
-    tuning: &Tuning,
-) -> Result<server::Connection<Transport, Chunk>, LinkError> {
-    let connection = server::Builder::new()
-        .initial_window_size(tuning.window())
-        .initial_connection_window_size(MAX_WINDOW)
-        .max_concurrent_streams(tuning.max_streams())
-        .max_frame_size(tuning.frame())
-        .max_send_buffer_size(tuning.send_buffer)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_concurrent_reset_streams(RESET_STREAMS)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(Some(RESET_STREAMS))
-        .reset_stream_duration(RESET_MEMORY)
-        .enable_connect_protocol()
-        .handshake(transport)
-        .await?;
-    Ok(connection)
+    let drain_timeout = session.config.drain_timeout;
+    session::drive(
+        transport,
+        &session.tuning,
+        drain_timeout,
+        &shutdown,
+        |request, respond| answer(Arc::clone(&session), request, respond),
+    )
+    .await
 }
 
 struct Session<H> {

@@ -1,5 +1,8 @@
-//! The guest's connections to the host: which there are, and which is best for a flow.
+//! Connections on which we open the streams: which there are, and which is best for a flow.
+//!
+//! The guest dials them ([`Pool::dialling`]), and the host is given some ([`Pool::adopting`]).
 
+pub(crate) mod connection;
 mod jitter;
 mod keep;
 
@@ -19,7 +22,8 @@ use crate::{chunk::Chunk, client::LinkState, config::ClientConfig, endpoint::End
 /// What the tasks and the handles of a client share.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) endpoint: Endpoint,
+    /// The other half, for the log.
+    name: String,
     pub(crate) config: ClientConfig,
     pub(crate) state: watch::Sender<LinkState>,
     /// Flows that are open or being opened.
@@ -103,22 +107,30 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    pub(crate) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
+    /// A pool that dials its connections and replaces those that end.
+    pub(crate) fn dialling(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
         let places = config.connections.max(1);
-        let pool = Arc::new(Self {
-            endpoint,
+        let pool = Self::adopting(endpoint.to_string(), config);
+        let endpoint = Arc::new(endpoint);
+        for _ in 0..places {
+            pool.tasks
+                .spawn(keep(Arc::clone(&pool), Arc::clone(&endpoint)));
+        }
+        pool
+    }
+
+    /// A pool that has the connections it is given, with a name for the log.
+    pub(crate) fn adopting(name: String, config: ClientConfig) -> Arc<Self> {
+        Arc::new(Self {
+            name,
             config,
             state: watch::Sender::new(LinkState::Down("not connected yet".into())),
             flows: Arc::default(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            places: Mutex::new((0..places).map(|_| None).collect()),
-        });
-        for place in 0..places {
-            pool.tasks.spawn(keep(Arc::clone(&pool), place));
-        }
-        pool
+            places: Mutex::default(),
+        })
     }
 
     /// The best connection there is for a flow, and a place on it: of those that are meant for
@@ -130,7 +142,10 @@ impl Pool {
             .enumerate()
             .filter_map(|(place, connection)| Some((place, connection.as_ref()?)))
             .min_by_key(|(place, connection)| {
-                let is_meant = (*place == QUICK_PLACE) == (lane == Lane::Quick);
+                let is_meant = match lane {
+                    Lane::Bulk => *place != QUICK_PLACE,
+                    Lane::Quick => *place == QUICK_PLACE,
+                };
                 (!is_meant, connection.load.load(Ordering::Relaxed))
             })?;
         Some((best.clone(), Slot::new(&best.load, &self.flows)))
@@ -148,11 +163,20 @@ impl Pool {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, place: usize, connection: Option<Connection>) {
+    /// Puts a connection into the pool.
+    fn publish(&self, requests: SendRequest<Chunk>) -> Connection {
+        let connection = Connection {
+            requests,
+            load: Arc::default(),
+        };
         let mut places = self.places();
-        if let Some(slot) = places.get_mut(place) {
-            *slot = connection;
+        match places.iter_mut().find(|place| place.is_none()) {
+            Some(free) => *free = Some(connection.clone()),
+            None => places.push(Some(connection.clone())),
         }
+        drop(places);
+        self.set_up();
+        connection
     }
 
     fn set_up(&self) {
@@ -162,7 +186,7 @@ impl Pool {
             was_down
         });
         if changed {
-            info!(endpoint = %self.endpoint, "link is up");
+            info!(name = self.name, "link is up");
         }
     }
 
@@ -176,7 +200,7 @@ impl Pool {
             changed
         });
         if changed {
-            warn!(endpoint = %self.endpoint, reason, "link is down");
+            warn!(name = self.name, reason, "link is down");
         }
     }
 }
