@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use odyn_link::Endpoint;
+use odyn_settings::PrintConfig;
 
 use crate::program::launch::Launch;
 
+/// The settings file that is used when it exists and no other is named.
+pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";
 /// Hidden command of the process that becomes the program.
 pub const PROGRAM_COMMAND: &str = "__program";
 /// Hidden command of the guest that `simulate` starts.
@@ -37,10 +40,14 @@ pub struct Cli {
 pub enum Command {
     /// Run a program in this guest (enclave, microVM or network namespace).
     ///
+    /// Each setting comes from its flag, else from its environment variable, else from the settings
+    /// file, else from the policy or its default.
+    ///
     /// Takes over the network namespace it is started in. Needs CAP_NET_ADMIN and CAP_NET_RAW;
     /// the program gets no capability at all. The exit code is the program's (128+N when signal N
     /// killed it); 64: usage, 71: the network cannot be captured, 73: a file cannot be written,
-    /// 78: the policy is wrong, 126/127: the program cannot be run or found.
+    /// 78: the policy or the
+    /// settings file is wrong, 126/127: the program cannot be run or found.
     Run(Run),
     /// Try a policy on this machine: no root, no enclave, no second process.
     ///
@@ -80,6 +87,13 @@ pub struct Simulate {
 /// Arguments of both.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
+    /// Settings file: YAML with the long flags as keys, such as `drain_timeout: 30s`
+    /// [default: /etc/odyn/odyn-net.yaml, if it exists].
+    #[arg(long, env = "ODYN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// `--print-config`.
+    #[command(flatten)]
+    pub print: PrintConfig,
     /// The policy file.
     #[arg(long, env = "ODYN_POLICY", value_name = "FILE")]
     pub policy: PathBuf,

@@ -14,4 +14,5 @@ pub mod exit;
 pub mod logging;
 pub mod program;
 pub mod run;
+pub mod settings;
 pub mod simulate;

@@ -1,10 +1,14 @@
 //! The command line.
 
-use std::{num::ParseIntError, time::Duration};
+use std::{num::ParseIntError, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use odyn_link::Endpoint;
+use odyn_settings::PrintConfig;
+
+/// The settings file that is used when it exists and no other is named.
+pub(crate) const DEFAULT_FILE: &str = "/etc/enclaver-outer/outer.yaml";
 
 /// The host half of odyn: dials for its guests what their policies allow.
 #[derive(Debug, Parser)]
@@ -17,11 +21,24 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve guests until told to stop (SIGTERM or SIGINT).
+    ///
+    /// Each setting comes from its flag, else from its environment variable, else from the settings
+    /// file, else from its default. Exit codes: 0: told to stop, 64: the command line or the
+    /// environment is wrong, 69: another process listens there, 71: the system refuses, 78: the
+    /// settings file is wrong.
     Run(Run),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
+    /// Settings file: YAML with the long flags as keys, such as `drain_timeout: 30s`
+    /// [default: /etc/enclaver-outer/outer.yaml, if it exists].
+    #[arg(long, value_name = "FILE", env = "OUTER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) print: PrintConfig,
+
     /// Where to listen for guests: vsock://any:PORT, unix:///path or hybrid:///path:PORT.
     #[arg(
         long,

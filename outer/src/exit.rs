@@ -3,10 +3,13 @@
 use std::{io, process::ExitCode};
 
 use odyn_link::ListenError;
+use odyn_settings::Error as SettingsError;
 
 /// A failure, with an exit code of its own class.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    #[error("{0}")]
+    Settings(SettingsError),
     #[error("{0}")]
     Listen(ListenError),
     #[error("can't start: {0}")]
@@ -25,7 +28,7 @@ impl From<Code> for ExitCode {
 
 impl Failure {
     /// The command line is wrong (EX_USAGE).
-    pub(crate) const USAGE: Code = Code(64);
+    const USAGE: Code = Code(64);
 
     /// Another process is in the way (EX_UNAVAILABLE).
     const UNAVAILABLE: Code = Code(69);
@@ -33,8 +36,13 @@ impl Failure {
     /// The system refused (EX_OSERR).
     const SYSTEM: Code = Code(71);
 
+    /// The settings file is wrong (EX_CONFIG).
+    const CONFIG: Code = Code(78);
+
     pub(crate) fn code(&self) -> Code {
         match self {
+            Self::Settings(SettingsError::Usage(_)) => Self::USAGE,
+            Self::Settings(_) => Self::CONFIG,
             Self::Listen(ListenError::InUse(_)) => Self::UNAVAILABLE,
             Self::Listen(ListenError::NoDirectory(_) | ListenError::NotASocket(_)) => Self::SYSTEM,
             Self::Listen(ListenError::Io { source, .. }) => match source.kind() {

@@ -5,18 +5,23 @@
 mod cli;
 mod exit;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use enclaver_outer::{Limits, Outer, resolver::SystemResolver};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{ListenOptions, Listener};
+use odyn_settings::{Error as SettingsError, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    cli::{Cli, Command, Run},
+    cli::{Cli, Command, DEFAULT_FILE, Run},
     exit::Failure,
 };
 
@@ -28,25 +33,50 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OTHER_FILES: u64 = 256;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                Failure::USAGE.into()
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    let Command::Run(args) = cli.command;
-    match run(args) {
+    let result = configure(std::env::args_os()).and_then(|asked| match asked {
+        Asked::Run(args) => run(*args),
+        Asked::Print(text) => print(&text),
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Settings(SettingsError::Usage(error))) => {
+            // What cannot be printed has nobody to read it.
+            let _ = error.print();
+            match error.use_stderr() {
+                true => Failure::Settings(SettingsError::Usage(error)).code().into(),
+                false => ExitCode::SUCCESS,
+            }
+        }
         Err(failure) => {
             eprintln!("enclaver-outer: {failure}");
             failure.code().into()
         }
     }
+}
+
+/// What the command line asks for.
+enum Asked {
+    Run(Box<Run>),
+    Print(String),
+}
+
+fn configure(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Failure> {
+    let loaded = Settings::new(Cli::command(), DEFAULT_FILE)
+        .load(args)
+        .map_err(Failure::Settings)?;
+    if let Some(format) = loaded.print {
+        return Ok(Asked::Print(loaded.report.render(format)));
+    }
+    let cli = Cli::from_arg_matches(&loaded.matches)
+        .map_err(|error| Failure::Settings(SettingsError::Usage(error)))?;
+    let Command::Run(args) = cli.command;
+    Ok(Asked::Run(Box::new(args)))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Failure::Runtime)
 }
 
 fn run(args: Run) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use odyn_yaml::Span;
+
 /// How much a diagnostic matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -30,28 +32,6 @@ impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// A place in a policy file, on one line.
-///
-/// A value that goes on over several lines is given by what stands on its first one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
-    /// Line, counted from 1.
-    pub line: u32,
-    /// Column in characters (not bytes), counted from 1.
-    pub column: u32,
-    /// Length in characters; 0 for a place between two characters.
-    pub len: u32,
-}
-
-impl Span {
-    /// The start of the file: where a diagnostic about the file as a whole points.
-    pub const START: Self = Self {
-        line: 1,
-        column: 1,
-        len: 0,
-    };
 }
 
 /// A second place that explains a diagnostic, such as the rule that shadows this one.

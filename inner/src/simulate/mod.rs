@@ -91,6 +91,8 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
             command.arg(name).arg(value);
         }
     };
+    // What the caller has said by flag; what the environment and the file say, the guest reads.
+    option("--config", common.config.clone().map(Into::into));
     option("--user", common.user.clone().map(Into::into));
     option("--audit", common.audit.clone().map(Into::into));
     option("--log", common.log.clone().map(Into::into));

@@ -7,7 +7,7 @@ use crate::diagnostic::Sink;
 use crate::ports::{Ports, Protocol, Protocols};
 use crate::rule::{Effect, Rule, Target};
 use crate::settings::{Mode, Settings};
-use crate::yaml::{Kind, Node, Value, short};
+use crate::yaml::{Kind, Node, Value, nearest, short};
 
 pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, sink: &mut Sink) {
     if node.is_null() {
@@ -27,7 +27,7 @@ pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, 
             let message = format!("`mode` is enforce or report, not {:?}", short(other));
             sink.error(codes::BAD_VALUE, fields.span("mode"), message)
                 .help_opt(
-                    fields::nearest(other, ["enforce", "report"].iter())
+                    nearest(other, ["enforce", "report"].into_iter())
                         .map(|near| format!("did you mean `{near}`?")),
                 );
         }
@@ -139,7 +139,7 @@ fn protocols(fields: &Fields<'_>, sink: &mut Sink) -> Option<Protocols> {
             let message = format!("`protocol` is tcp, udp or any, not {:?}", short(other));
             sink.error(codes::BAD_VALUE, fields.span("protocol"), message)
                 .help_opt(
-                    fields::nearest(other, ["tcp", "udp", "any"].iter())
+                    nearest(other, ["tcp", "udp", "any"].into_iter())
                         .map(|near| format!("did you mean `{near}`?")),
                 );
             None

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codes;
 use crate::diagnostic::{Sink, Span};
-use crate::yaml::{Key, Kind, Node, Scalar, Value, short};
+use crate::yaml::{Key, Kind, Node, Scalar, Value, nearest, short};
 
 /// A mapping whose keys are each there once.
 pub(super) struct Fields<'a> {
@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
             let message = format!("`{}` is not a key of {}", short(text), self.what);
             let help = if text == "<<" {
                 "merge keys are not supported: write the keys out".to_owned()
-            } else if let Some(near) = nearest(text, known.iter().chain(foreign)) {
+            } else if let Some(near) = nearest(text, known.iter().chain(foreign).copied()) {
                 format!("did you mean `{near}`?")
             } else {
                 format!("the keys are {}", known.join(", "))
@@ -112,19 +112,6 @@ impl<'a> Fields<'a> {
     ) -> Option<Duration> {
         duration(self.get(key)?, key, longest, sink)
     }
-}
-
-/// The known word that someone who typed `text` most likely meant.
-pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a &'a str>) -> Option<&'a str> {
-    if text.len() > 64 {
-        return None;
-    }
-    let folded = text.to_ascii_lowercase().replace('-', "_");
-    known
-        .map(|word| (strsim::damerau_levenshtein(&folded, word), *word))
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
 }
 
 pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str, example: &str, sink: &mut Sink) {
@@ -250,21 +237,6 @@ mod tests {
         ] {
             let found = parse_duration(text).map(|d| d.as_millis());
             assert_eq!(found, wanted, "{text}");
-        }
-    }
-
-    #[test]
-    fn suggestions() {
-        let known = ["egress", "ingress", "listen_port", "to"];
-        for (text, wanted) in [
-            ("egres", Some("egress")),
-            ("Egress", Some("egress")),
-            ("listen-port", Some("listen_port")),
-            ("lsiten_port", Some("listen_port")),
-            ("ot", Some("to")),
-            ("banana", None),
-        ] {
-            assert_eq!(nearest(text, known.iter()), wanted, "{text}");
         }
     }
 }

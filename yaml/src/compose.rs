@@ -2,9 +2,7 @@
 
 use saphyr_parser::{Event, ScalarStyle};
 
-use super::{Key, Node, Scalar, Value};
-use crate::codes;
-use crate::diagnostic::{Sink, Span};
+use crate::{Anchors, Key, Node, Problem, Scalar, Span, Value};
 
 /// Deepest nesting. The format itself needs 6.
 const MAX_DEPTH: usize = 64;
@@ -15,11 +13,8 @@ const MAX_ALIAS_NODES: usize = 10_000;
 /// Most nodes in anchored values, counted once for each anchor around them.
 const MAX_ANCHORED_NODES: usize = 100_000;
 
-/// Reading ended early; why is in the sink.
-pub(super) struct Stop;
-
-pub(super) struct Composer<'a> {
-    pub(super) sink: &'a mut Sink,
+pub(super) struct Composer {
+    allowed: Anchors,
     /// The collections around the present place.
     open: Vec<Open>,
     /// Anchored nodes, by the parser's numbers.
@@ -38,10 +33,10 @@ struct Open {
     key: Option<Key>,
 }
 
-impl<'a> Composer<'a> {
-    pub(super) fn new(sink: &'a mut Sink) -> Self {
+impl Composer {
+    pub(super) fn new(allowed: Anchors) -> Self {
         Self {
-            sink,
+            allowed,
             open: Vec::new(),
             anchors: Vec::new(),
             nodes: 0,
@@ -57,20 +52,16 @@ impl<'a> Composer<'a> {
         self.root
     }
 
-    pub(super) fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+    pub(super) fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.sink
-                        .error(
-                            codes::YAML,
-                            span,
-                            "the file has more than one YAML document",
-                        )
-                        .help("remove everything from the second `---` on");
-                    return Err(Stop);
+                    return Err(
+                        Problem::syntax(span, "the file has more than one YAML document")
+                            .help("remove everything from the second `---` on"),
+                    );
                 }
                 Ok(())
             }
@@ -78,7 +69,7 @@ impl<'a> Composer<'a> {
                 let tagged_string = match &tag {
                     None => false,
                     Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => true,
-                    Some(_) => return self.refuse_tag(span),
+                    Some(_) => return Err(tag_refused(span)),
                 };
                 let scalar = Scalar {
                     text: text.into_owned(),
@@ -99,26 +90,19 @@ impl<'a> Composer<'a> {
                 self.open(span, anchor, Value::Mapping(Vec::new()))
             }
             Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => {
-                self.refuse_tag(span)
+                Err(tag_refused(span))
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open { anchor, node, .. }) => self.close(node, anchor),
-                None => Err(Stop),
+                None => Err(unbalanced(span)),
             },
             Event::Alias(anchor) => self.alias(anchor, span),
         }
     }
 
-    fn refuse_tag(&mut self, span: Span) -> Result<(), Stop> {
-        self.sink
-            .error(codes::YAML, span, "YAML tags are not supported")
-            .help("remove the tag, or quote the value if it should be a string");
-        Err(Stop)
-    }
-
-    fn open(&mut self, span: Span, anchor: usize, value: Value) -> Result<(), Stop> {
+    fn open(&mut self, span: Span, anchor: usize, value: Value) -> Result<(), Problem> {
         if self.open.len() >= MAX_DEPTH {
-            return self.too_deep(span);
+            return Err(too_deep(span));
         }
         self.open.push(Open {
             anchor,
@@ -128,29 +112,20 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn too_deep(&mut self, span: Span) -> Result<(), Stop> {
-        let message = format!("the file is nested more than {MAX_DEPTH} levels deep");
-        self.sink.error(codes::TOO_LARGE, span, message);
-        Err(Stop)
-    }
-
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
         let Some((_, node)) = self.anchors.iter().find(|(id, _)| *id == anchor) else {
-            self.sink.error(
-                codes::YAML,
+            return Err(Problem::syntax(
                 span,
                 "an alias can't stand inside the value that it names",
-            );
-            return Err(Stop);
+            ));
         };
         self.alias_nodes += node.size();
         if self.alias_nodes > MAX_ALIAS_NODES {
             let message = format!("aliases expand to more than {MAX_ALIAS_NODES} values");
-            self.sink.error(codes::TOO_LARGE, span, message);
-            return Err(Stop);
+            return Err(Problem::too_large(span, message));
         }
         if self.open.len() + node.depth() > MAX_DEPTH {
-            return self.too_deep(span);
+            return Err(too_deep(span));
         }
         let mut node = node.clone();
         // Scalars are shown where the alias stands; inside of a collection the anchored text
@@ -162,19 +137,21 @@ impl<'a> Composer<'a> {
     }
 
     /// Puts a finished node where it belongs.
-    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let message = format!("the file has more than {MAX_NODES} values");
-            self.sink.error(codes::TOO_LARGE, node.span, message);
-            return Err(Stop);
+            return Err(Problem::too_large(node.span, message));
         }
         if anchor != 0 {
+            if self.allowed == Anchors::Refused {
+                return Err(Problem::syntax(node.span, "anchors are not supported here")
+                    .help("remove `&name` and write the value where it is used"));
+            }
             self.anchored_nodes += node.size();
             if self.anchored_nodes > MAX_ANCHORED_NODES {
                 let message = format!("anchors name more than {MAX_ANCHORED_NODES} values");
-                self.sink.error(codes::TOO_LARGE, node.span, message);
-                return Err(Stop);
+                return Err(Problem::too_large(node.span, message));
             }
             self.anchors.push((anchor, node.clone()));
         }
@@ -188,20 +165,33 @@ impl<'a> Composer<'a> {
             (Value::Mapping(_), None) => {
                 let span = node.span;
                 let Value::Scalar(scalar) = node.value else {
-                    self.sink.error(
-                        codes::YAML,
+                    return Err(Problem::syntax(
                         span,
                         "a key must be a plain word, not a collection",
-                    );
-                    return Err(Stop);
+                    ));
                 };
                 open.key = Some(Key {
                     text: scalar.text,
                     span,
                 });
             }
-            (Value::Scalar(_), _) => return Err(Stop),
+            (Value::Scalar(_), _) => return Err(unbalanced(node.span)),
         }
         Ok(())
     }
+}
+
+fn tag_refused(span: Span) -> Problem {
+    Problem::syntax(span, "YAML tags are not supported")
+        .help("remove the tag, or quote the value if it should be a string")
+}
+
+fn too_deep(span: Span) -> Problem {
+    let message = format!("the file is nested more than {MAX_DEPTH} levels deep");
+    Problem::too_large(span, message)
+}
+
+/// The parser pairs starts and ends, so this is not reachable.
+fn unbalanced(span: Span) -> Problem {
+    Problem::syntax(span, "a value ends that has not begun")
 }

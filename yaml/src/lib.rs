@@ -2,50 +2,63 @@
 //!
 //! The parser is `saphyr-parser`: pure Rust without `unsafe`, events with spans. `serde_yaml` and
 //! its forks give a place only with an error of their own and none with a value, so that half of
-//! what `policyctl check` says could not point anywhere; it serves as the second opinion in this
-//! crate's tests, which compare the two parsers' trees.
+//! what `policyctl check` says could not point anywhere; it serves as the second opinion in the
+//! policy crate's tests, which compare the two parsers' trees.
 //!
-//! Policy text may be hostile. Its length, its depth and what aliases expand to are bounded, and
+//! A text may be hostile. Its length, its depth and what aliases expand to are bounded, and
 //! nothing here recurses over events.
+
+#![forbid(unsafe_code)]
 
 mod characters;
 mod compose;
+mod problem;
 mod scalar;
+mod suggest;
 
 use saphyr_parser::{Marker, Parser, Span as ParserSpan, StrInput};
 
-use crate::codes;
-use crate::diagnostic::{Sink, Span};
-use compose::{Composer, Stop};
-pub(crate) use scalar::{Kind, Scalar};
+use compose::Composer;
+pub use problem::{Problem, ProblemKind, Span};
+pub use scalar::{Kind, Scalar};
+pub use suggest::nearest;
 
-/// Longest policy text, in bytes: room for 100 000 rules with comments.
-pub(crate) const MAX_TEXT: usize = 16 << 20;
+/// Longest text, in bytes: room for 100 000 rules with comments.
+pub const MAX_TEXT: usize = 16 << 20;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) span: Span,
-    pub(crate) value: Value,
+pub struct Node {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
 }
 
+/// The kinds of values.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A single value.
     Scalar(Scalar),
+    /// A list.
     Sequence(Vec<Node>),
+    /// Keys with values, as they were written: a key may be there twice.
     Mapping(Vec<(Key, Node)>),
 }
 
 /// A key of a mapping.
 #[derive(Clone, Debug)]
-pub(crate) struct Key {
-    pub(crate) text: String,
-    pub(crate) span: Span,
+pub struct Key {
+    /// Its text, without quotes.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
 }
 
 impl Node {
     /// What it is, in the words of an error message.
-    pub(crate) fn describe(&self) -> String {
+    #[must_use]
+    pub fn describe(&self) -> String {
         match &self.value {
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
@@ -59,7 +72,9 @@ impl Node {
         }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    /// Whether it is nothing, `~` or `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(s) if s.kind() == Kind::Null)
     }
 
@@ -83,7 +98,8 @@ impl Node {
 }
 
 /// A text that is shown inside a message, cut when it is long.
-pub(crate) fn short(text: &str) -> String {
+#[must_use]
+pub fn short(text: &str) -> String {
     const MAX: usize = 80;
     match text.char_indices().nth(MAX) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
@@ -91,25 +107,44 @@ pub(crate) fn short(text: &str) -> String {
     }
 }
 
-/// Reads one document. `None` when there is none that can be used; why is in the sink.
-pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
+/// Whether a file may have anchors and aliases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchors {
+    /// They are followed, within limits.
+    Followed,
+    /// They are a problem like any other.
+    Refused,
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// What is wrong, in the order of the text. [`ProblemKind::Empty`] when there is no document, or
+/// nothing in it.
+pub fn parse(text: &str, anchors: Anchors) -> Result<Node, Vec<Problem>> {
     if text.len() > MAX_TEXT {
-        sink.error(
-            codes::TOO_LARGE,
-            Span::START,
-            format!("the file is larger than {} MiB", MAX_TEXT >> 20),
-        );
-        return None;
+        let message = format!("the file is larger than {} MiB", MAX_TEXT >> 20);
+        return Err(vec![Problem::too_large(Span::START, message)]);
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if !characters::check(text, sink) {
-        return None;
+    characters::check(text)?;
+    let root = compose(text, anchors).map_err(|problem| vec![problem])?;
+    match root {
+        Some(root) if !root.is_null() => Ok(root),
+        _ => Err(vec![Problem::new(
+            ProblemKind::Empty,
+            Span::START,
+            "the file has no content",
+        )]),
     }
-    let mut composer = Composer::new(sink);
+}
+
+fn compose(text: &str, anchors: Anchors) -> Result<Option<Node>, Problem> {
+    let mut composer = Composer::new(anchors);
     let mut parser = Parser::<StrInput<'_>>::new_from_str(text);
     while let Some(event) = parser.next_event() {
-        let result = match event {
-            Ok((event, span)) => composer.take(event, place(span)),
+        match event {
+            Ok((event, span)) => composer.take(event, place(span))?,
             Err(error) => {
                 let mark = error.marker();
                 let span = Span {
@@ -118,25 +153,13 @@ pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
                     len: 1,
                 };
                 let message = format!("not valid YAML: {}", error.info());
-                composer
-                    .sink
-                    .error(codes::YAML, span, message)
-                    .help_opt(syntax_help(text, error.marker()));
-                Err(Stop)
+                let mut problem = Problem::syntax(span, message);
+                problem.help = syntax_help(text, error.marker());
+                return Err(problem);
             }
-        };
-        if let Err(Stop) = result {
-            return None;
         }
     }
-    match composer.finish() {
-        Some(root) if !root.is_null() => Some(root),
-        _ => {
-            sink.error(codes::EMPTY, Span::START, "the file has no content")
-                .help("a policy starts with `version: v1`");
-            None
-        }
-    }
+    Ok(composer.finish())
 }
 
 /// What people most often get wrong, judged by the text at which the parser gave up.

@@ -2,24 +2,32 @@
 
 /// A scalar as it was written.
 #[derive(Clone, Debug)]
-pub(crate) struct Scalar {
-    pub(crate) text: String,
+pub struct Scalar {
+    /// Its text, without quotes.
+    pub text: String,
     /// Written with quotes, as a block, or tagged `!!str`: a string whatever it looks like.
-    pub(crate) is_string: bool,
+    pub is_string: bool,
 }
 
 /// What a plain scalar is under the YAML 1.2 core schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Nothing, `~` or `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Integer,
+    /// Another number.
     Float,
+    /// Anything else.
     String,
 }
 
 impl Scalar {
-    pub(crate) fn kind(&self) -> Kind {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
         if self.is_string {
             return Kind::String;
         }

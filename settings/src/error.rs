@@ -1,0 +1,93 @@
+//! What can be wrong with settings.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use odyn_yaml::{Problem, Span};
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line or the environment, in clap's words; also the text of `--help`.
+    #[error("{0}")]
+    Usage(clap::Error),
+    /// The file cannot be read.
+    #[error("cannot read the settings in {}: {source}{}", path.display(), advice(*named))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Whether the user has named it.
+        named: bool,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file has mistakes: at least one.
+    #[error("{}", lines(.0))]
+    Wrong(Vec<Wrong>),
+}
+
+fn advice(named: bool) -> &'static str {
+    if named {
+        " (create it, or leave out --config)"
+    } else {
+        " (make it readable, or remove it)"
+    }
+}
+
+fn lines(wrong: &[Wrong]) -> String {
+    let lines: Vec<String> = wrong.iter().map(Wrong::to_string).collect();
+    lines.join("\n")
+}
+
+/// A mistake in a file of settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wrong {
+    /// The file.
+    pub file: Arc<Path>,
+    /// Where.
+    pub span: Span,
+    /// What is wrong, without a full stop.
+    pub message: String,
+    /// How to put it right.
+    pub help: Option<String>,
+}
+
+impl Wrong {
+    /// A mistake at a place.
+    pub fn new(file: &Arc<Path>, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            span,
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// How to put it right.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn from_problem(file: &Arc<Path>, problem: Problem) -> Self {
+        let mut wrong = Self::new(file, problem.span, problem.message);
+        wrong.help = problem.help;
+        wrong
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, span) = (self.file.display(), self.span);
+        write!(f, "{file}:{span}: {}", self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " (help: {help})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The entries of the file as words of the command line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use odyn_yaml::{Key, Kind, Node, Value, nearest, short};
+
+use crate::error::{Error, Wrong};
+use crate::file::name;
+use crate::{CONFIG, PRINT, Section, is_set};
+
+/// What the entries are held against.
+pub(crate) struct Feed<'a> {
+    pub(crate) root: &'a Command,
+    pub(crate) command: &'a Command,
+    /// What the user has given by flag and environment.
+    pub(crate) given: &'a ArgMatches,
+    pub(crate) sections: &'a [&'static str],
+    pub(crate) file: &'a Arc<Path>,
+}
+
+/// What came of them.
+#[derive(Default)]
+pub(crate) struct Fed {
+    pub(crate) words: Vec<OsString>,
+    /// The arguments that the file decides, by id, with the line.
+    pub(crate) used: BTreeMap<String, u32>,
+    pub(crate) sections: Vec<Section>,
+}
+
+/// Whether a command reads a file.
+pub(crate) fn takes_file(command: &Command) -> bool {
+    command.get_arguments().any(|arg| arg.get_id() == CONFIG)
+}
+
+/// The arguments that the file may set, with their keys.
+pub(crate) fn settable(command: &Command) -> impl Iterator<Item = (String, &Arg)> {
+    command
+        .get_arguments()
+        .filter(|arg| arg.get_id() != CONFIG && arg.get_id() != PRINT)
+        .filter(|arg| {
+            matches!(
+                arg.get_action(),
+                ArgAction::Set | ArgAction::Append | ArgAction::SetTrue
+            )
+        })
+        .filter_map(|arg| Some((name(arg.get_long()?), arg)))
+}
+
+impl Feed<'_> {
+    /// Checks every entry, those that flag or environment override too: a file that is wrong
+    /// today is not to be found wrong on the day that the flag goes away.
+    pub(crate) fn take(&self, entries: Vec<(Key, Node)>) -> Result<Fed, Error> {
+        let known: BTreeMap<String, &Arg> = settable(self.command).collect();
+        let mut fed = Fed::default();
+        let mut wrong = Vec::new();
+        for (key, value) in entries {
+            let key_name = name(&key.text);
+            if let Some(arg) = known.get(&key_name) {
+                match self.words(&key_name, arg, &value) {
+                    Ok(words) if self.has_say(arg) => {
+                        fed.used.insert(arg.get_id().to_string(), key.span.line);
+                        fed.words.extend(words);
+                    }
+                    Ok(_) => {}
+                    Err(mistakes) => wrong.extend(mistakes),
+                }
+            } else if self.sections.contains(&key_name.as_str()) {
+                fed.sections.push(Section {
+                    key,
+                    value,
+                    file: Arc::clone(self.file),
+                });
+            } else if !self.is_of_another_command(&key_name) {
+                wrong.push(self.unknown(&key, &key_name, &known));
+            }
+        }
+        if wrong.is_empty() {
+            Ok(fed)
+        } else {
+            Err(Error::Wrong(wrong))
+        }
+    }
+
+    /// Whether nothing stronger than the file sets the argument, or one that excludes it.
+    fn has_say(&self, arg: &Arg) -> bool {
+        let excludes = |one: &Arg, other: &Arg| {
+            let mut excluded = self.command.get_arg_conflicts_with(one).into_iter();
+            excluded.any(|arg| arg.get_id() == other.get_id())
+        };
+        // Whichever of the two declares it.
+        !self
+            .command
+            .get_arguments()
+            .filter(|other| is_set(self.given, other.get_id().as_str()))
+            .any(|other| {
+                other.get_id() == arg.get_id() || excludes(other, arg) || excludes(arg, other)
+            })
+    }
+
+    fn is_of_another_command(&self, key: &str) -> bool {
+        self.root
+            .get_subcommands()
+            .filter(|command| takes_file(command))
+            .any(|command| settable(command).any(|(name, _)| name == key))
+    }
+
+    fn unknown(&self, key: &Key, key_name: &str, known: &BTreeMap<String, &Arg>) -> Wrong {
+        let shown = short(&key.text);
+        if key_name == CONFIG || key_name == PRINT {
+            return Wrong::new(
+                self.file,
+                key.span,
+                format!("`{shown}` can't stand in the file"),
+            )
+            .help("it is a flag only: remove the line");
+        }
+        let message = format!("`{shown}` is not a setting of {}", self.root.get_name());
+        let names = || {
+            let sections = self.sections.iter().copied();
+            known.keys().map(String::as_str).chain(sections)
+        };
+        let help = if key.text == "<<" {
+            "merge keys are not supported: write the keys out".to_owned()
+        } else if let Some(near) = nearest(key_name, names()) {
+            format!("did you mean `{near}`?")
+        } else {
+            let names: Vec<&str> = names().collect();
+            format!("the settings are {}", names.join(", "))
+        };
+        Wrong::new(self.file, key.span, message).help(help)
+    }
+
+    /// The flag with each of the values, when clap takes them.
+    fn words(&self, key: &str, arg: &Arg, value: &Node) -> Result<Vec<OsString>, Vec<Wrong>> {
+        let flag = format!("--{}", arg.get_long().unwrap_or_default());
+        let one = |wrong| vec![wrong];
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            return match switch(value) {
+                Some(true) => Ok(vec![flag.into()]),
+                Some(false) => Ok(Vec::new()),
+                None => {
+                    let message =
+                        format!("`{key}` must be true or false, not {}", value.describe());
+                    Err(one(Wrong::new(self.file, value.span, message)))
+                }
+            };
+        }
+        let repeatable = matches!(arg.get_action(), ArgAction::Append);
+        let items = match &value.value {
+            Value::Sequence(items) if repeatable => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let mut words = Vec::new();
+        let mut wrong = Vec::new();
+        for item in items {
+            match self.word(key, &flag, repeatable, item) {
+                Ok(word) => words.push(word),
+                Err(mistake) => wrong.push(mistake),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(words)
+        } else {
+            Err(wrong)
+        }
+    }
+
+    fn word(
+        &self,
+        key: &str,
+        flag: &str,
+        repeatable: bool,
+        item: &Node,
+    ) -> Result<OsString, Wrong> {
+        let wrong = |message: String| Wrong::new(self.file, item.span, message);
+        let scalar = match &item.value {
+            Value::Scalar(scalar) if scalar.kind() == Kind::Null => {
+                return Err(wrong(format!("`{key}` has no value"))
+                    .help("give it one, or remove the line: then the default holds"));
+            }
+            Value::Scalar(scalar) => scalar,
+            Value::Sequence(_) | Value::Mapping(_) => {
+                let wanted = if repeatable { "values" } else { "one value" };
+                let message = format!("`{key}` takes {wanted}, not {}", item.describe());
+                let mistake = wrong(message);
+                return Err(match repeatable {
+                    true => mistake.help(format!("for example `{key}: [one, two]`")),
+                    false => mistake.help(format!("write `{key}: value`")),
+                });
+            }
+        };
+        let word = format!("{flag}={}", scalar.text);
+        match self.objection(&word) {
+            None => Ok(word.into()),
+            Some(text) => Err(wrong(format!("`{key}`: {text}"))),
+        }
+    }
+
+    /// What clap has against a word, in its own words.
+    fn objection(&self, word: &str) -> Option<String> {
+        let command = self.command.clone().no_binary_name(true);
+        let error = command.try_get_matches_from([word]).err()?;
+        // Values are judged before what is missing or does not go together.
+        if matches!(
+            error.kind(),
+            ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
+        ) {
+            return None;
+        }
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let lines = text.lines().take_while(|line| {
+            !line.starts_with("For more information") && !line.starts_with("Usage:")
+        });
+        let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+        Some(words.join(" "))
+    }
+}
+
+fn switch(value: &Node) -> Option<bool> {
+    match &value.value {
+        Value::Scalar(scalar) => match scalar.kind() {
+            Kind::Bool(on) => Some(on),
+            _ => None,
+        },
+        Value::Sequence(_) | Value::Mapping(_) => None,
+    }
+}
