@@ -23,6 +23,7 @@ use crate::{
     datagrams::Datagrams,
     endpoint::Endpoint,
     error::{OpenError, Refusal},
+    losses::Losses,
     pool::{Connection, Lane, Pool, Slot},
     stream::Stream,
     target::Target,
@@ -41,8 +42,8 @@ pub(crate) const DNS_PATH: &str = "/dns-query";
 /// Media type of DNS messages (RFC 8484).
 pub(crate) const DNS_TYPE: &str = "application/dns-message";
 
-/// How often a request is tried that the host says it has not looked at.
-const ATTEMPTS: usize = 8;
+/// How often a request is tried, whatever the reasons.
+const ATTEMPTS: usize = 16;
 
 /// Longest DNS message, in bytes.
 pub(crate) const MAX_DNS: usize = 65_535;
@@ -156,7 +157,14 @@ impl Client {
             return Err(OpenError::TooLong(query.len()));
         }
         let limit = self.pool.config.dns_timeout;
-        timeout(limit, self.dns_exchange(query))
+        let asked = async {
+            match self.dns_exchange(query.clone()).await {
+                // In the middle of the answer. Before it, the request was sent again already.
+                Err(OpenError::LinkLost) => self.dns_exchange(query).await,
+                done => done,
+            }
+        };
+        timeout(limit, asked)
             .await
             .map_err(|_| OpenError::Timeout(limit))?
     }
@@ -213,7 +221,8 @@ impl Client {
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
-        let start = Instant::now();
+        let mut start = Instant::now();
+        let mut losses = Losses::default();
         for _ in 0..ATTEMPTS {
             let (connection, slot) = self.pick(lane, start).await?;
             let sent = match connection.requests.clone().ready().await {
@@ -225,6 +234,7 @@ impl Client {
                 self.pool.retire(&connection);
                 continue;
             };
+            let born = connection.born;
             drop(connection);
             if let Some(body) = &body {
                 let chunk = Arc::new(InFlight::default()).chunk(body.clone());
@@ -233,9 +243,13 @@ impl Client {
             match response.await {
                 Ok(response) => return Exchange::new(response, send, slot),
                 // The host has not looked at it (RFC 9113 section 8.7): another connection may.
-                Err(error) if is_unprocessed(&error) && body.is_none() => {}
+                Err(error) if is_unprocessed(&error) => {}
                 Err(error) if error.is_reset() => {
                     return Err(OpenError::Protocol("the host reset the request"));
+                }
+                Err(_) if losses.again(born, Instant::now()) => {
+                    // A wait for the link of its own.
+                    start = Instant::now();
                 }
                 Err(_) => return Err(OpenError::LinkLost),
             }

@@ -99,7 +99,9 @@ pub struct ClientConfig {
     /// Connections that are kept open. TCP flows keep away from the first when there are others,
     /// so that UDP and DNS do not wait behind them.
     pub connections: usize,
-    /// Longest wait for the transport to connect.
+    /// Longest wait for the transport to connect. The first try gets a second, and each that was
+    /// too short is followed by one twice as long, up to this and
+    /// [`Tuning::handshake_timeout`].
     pub dial_timeout: Duration,
     /// Longest wait for a link that is down to come back before opening a flow fails.
     pub open_wait: Duration,
@@ -108,7 +110,9 @@ pub struct ClientConfig {
     pub open_timeout: Duration,
     /// First pause before dialling again; doubled at each failure, with jitter.
     pub backoff_min: Duration,
-    /// Longest pause before dialling again.
+    /// Longest pause before dialling again. A dial of the host on the same machine costs some
+    /// twenty microseconds, so a host that is away for hours is still tried some times a second,
+    /// and found at once when it is back.
     pub backoff_max: Duration,
     /// Longest wait for the answer to a DNS message.
     pub dns_timeout: Duration,
@@ -122,8 +126,8 @@ impl Default for ClientConfig {
             dial_timeout: Duration::from_secs(5),
             open_wait: Duration::from_secs(3),
             open_timeout: Duration::from_secs(120),
-            backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(2),
+            backoff_min: Duration::from_millis(20),
+            backoff_max: Duration::from_millis(250),
             dns_timeout: Duration::from_secs(10),
         }
     }

@@ -38,6 +38,7 @@ mod error;
 pub mod identity;
 mod keepalive;
 mod listener;
+mod losses;
 mod outq;
 mod pool;
 mod relay;

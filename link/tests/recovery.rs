@@ -3,11 +3,21 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use common::{Host, World, down, is_reset, listen, soon, up};
-use odyn_link::{ClientConfig, End, LinkState, OpenError, ServerConfig, Target};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use common::{Host, World, down, is_reset, listen, socket_path, soon, up};
+use odyn_link::{Client, ClientConfig, End, Endpoint, LinkState, OpenError, ServerConfig, Target};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_host_resets_its_flows_at_once_and_a_new_one_is_found() {
@@ -183,4 +193,164 @@ async fn without_a_host_opening_fails_with_the_reason() {
         matches!(&opened, Err(OpenError::LinkDown(r)) if r.contains("No such file")),
         "{opened:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_an_answer_are_sent_again_over_the_next_link() {
+    let World {
+        dir: _dir,
+        endpoint,
+        host,
+        client,
+    } = World::new().await;
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    host.dialler.stalled.store(true, Ordering::Release);
+    let mut asked = host.dialler.asked.subscribe();
+    let target = Target::address(address.ip(), address.port());
+    let opening = tokio::spawn({
+        let (client, target) = (client.clone(), target.clone());
+        async move { client.connect_tcp(&target).await }
+    });
+    let opening_udp = tokio::spawn({
+        let client = client.clone();
+        async move { client.connect_udp(&target).await }
+    });
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.dns(Bytes::from_static(&[2, 3])).await }
+    });
+    soon("the requests", asked.wait_for(|asked| *asked == 3))
+        .await
+        .unwrap();
+    host.killed().await;
+    let _host = Host::start(&endpoint, ServerConfig::default());
+    soon("the answer", asking).await.unwrap().unwrap();
+    soon("the UDP flow", opening_udp).await.unwrap().unwrap();
+    let opened = soon("the flow", opening).await.unwrap().unwrap();
+    assert_eq!(opened.dialled, Some(address));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_every_host_dies_of_fails() {
+    let World {
+        dir: _dir,
+        endpoint,
+        mut host,
+        client,
+    } = World::new().await;
+    host.dialler.stalled.store(true, Ordering::Release);
+    let opening = tokio::spawn({
+        let client = client.clone();
+        async move { client.connect_tcp(&Target::parent(80)).await }
+    });
+    for _ in 0..3 {
+        let mut asked = host.dialler.asked.subscribe();
+        soon("the request", asked.wait_for(|asked| *asked == 1))
+            .await
+            .unwrap();
+        host.killed().await;
+        host = Host::stalled(&endpoint);
+    }
+    let opened = soon("the end", opening).await.unwrap();
+    assert!(matches!(opened, Err(OpenError::LinkLost)), "{opened:?}");
+    assert_eq!(*host.dialler.asked.borrow(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_place_of_the_pool_comes_back() {
+    let World {
+        dir: _dir,
+        endpoint,
+        mut host,
+        client,
+    } = World::new().await;
+    for _ in 0..5 {
+        host.killed().await;
+        down(&client).await;
+        host = Host::start(&endpoint, ServerConfig::default());
+        // One of the tasks accepts.
+        let wanted = 1 + ClientConfig::default().connections;
+        soon("all connections", async {
+            while host.tasks.len() != wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_swallowed_is_given_up_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = socket_path(&dir);
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut config = ClientConfig::default();
+    config.tuning.handshake_timeout = Duration::from_secs(3600);
+    let endpoint = Endpoint::Unix { path: path.clone() };
+    let places = config.connections;
+    let client = Client::new(endpoint.clone(), config);
+    let mut held = Vec::new();
+    for _ in 0..places {
+        held.push(soon("a dial", listener.accept()).await.unwrap());
+    }
+    drop(listener);
+    std::fs::remove_file(&path).unwrap();
+    let _host = Host::start(&endpoint, ServerConfig::default());
+    let mut state = client.state();
+    soon(
+        "the link within the handshake's time-out",
+        state.wait_for(|state| *state == LinkState::Up),
+    )
+    .await
+    .unwrap();
+}
+
+/// Dials of a client in two seconds, to a host that does this with each connection.
+async fn dials(speaks: bool) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::Unix {
+        path: socket_path(&dir),
+    };
+    let listener = UnixListener::bind(socket_path(&dir)).unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let accepting = tokio::spawn({
+        let (count, stop) = (Arc::clone(&count), Arc::clone(&stop));
+        async move {
+            while !stop.load(Ordering::Acquire) {
+                let Ok((socket, _)) = listener.accept().await else {
+                    continue;
+                };
+                count.fetch_add(1, Ordering::AcqRel);
+                if speaks {
+                    // Up to the answer of the first PING, and a little more.
+                    let mut connection = h2::server::Builder::new()
+                        .enable_connect_protocol()
+                        .handshake::<_, Bytes>(socket)
+                        .await
+                        .unwrap();
+                    tokio::spawn(async move {
+                        let limit = Duration::from_millis(5);
+                        let _ = tokio::time::timeout(limit, connection.accept()).await;
+                    });
+                }
+            }
+        }
+    });
+    let client = Client::new(endpoint, ClientConfig::default());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.store(true, Ordering::Release);
+    soon("the last dial", accepting).await.unwrap();
+    drop(client);
+    count.load(Ordering::Acquire)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_drops_its_connections_is_dialled_seldom() {
+    // Four places, at most every 125 ms after the first few. A slow machine dials less.
+    for speaks in [false, true] {
+        let count = dials(speaks).await;
+        assert!((8..120).contains(&count), "{count} dials, {speaks}");
+    }
 }

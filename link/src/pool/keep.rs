@@ -4,9 +4,9 @@
 //! ends or the host says that it will take no more flows (GOAWAY). Then the place dials again at
 //! once, while the old connection is driven on until its last flow has ended.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::{
@@ -14,24 +14,46 @@ use super::{
     connection::{self, Opened, drive},
     jitter::Jitter,
 };
-use crate::{dial::dial, endpoint::Endpoint, error::LinkError};
+use crate::{
+    dial::dial,
+    endpoint::Endpoint,
+    error::{DialError, LinkError},
+};
+
+/// A connection that ended sooner than this was no success: a host that takes connections and
+/// drops them is dialled as seldom as one that is away.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// What the first try gets to connect and be answered; doubled when that was too short. What has
+/// swallowed one connection may well serve the next.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps one place of the pool filled.
 pub(super) async fn keep(pool: Arc<Pool>, endpoint: Arc<Endpoint>) {
     let mut pause = pool.config.backoff_min;
+    let mut patience = FIRST_PATIENCE;
     let mut jitter = Jitter::new();
     while !pool.closing.is_cancelled() {
         let opened = tokio::select! {
             () = pool.closing.cancelled() => break,
-            opened = open(&pool, &endpoint) => opened,
+            opened = open(&pool, &endpoint, patience) => opened,
         };
         match opened {
             Ok(connection) => {
-                pause = pool.config.backoff_min;
+                patience = FIRST_PATIENCE;
+                let since = Instant::now();
                 let reason = drive(&pool, connection).await;
                 debug!(%reason, "connection left the pool");
+                if since.elapsed() >= STEADY {
+                    pause = pool.config.backoff_min;
+                }
             }
-            Err(reason) => pool.set_down_if_empty(&reason),
+            Err(failed) => {
+                pool.set_down_if_empty(&failed.reason);
+                if failed.timed_out {
+                    patience = patience.saturating_mul(2);
+                }
+            }
         }
         tokio::select! {
             () = pool.closing.cancelled() => break,
@@ -41,15 +63,30 @@ pub(super) async fn keep(pool: Arc<Pool>, endpoint: Arc<Endpoint>) {
     }
 }
 
-async fn open(pool: &Pool, endpoint: &Endpoint) -> Result<Opened, String> {
+/// There is no connection.
+struct Failed {
+    reason: String,
+    timed_out: bool,
+}
+
+async fn open(pool: &Pool, endpoint: &Endpoint, patience: Duration) -> Result<Opened, Failed> {
     let config = &pool.config;
-    let transport = dial(endpoint, &config.tuning, config.dial_timeout)
+    let limit = config.dial_timeout.min(patience);
+    let transport = dial(endpoint, &config.tuning, limit)
         .await
-        .map_err(|error| error.to_string())?;
-    let limit = config.tuning.handshake_timeout;
-    match timeout(limit, connection::greet(transport, config)).await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(LinkError::Handshake(limit).to_string()),
-    }
+        .map_err(|error| Failed {
+            reason: error.to_string(),
+            timed_out: matches!(error, DialError::Timeout(_)),
+        })?;
+    let limit = config.tuning.handshake_timeout.min(patience);
+    timeout(limit, connection::greet(transport, config))
+        .await
+        .map_err(|_| Failed {
+            reason: LinkError::Handshake(limit).to_string(),
+            timed_out: true,
+        })?
+        .map_err(|error| Failed {
+            reason: error.to_string(),
+            timed_out: false,
+        })
 }

@@ -5,18 +5,21 @@
 pub(crate) mod connection;
 mod jitter;
 mod keep;
+mod report;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use h2::client::SendRequest;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
 
-use self::keep::keep;
+use self::{keep::keep, report::report};
 use crate::{chunk::Chunk, client::LinkState, config::ClientConfig, endpoint::Endpoint};
 
 /// What the tasks and the handles of a client share.
@@ -33,6 +36,8 @@ pub(crate) struct Pool {
     /// Cancelled: every connection is dropped.
     pub(crate) cut: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// How often the link has gone up or down, or down for another reason.
+    changes: Arc<AtomicU64>,
     places: Mutex<Vec<Option<Connection>>>,
 }
 
@@ -40,6 +45,8 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Chunk>,
+    /// When it was opened.
+    pub(crate) born: Instant,
     load: Arc<AtomicUsize>,
 }
 
@@ -120,8 +127,10 @@ impl Pool {
     }
 
     /// A pool that has the connections it is given, with a name for the log.
+    ///
+    /// Must be called in a tokio runtime.
     pub(crate) fn adopting(name: String, config: ClientConfig) -> Arc<Self> {
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             name,
             config,
             state: watch::Sender::new(LinkState::Down("not connected yet".into())),
@@ -129,8 +138,16 @@ impl Pool {
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            changes: Arc::default(),
             places: Mutex::default(),
-        })
+        });
+        pool.tasks.spawn(report(
+            pool.name.clone(),
+            pool.state.subscribe(),
+            Arc::clone(&pool.changes),
+            pool.closing.clone(),
+        ));
+        pool
     }
 
     /// The best connection there is for a flow, and a place on it: of those that are meant for
@@ -167,6 +184,7 @@ impl Pool {
     fn publish(&self, requests: SendRequest<Chunk>) -> Connection {
         let connection = Connection {
             requests,
+            born: Instant::now(),
             load: Arc::default(),
         };
         let mut places = self.places();
@@ -179,28 +197,28 @@ impl Pool {
         connection
     }
 
+    /// Tells everyone who waits for a connection, also when others were there all the time: they
+    /// may have looked between the end of one and the beginning of the next.
     fn set_up(&self) {
-        let changed = self.state.send_if_modified(|state| {
-            let was_down = *state != LinkState::Up;
-            *state = LinkState::Up;
-            was_down
+        self.state.send_modify(|state| {
+            if *state != LinkState::Up {
+                *state = LinkState::Up;
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
         });
-        if changed {
-            info!(name = self.name, "link is up");
-        }
     }
 
     fn set_down_if_empty(&self, reason: &str) {
         if self.places().iter().any(Option::is_some) {
             return;
         }
-        let changed = self.state.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let changed = !matches!(state, LinkState::Down(old) if old == reason);
-            *state = LinkState::Down(reason.to_owned());
+            if changed {
+                *state = LinkState::Down(reason.to_owned());
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
             changed
         });
-        if changed {
-            warn!(name = self.name, reason, "link is down");
-        }
     }
 }

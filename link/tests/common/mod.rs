@@ -5,7 +5,10 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use odyn_link::{
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -38,6 +41,19 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub struct Dialler {
     pub ended: mpsc::Sender<FlowReport>,
     pub refuse: Mutex<Option<Refusal>>,
+    /// Answers nothing.
+    pub stalled: AtomicBool,
+    /// Requests that have come.
+    pub asked: watch::Sender<usize>,
+}
+
+impl Dialler {
+    async fn stall(&self) {
+        self.asked.send_modify(|asked| *asked += 1);
+        if self.stalled.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Handler for Dialler {
@@ -46,6 +62,7 @@ impl Handler for Dialler {
         target: Target,
         _: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        self.stall().await;
         if let Some(refusal) = *self.refuse.lock().unwrap() {
             return Err(refusal);
         }
@@ -61,6 +78,7 @@ impl Handler for Dialler {
         target: Target,
         _: &Peer,
     ) -> Result<(UdpSocket, SocketAddr), Refusal> {
+        self.stall().await;
         let address = first(&target);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         socket
@@ -71,6 +89,7 @@ impl Handler for Dialler {
     }
 
     async fn dns(&self, query: Bytes, _: &Peer) -> Result<Bytes, Refusal> {
+        self.stall().await;
         match query.first() {
             Some(0) => Err(Refusal::DnsTimeout),
             Some(1) => std::future::pending().await,
@@ -103,6 +122,15 @@ pub struct Host {
 
 impl Host {
     pub fn start(endpoint: &Endpoint, config: ServerConfig) -> Self {
+        Self::with(endpoint, config, false)
+    }
+
+    /// One that answers nothing.
+    pub fn stalled(endpoint: &Endpoint) -> Self {
+        Self::with(endpoint, ServerConfig::default(), true)
+    }
+
+    fn with(endpoint: &Endpoint, config: ServerConfig, stalled: bool) -> Self {
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
         let (ended, reports) = mpsc::channel(100_000);
         let host = Self {
@@ -113,6 +141,8 @@ impl Host {
             dialler: Arc::new(Dialler {
                 ended,
                 refuse: Mutex::new(None),
+                stalled: AtomicBool::new(stalled),
+                asked: watch::Sender::new(0),
             }),
         };
         let (shutdown, kill) = (host.shutdown.clone(), host.kill.clone());
