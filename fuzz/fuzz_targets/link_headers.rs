@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use odyn_link::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
-use odyn_link::wire::{hybrid, proxy_status};
+use odyn_link::wire::{hybrid, ingress, proxy_status};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, rest)) = bytes.split_first() else {
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut parts = rest.splitn(2, |&byte| byte == 0);
     let first = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let second = parts.next();
-    match kind % 4 {
+    match kind % 6 {
         0 => {
             if let Ok(target) = parse_connect(&first, second) {
                 assert_ne!(target.port, 0);
@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
         }
-        _ => {
+        3 => {
             // What was refused is not accepted when more comes. The reader
             // stops at the longest reply.
             let rest = &rest[..rest.len().min(hybrid::MAX_REPLY)];
@@ -54,6 +54,33 @@ fuzz_target!(|bytes: &[u8]| {
                     assert!(hybrid::parse_reply(rest).is_err());
                     break;
                 }
+            }
+        }
+        4 => {
+            if let Ok(hello) = ingress::parse_hello(Some(b"g"), Some(&[b'0'; 32]), Some(rest)) {
+                assert!(hello.ports.len() <= ingress::MAX_PORTS);
+                assert!(hello.ports.is_sorted());
+                let ports = ingress::write_ports(&hello.ports);
+                let again =
+                    ingress::parse_hello(Some(b"g"), Some(&[b'0'; 32]), Some(ports.as_bytes()));
+                assert_eq!(again, Ok(hello));
+            }
+            if let Ok(hello) = ingress::parse_hello(Some(first.as_bytes()), second, Some(b"")) {
+                assert_eq!(hello.identity.name.as_str(), first);
+                assert_eq!(Some(hello.identity.run.to_string().as_bytes()), second);
+            }
+        }
+        _ => {
+            let local = Some(b"192.0.2.1:1".as_slice());
+            if let Ok(incoming) = ingress::parse_incoming(&first, second, local) {
+                let authority = ingress::write_authority(incoming.port);
+                assert_eq!(
+                    ingress::parse_incoming(&authority, second, local),
+                    Ok(incoming)
+                );
+                let client = incoming.client.to_string();
+                let again = ingress::parse_incoming(&first, Some(client.as_bytes()), local);
+                assert_eq!(again, Ok(incoming));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The guest's side: opens flows on a pool of connections.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     net::SocketAddr,
     sync::Arc,
     task::Poll,
@@ -13,6 +13,7 @@ use h2::{RecvStream, SendStream, ext::Protocol};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
 use tokio::{
     sync::watch,
+    task::JoinError,
     time::{timeout, timeout_at},
 };
 use tokio_util::sync::DropGuard;
@@ -24,11 +25,16 @@ use crate::{
     endpoint::Endpoint,
     error::{OpenError, Refusal},
     losses::Losses,
-    pool::{Connection, Lane, Pool, Slot},
+    pool::{
+        Connection, Lane, Pool, Slot,
+        connection::{Leave, drive},
+    },
+    reverse::{Greeted, request as reverse_request},
     stream::Stream,
     target::Target,
     wire::{
         authority::{self, CANDIDATES},
+        ingress::Incoming,
         proxy_status,
     },
 };
@@ -87,13 +93,34 @@ impl Client {
     ///
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        let tuning = Arc::new(config.tuning.clone());
-        let pool = Pool::dialling(endpoint, config);
-        let guard = Arc::new(pool.closing.clone().drop_guard());
+        Self::of(Pool::dialling(endpoint, config))
+    }
+
+    /// A client without connections: it has those that it is given. The name is for the log.
+    pub fn adopting(name: String, config: ClientConfig) -> Self {
+        Self::of(Pool::adopting(name, config))
+    }
+
+    fn of(pool: Arc<Pool>) -> Self {
         Self {
+            tuning: Arc::new(pool.config.tuning.clone()),
+            _closing: Arc::new(pool.closing.clone().drop_guard()),
             pool,
-            tuning,
-            _closing: guard,
+        }
+    }
+
+    /// Opens flows on this connection too, until it takes no more: then says why.
+    ///
+    /// It is driven on until its flows have ended, whether or not the answer is waited for.
+    pub fn adopt(&self, greeted: Greeted) -> impl Future<Output = Leave> + Send + use<> {
+        let pool = Arc::clone(&self.pool);
+        let driven = self
+            .pool
+            .tasks
+            .spawn(async move { drive(&pool, greeted.opened).await });
+        async {
+            let lost = |error: JoinError| Leave::Lost(error.to_string());
+            driven.await.unwrap_or_else(lost)
         }
     }
 
@@ -114,9 +141,7 @@ impl Client {
     /// When the host refuses, the link is or goes down, or the target can't be asked for.
     pub async fn connect_tcp(&self, target: &Target) -> Result<Opened<Stream>, OpenError> {
         let (authority, candidates) = authority::write_connect(target)?;
-        let uri = Uri::builder()
-            .authority(authority)
-            .build()
+        let uri = authority_uri(&authority)
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
         let exchange = self.exchange(Lane::Bulk, &request, None).await?;
@@ -145,6 +170,23 @@ impl Client {
         let (send, recv, slot) = exchange.into_parts();
         let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some(slot));
         Ok(Opened { flow, dialled })
+    }
+
+    /// Opens a client's connection to a guest that this client has adopted connections of.
+    ///
+    /// # Errors
+    /// As [`Client::connect_tcp`], with the guest in the place of the host.
+    pub async fn connect_ingress(&self, incoming: &Incoming) -> Result<Stream, OpenError> {
+        let request = reverse_request(incoming)
+            .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
+        let exchange = self.exchange(Lane::Any, &request, None).await?;
+        let (send, recv, slot) = exchange.into_parts();
+        Ok(Stream::new(
+            send,
+            recv,
+            Arc::clone(&self.tuning),
+            Some(slot),
+        ))
     }
 
     /// Asks the host's resolver. `query` and the answer are DNS messages.
@@ -295,12 +337,21 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 }
 
 fn outer_uri(path: &str) -> Result<Uri, OpenError> {
+    path_uri(OUTER, path).map_err(|_| OpenError::Protocol("the path is not a URI"))
+}
+
+/// The URI of a request that is for the other half itself.
+pub(crate) fn path_uri(authority: &'static str, path: &str) -> Result<Uri, http::Error> {
     Uri::builder()
         .scheme("http")
-        .authority(Authority::from_static(OUTER))
+        .authority(Authority::from_static(authority))
         .path_and_query(path)
         .build()
-        .map_err(|_| OpenError::Protocol("the path is not a URI"))
+}
+
+/// The URI of a CONNECT request.
+pub(crate) fn authority_uri(authority: &str) -> Result<Uri, http::Error> {
+    Uri::builder().authority(authority).build()
 }
 
 fn request(method: Method, uri: Uri, candidates: Option<String>) -> Result<Request<()>, OpenError> {

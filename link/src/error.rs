@@ -4,7 +4,9 @@ use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
     endpoint::EndpointError,
-    wire::{authority::TargetError, capsule::CapsuleError, hybrid::HybridError},
+    wire::{
+        authority::TargetError, capsule::CapsuleError, hybrid::HybridError, ingress::IngressError,
+    },
 };
 
 /// Why the host did not open a flow: the error types of RFC 9209 section 2.3 that we use.
@@ -168,6 +170,15 @@ pub enum LinkError {
     /// The transport or HTTP/2 failed.
     #[error("{0}")]
     Http(#[from] h2::Error),
+    /// The transport failed before HTTP/2 started on it.
+    #[error("{0}")]
+    Transport(io::Error),
+    /// There was no transport.
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// What the guest says of itself can't be read.
+    #[error("the guest's answer has {0}")]
+    Ingress(#[from] IngressError),
     /// A PING was not answered.
     #[error("no answer to a PING in {0:?}")]
     Dead(Duration),

@@ -1,7 +1,7 @@
 //! The link between the two halves: TCP flows, UDP flows and DNS messages over HTTP/2.
 //!
 //! The guest dials and is the HTTP/2 client ([`Client`]); the host listens and is the server
-//! ([`Listener`], [`serve`]). Who may reach what is not decided here: the guest asks only for
+//! ([`Listener`], [`serve`]). For clients of the guest's program the roles are [`reverse`]d. Who may reach what is not decided here: the guest asks only for
 //! [`Target`]s that its policy let through, and the host's [`Handler`] may refuse any of them.
 //!
 //! | what | on the wire |
@@ -9,6 +9,7 @@
 //! | TCP flow | `CONNECT`, RFC 9113 section 8.5 |
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
+//! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
 //! | outcome of a dial | status and `proxy-status` (RFC 9209) |
 //!
 //! # Ends of a flow
@@ -43,6 +44,7 @@ mod outq;
 mod pool;
 mod relay;
 mod relay_udp;
+pub mod reverse;
 mod server;
 mod session;
 mod stream;
@@ -58,6 +60,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use identity::{GuestName, Identity, RunId};
 pub use listener::{ListenOptions, Listener};
+pub use pool::connection::Leave;
 pub use relay::{Counters, End, relay};
 pub use relay_udp::relay_udp;
 pub use server::{FlowKind, FlowReport, Handler, serve};

@@ -319,7 +319,8 @@ fn accept(respond: &mut SendResponse<Chunk>, dialled: SocketAddr) -> Option<h2::
     respond.send_response(response, false).ok()
 }
 
-fn refuse(respond: &mut SendResponse<Chunk>, refusal: Refusal) {
+/// Answers with a refusal.
+pub(crate) fn refuse(respond: &mut SendResponse<Chunk>, refusal: Refusal) {
     let mut response = Response::new(());
     *response.status_mut() = refusal.status();
     if let Ok(value) = HeaderValue::try_from(proxy_status::write_error(refusal)) {

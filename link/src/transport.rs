@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,6 +21,8 @@ use crate::config::Tuning;
 pub struct Transport {
     socket: Socket,
     max_write: usize,
+    /// Bytes that were read and given back: they are read first.
+    ahead: Bytes,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Transport {
         Self {
             socket: Socket::Unix(socket),
             max_write: tuning.max_write.unwrap_or(usize::MAX),
+            ahead: Bytes::new(),
         }
     }
 
@@ -75,7 +79,14 @@ impl Transport {
         Self {
             socket: Socket::Vsock(socket),
             max_write: tuning.max_write.unwrap_or(usize::MAX),
+            ahead: Bytes::new(),
         }
+    }
+
+    /// Gives back bytes that were read, to be read again.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty());
+        self.ahead = bytes;
     }
 }
 
@@ -96,6 +107,11 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = buf.remaining().min(self.ahead.len());
+            buf.put_slice(&self.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.socket {
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
             Socket::Vsock(socket) => Pin::new(socket).poll_read(cx, buf),

@@ -25,8 +25,8 @@ pub(crate) struct Opened {
 }
 
 /// Why a connection takes no more flows.
-#[derive(Debug)]
-pub(crate) enum Leave {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leave {
     /// The other half said so (GOAWAY without an error).
     Asked,
     /// We are closing.
@@ -129,13 +129,28 @@ pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened) -> Leave {
     });
 
     let progress = poll_fn(|cx| {
-        if let Poll::Ready(ended) = Pin::new(&mut driver).poll(cx) {
-            return Poll::Ready(Progress::Ended(ended));
-        }
+        let ended = Pin::new(&mut driver).poll(cx);
         // GOAWAY shows only on the handle for new streams.
-        match watched.as_mut().map(|requests| requests.poll_ready(cx)) {
-            Some(Poll::Ready(Err(error))) => Poll::Ready(Progress::Retired(error)),
-            _ => Poll::Pending,
+        let ready = watched.as_mut().map(|requests| requests.poll_ready(cx));
+        match (ended, ready) {
+            (Poll::Ready(_), Some(Poll::Ready(Err(error)))) if is_asked(&error) => {
+                Poll::Ready(Progress::Ended(Leave::Asked))
+            }
+            (Poll::Ready(Ok(())), _) => {
+                let reason = "closed by the other half".into();
+                Poll::Ready(Progress::Ended(Leave::Lost(reason)))
+            }
+            (Poll::Ready(Err(error)), _) => {
+                Poll::Ready(Progress::Ended(Leave::Lost(error.to_string())))
+            }
+            (Poll::Pending, Some(Poll::Ready(Err(error)))) => {
+                Poll::Ready(Progress::Retired(if is_asked(&error) {
+                    Leave::Asked
+                } else {
+                    Leave::Lost(error.to_string())
+                }))
+            }
+            (Poll::Pending, _) => Poll::Pending,
         }
     });
     let mut beats = true;
@@ -143,21 +158,14 @@ pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened) -> Leave {
     let leave = tokio::select! {
         biased;
         progress = progress => match progress {
-            Progress::Ended(ended) => {
+            Progress::Ended(leave) => {
                 lives = false;
-                match ended {
-                    Ok(()) => Leave::Lost("closed by the other half".into()),
-                    Err(error) => Leave::Lost(error.to_string()),
-                }
+                leave
             }
-            Progress::Retired(error) => {
+            Progress::Retired(leave) => {
                 // The handle would keep the connection open behind its last flow.
                 watched.take();
-                if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) {
-                    Leave::Asked
-                } else {
-                    Leave::Lost(error.to_string())
-                }
+                leave
             }
         },
         pulse = &mut pulse => match pulse {
@@ -201,6 +209,13 @@ pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened) -> Leave {
 }
 
 enum Progress {
-    Ended(Result<(), h2::Error>),
-    Retired(h2::Error),
+    /// The connection is gone.
+    Ended(Leave),
+    /// It takes no more flows, and those that are open go on.
+    Retired(Leave),
+}
+
+/// Whether the other half wants no more flows (GOAWAY without an error).
+fn is_asked(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }

@@ -3,13 +3,13 @@
 use std::{collections::hash_map::RandomState, hash::BuildHasher, time::Duration};
 
 /// Spreads the attempts of many clients that lost the same host.
-pub(super) struct Jitter {
+pub(crate) struct Jitter {
     random: RandomState,
     count: u64,
 }
 
 impl Jitter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             random: RandomState::new(),
             count: 0,
@@ -17,7 +17,7 @@ impl Jitter {
     }
 
     /// Between half of `pause` and one and a half.
-    pub(super) fn spread(&mut self, pause: Duration) -> Duration {
+    pub(crate) fn spread(&mut self, pause: Duration) -> Duration {
         self.count += 1;
         let thousandths = self.random.hash_one(self.count) % 1000;
         pause / 2 + pause * thousandths as u32 / 1000

@@ -19,6 +19,7 @@ use h2::client::SendRequest;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::jitter::Jitter;
 use self::{keep::keep, report::report};
 use crate::{chunk::Chunk, client::LinkState, config::ClientConfig, endpoint::Endpoint};
 
@@ -57,6 +58,8 @@ pub(crate) enum Lane {
     Bulk,
     /// UDP and DNS: few bytes that should not wait behind many.
     Quick,
+    /// Whatever has the fewest flows.
+    Any,
 }
 
 /// The connection that bulk flows keep away from.
@@ -162,6 +165,7 @@ impl Pool {
                 let is_meant = match lane {
                     Lane::Bulk => *place != QUICK_PLACE,
                     Lane::Quick => *place == QUICK_PLACE,
+                    Lane::Any => true,
                 };
                 (!is_meant, connection.load.load(Ordering::Relaxed))
             })?;

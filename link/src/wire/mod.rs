@@ -6,4 +6,5 @@
 pub mod authority;
 pub mod capsule;
 pub mod hybrid;
+pub mod ingress;
 pub mod proxy_status;

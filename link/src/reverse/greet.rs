@@ -1,0 +1,97 @@
+//! The host's side: the first request on a reversed connection.
+
+use http::{HeaderMap, Request, StatusCode};
+use tokio::time::timeout;
+
+use crate::{
+    client::{authority_uri, path_uri},
+    config::ClientConfig,
+    error::LinkError,
+    identity,
+    pool::connection::{Opened, handshake},
+    transport::Transport,
+    wire::ingress::{self, Hello, Incoming},
+};
+
+/// Authority of the requests that are not for a client.
+const GUEST: &str = "guest";
+
+/// A reversed connection whose guest has said who it is.
+pub struct Greeted {
+    pub(crate) opened: Opened,
+    hello: Hello,
+}
+
+impl std::fmt::Debug for Greeted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Greeted")
+            .field("hello", &self.hello)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Greeted {
+    /// What the guest has said.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+}
+
+/// Starts HTTP/2 on a reversed connection, and asks the guest who it is and what it wants.
+///
+/// # Errors
+/// When the transport fails, or the answer does not come in time or is none.
+pub async fn greet(transport: Transport, config: &ClientConfig) -> Result<Greeted, LinkError> {
+    let limit = config.tuning.handshake_timeout;
+    timeout(limit, ask(transport, config))
+        .await
+        .map_err(|_| LinkError::Handshake(limit))?
+}
+
+async fn ask(transport: Transport, config: &ClientConfig) -> Result<Greeted, LinkError> {
+    let mut opened = handshake(transport, config).await?;
+    let uri = path_uri(GUEST, ingress::PATH).map_err(|_| LinkError::Protocol("no URI"))?;
+    let mut request = Request::new(());
+    *request.uri_mut() = uri;
+    *request.version_mut() = http::Version::HTTP_2;
+    let requests = opened.requests.clone();
+    let answer = async {
+        let mut requests = requests.ready().await?;
+        let (response, _) = requests.send_request(request, true)?;
+        response.await
+    };
+    let response = tokio::select! {
+        answer = answer => answer?,
+        ended = &mut opened.driver => {
+            ended?;
+            return Err(LinkError::Protocol("the guest closed the connection at once"));
+        }
+    };
+    if response.status() != StatusCode::OK {
+        return Err(LinkError::Protocol("the guest does not say who it is"));
+    }
+    let headers = response.headers();
+    let value = |name| headers.get(name).map(http::HeaderValue::as_bytes);
+    let hello = ingress::parse_hello(
+        value(identity::GUEST),
+        value(identity::RUN),
+        value(ingress::PORTS),
+    )
+    .map_err(LinkError::Ingress)?;
+    Ok(Greeted { opened, hello })
+}
+
+/// The request for a client's connection.
+///
+/// # Errors
+/// Never: every address is a header.
+pub(crate) fn request(incoming: &Incoming) -> Result<Request<()>, http::Error> {
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::CONNECT;
+    *request.uri_mut() = authority_uri(&ingress::write_authority(incoming.port))?;
+    *request.version_mut() = http::Version::HTTP_2;
+    let headers: &mut HeaderMap = request.headers_mut();
+    headers.insert(ingress::CLIENT, incoming.client.to_string().try_into()?);
+    headers.insert(ingress::LOCAL, incoming.local.to_string().try_into()?);
+    Ok(request)
+}

@@ -1,0 +1,478 @@
+//! Connections that the guest dials and on which the host opens the flows.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU16,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use common::{LIMIT, is_reset, listen, pair, soon, up};
+use odyn_link::{
+    Client, ClientConfig, Counters, End, Endpoint, GuestName, Identity, Leave, LinkError,
+    LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Tuning, dial, relay,
+    reverse::{Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening},
+    wire::ingress::{Hello, Incoming},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+/// Connects clients of port 80 to one address, and refuses the others.
+struct Program {
+    address: SocketAddr,
+    seen: Mutex<Vec<Incoming>>,
+    ends: Mutex<Vec<End>>,
+}
+
+impl Ingress for Program {
+    async fn serve(&self, incoming: Incoming, client: Pending) {
+        self.seen.lock().unwrap().push(incoming);
+        if incoming.port.get() != 80 {
+            client.refuse(Refusal::Prohibited);
+            return;
+        }
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let Some(stream) = client.accept() else {
+            return;
+        };
+        let end = relay(socket, stream, Arc::new(Counters::default())).await;
+        self.ends.lock().unwrap().push(end);
+    }
+}
+
+fn port(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).unwrap()
+}
+
+fn incoming(number: u16) -> Incoming {
+    Incoming::new(
+        port(number),
+        "203.0.113.9:40000".parse().unwrap(),
+        "[2001:db8::1]:443".parse().unwrap(),
+    )
+}
+
+fn hello() -> Hello {
+    Hello {
+        identity: Identity {
+            name: GuestName::nearest("shop"),
+            run: RunId::new([7; 16]),
+        },
+        ports: vec![port(80), port(443)],
+    }
+}
+
+/// The host half: adopts every reversed connection.
+struct Host {
+    client: Client,
+    leaves: mpsc::Receiver<Leave>,
+    adopted: watch::Receiver<usize>,
+    accepting: JoinHandle<()>,
+}
+
+impl Host {
+    fn start(endpoint: &Endpoint) -> Self {
+        let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
+        let mut config = ClientConfig::default();
+        config.open_wait = LIMIT;
+        let client = Client::adopting("shop".into(), config.clone());
+        let (sender, leaves) = mpsc::channel(1000);
+        let (adopted, adoptions) = watch::channel(0);
+        let accepting = tokio::spawn({
+            let client = client.clone();
+            async move {
+                loop {
+                    let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
+                    let Opening::Reversed(transport) = opening(transport, LIMIT).await.unwrap()
+                    else {
+                        panic!("not reversed");
+                    };
+                    // A guest may be cut before it has said a word.
+                    let Ok(greeted) = greet(transport, &config).await else {
+                        continue;
+                    };
+                    assert_eq!(*greeted.hello(), hello());
+                    let (leave, sender) = (client.adopt(greeted), sender.clone());
+                    tokio::spawn(async move {
+                        let _ = sender.send(leave.await).await;
+                    });
+                    adopted.send_modify(|count| *count += 1);
+                }
+            }
+        });
+        Self {
+            client,
+            leaves,
+            adopted: adoptions,
+            accepting,
+        }
+    }
+
+    /// Waits until every connection of the guest is there.
+    async fn whole(&mut self) {
+        let all = ReverseConfig::default().connections;
+        soon("adoptions", self.adopted.wait_for(|count| *count == all))
+            .await
+            .unwrap();
+        up(&self.client).await;
+    }
+}
+
+struct World {
+    dir: TempDir,
+    endpoint: Endpoint,
+    program: Arc<Program>,
+    listener: TcpListener,
+    reverse: Reverse,
+    host: Host,
+}
+
+fn endpoint(dir: &Path) -> Endpoint {
+    Endpoint::Unix {
+        path: dir.join("link.sock"),
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = endpoint(dir.path());
+        let listener = listen().await;
+        let program = Arc::new(Program {
+            address: listener.local_addr().unwrap(),
+            seen: Mutex::default(),
+            ends: Mutex::default(),
+        });
+        let mut host = Host::start(&endpoint);
+        let reverse = Reverse::start(
+            endpoint.clone(),
+            ReverseConfig::default(),
+            hello(),
+            Arc::clone(&program),
+        );
+        host.whole().await;
+        Self {
+            dir,
+            endpoint,
+            program,
+            listener,
+            reverse,
+            host,
+        }
+    }
+
+    /// A client's socket, the program's, and the end of the host's relay.
+    async fn connect(&self) -> (TcpStream, TcpStream, JoinHandle<End>) {
+        connect(&self.host.client, &self.listener).await
+    }
+}
+
+async fn connect(
+    client: &Client,
+    listener: &TcpListener,
+) -> (TcpStream, TcpStream, JoinHandle<End>) {
+    let incoming = incoming(80);
+    let (opened, accepted) = soon("opening", async {
+        tokio::join!(client.connect_ingress(&incoming), listener.accept())
+    })
+    .await;
+    let (outside, inside) = pair().await;
+    let relay = relay(inside, opened.unwrap(), Arc::new(Counters::default()));
+    (outside, accepted.unwrap().0, tokio::spawn(relay))
+}
+
+async fn read_all(socket: &mut TcpStream) -> String {
+    let mut text = String::new();
+    soon("the end", socket.read_to_string(&mut text))
+        .await
+        .unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_talks_with_the_program_and_each_direction_ends_by_itself() {
+    let world = World::new().await;
+    let (mut client, mut program, relay) = world.connect().await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut program).await, "question");
+    program.write_all(b"answer").await.unwrap();
+    drop(program);
+    assert_eq!(read_all(&mut client).await, "answer");
+    assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+    assert_eq!(*world.program.seen.lock().unwrap(), [incoming(80)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_go_both_ways() {
+    let world = World::new().await;
+    let (client, mut program, relay) = world.connect().await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let read = soon("reset", program.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+    assert_eq!(soon("end", relay).await.unwrap(), End::ResetBySocket);
+
+    let (mut client, program, relay) = world.connect().await;
+    program.set_zero_linger().unwrap();
+    drop(program);
+    let read = soon("reset", client.read(&mut [0; 1])).await;
+    assert!(is_reset(&read), "{read:?}");
+    assert_eq!(soon("end", relay).await.unwrap(), End::ResetByPeer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_guest_does_not_want_is_refused_and_harms_nothing() {
+    let world = World::new().await;
+    let (mut client, mut program, _relay) = world.connect().await;
+    for number in [81, 443, 65535] {
+        let opened = world.host.client.connect_ingress(&incoming(number)).await;
+        assert!(
+            matches!(opened, Err(OpenError::Refused(Refusal::Prohibited))),
+            "{opened:?}"
+        );
+    }
+    // Nor is a guest a way to anywhere else.
+    let target = odyn_link::Target::address(world.listener.local_addr().unwrap().ip(), 80);
+    let opened = world.host.client.connect_tcp(&target).await;
+    assert!(
+        matches!(opened, Err(OpenError::Refused(Refusal::BadRequest))),
+        "{opened:?}"
+    );
+    let opened = world.host.client.connect_udp(&target).await;
+    assert!(matches!(
+        opened,
+        Err(OpenError::Refused(Refusal::BadRequest))
+    ));
+    let answer = world.host.client.dns(bytes::Bytes::from_static(b"x")).await;
+    assert!(matches!(
+        answer,
+        Err(OpenError::Refused(Refusal::BadRequest))
+    ));
+    client.write_all(b"x").await.unwrap();
+    soon("byte", program.read_exact(&mut [0; 1])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_host_has_its_guest_back() {
+    let mut world = World::new().await;
+    let (mut client, mut program, _relay) = world.connect().await;
+    world.host.accepting.abort_handle().abort();
+    // What a killed process does: everything is gone at once.
+    let drained = world.host.client.drain(Duration::ZERO).await;
+    assert_eq!(drained.cut, 1);
+    for socket in [&mut client, &mut program] {
+        let read = soon("reset", socket.read(&mut [0; 1])).await;
+        assert!(is_reset(&read), "{read:?}");
+    }
+    assert_eq!(
+        soon("leave", world.host.leaves.recv()).await,
+        Some(Leave::Closing)
+    );
+    std::fs::remove_file(world.dir.path().join("link.sock")).ok();
+    world.host = Host::start(&world.endpoint);
+    let (mut client, mut program, _relay) = world.connect().await;
+    client.write_all(b"x").await.unwrap();
+    soon("byte", program.read_exact(&mut [0; 1])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_waits_for_a_guest_that_comes_back() {
+    let mut world = World::new().await;
+    world.reverse.cut();
+    let mut state = world.host.client.state();
+    soon("down", state.wait_for(|state| *state != LinkState::Up))
+        .await
+        .unwrap();
+    assert!(matches!(
+        soon("leave", world.host.leaves.recv()).await,
+        Some(Leave::Lost(_))
+    ));
+    let waiting = {
+        let client = world.host.client.clone();
+        tokio::spawn(async move { client.connect_ingress(&incoming(80)).await })
+    };
+    world.reverse = Reverse::start(
+        world.endpoint.clone(),
+        ReverseConfig::default(),
+        hello(),
+        Arc::clone(&world.program),
+    );
+    soon("accept", world.listener.accept()).await.unwrap();
+    soon("opened", waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_drains_says_so_and_ends_no_client() {
+    let World {
+        host: Host {
+            client: host,
+            mut leaves,
+            ..
+        },
+        reverse,
+        listener,
+        dir: _dir,
+        ..
+    } = World::new().await;
+    let (mut client, mut program, relay) = connect(&host, &listener).await;
+    let draining = tokio::spawn(async move { reverse.drain().await });
+    for _ in 0..2 {
+        assert_eq!(soon("leave", leaves.recv()).await, Some(Leave::Asked));
+    }
+    for _ in 0..3 {
+        client.write_all(b"ping").await.unwrap();
+        soon("ping", program.read_exact(&mut [0; 4])).await.unwrap();
+        program.write_all(b"pong").await.unwrap();
+        soon("pong", client.read_exact(&mut [0; 4])).await.unwrap();
+    }
+    assert!(!draining.is_finished());
+    program.write_all(&vec![b'x'; 3_000_000]).await.unwrap();
+    drop(program);
+    assert_eq!(read_all(&mut client).await.len(), 3_000_000);
+    drop(client);
+    assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+    soon("drain", draining).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_drains_waits_for_its_clients() {
+    let world = World::new().await;
+    let (mut client, mut program, relay) = world.connect().await;
+    let draining = {
+        let client = world.host.client.clone();
+        tokio::spawn(async move { client.drain(LIMIT).await })
+    };
+    let opened = soon("refusal", async {
+        loop {
+            match world.host.client.connect_ingress(&incoming(443)).await {
+                Err(OpenError::Refused(_)) => {}
+                other => return other,
+            }
+        }
+    })
+    .await;
+    assert!(matches!(opened, Err(OpenError::Closing)), "{opened:?}");
+    program.write_all(b"last").await.unwrap();
+    drop(program);
+    assert_eq!(read_all(&mut client).await, "last");
+    drop(client);
+    assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+    assert_eq!(soon("drain", draining).await.unwrap().cut, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_does_not_read_stalls_its_own_client_only() {
+    let world = World::new().await;
+    let (mut stalled, _program, _relay) = world.connect().await;
+    let filled = tokio::spawn(async move { stalled.write_all(&vec![0; 64 << 20]).await });
+    for _ in 0..8 {
+        let (mut client, mut program, relay) = world.connect().await;
+        client.write_all(&vec![b'y'; 100_000]).await.unwrap();
+        drop(client);
+        assert_eq!(read_all(&mut program).await.len(), 100_000);
+        drop(program);
+        assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
+    }
+    assert!(!filled.is_finished(), "64 MiB were taken by nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_does_not_say_who_it_is_is_turned_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = endpoint(dir.path());
+    let listener = Listener::bind(&endpoint, ListenOptions::default()).unwrap();
+    let run = hello().identity.run.to_string();
+    for (name, run, ports, status) in [
+        ("a b", run.as_str(), "80", 200),
+        ("", run.as_str(), "80", 200),
+        ("shop", "0", "80", 200),
+        ("shop", run.as_str(), "0", 200),
+        ("shop", run.as_str(), "80,", 200),
+        ("shop", run.as_str(), "80", 404),
+        ("shop", run.as_str(), "80", 500),
+    ] {
+        let response = http::Response::builder()
+            .status(status)
+            .header("odyn-guest", name)
+            .header("odyn-run", run)
+            .header("odyn-ports", ports)
+            .body(())
+            .unwrap();
+        let guest = async {
+            let tuning = Tuning::default();
+            let mut transport = dial(&endpoint, &tuning, LIMIT).await.unwrap();
+            transport
+                .write_all(b"ODYN * REVERSE/1\r\n\r\nGO\r\n")
+                .await
+                .unwrap();
+            let mut connection = h2::server::handshake(transport).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_response(response.clone(), true).unwrap();
+            }
+        };
+        let host = async {
+            let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
+            let Opening::Reversed(transport) = opening(transport, LIMIT).await.unwrap() else {
+                panic!("not reversed");
+            };
+            greet(transport, &ClientConfig::default()).await
+        };
+        let (_, greeted) = soon("greeting", async { tokio::join!(guest, host) }).await;
+        assert!(
+            matches!(greeted, Err(LinkError::Ingress(_) | LinkError::Protocol(_))),
+            "{name:?} {run:?} {ports:?} {status}: {greeted:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = endpoint(dir.path());
+    let listener = Listener::bind(&endpoint, ListenOptions::default()).unwrap();
+    let mut config = ReverseConfig::default();
+    config.backoff_min = Duration::from_millis(1);
+    config.backoff_max = Duration::from_millis(1);
+    config.tuning.handshake_timeout = Duration::from_millis(100);
+    let apps = listen().await;
+    let program = Arc::new(Program {
+        address: apps.local_addr().unwrap(),
+        seen: Mutex::default(),
+        ends: Mutex::default(),
+    });
+    let _reverse = Reverse::start(endpoint.clone(), config, hello(), Arc::clone(&program));
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    for round in 0..64_u8 {
+        let (transport, _) = soon("dial", listener.accept(&Tuning::default()))
+            .await
+            .unwrap();
+        let Opening::Reversed(mut transport) = opening(transport, LIMIT).await.unwrap() else {
+            panic!("not reversed");
+        };
+        let noise: Vec<u8> = (0..50_000_u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ round)
+            .collect();
+        let start = if round % 2 == 0 { preface } else { b"" };
+        // A frame of each type with a length that is right, then noise.
+        let frame = [0, 0, 8, round % 11, round, 0, 0, 0, round % 3];
+        let bytes = [start, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &frame, &noise].concat();
+        let _ = transport.write_all(&bytes).await;
+        let _ = transport.shutdown().await;
+        let mut rest = Vec::new();
+        let _ = soon("end", transport.read_to_end(&mut rest)).await;
+    }
+    assert!(program.seen.lock().unwrap().is_empty());
+    drop(listener);
+    let host = Host::start(&endpoint);
+    connect(&host.client, &apps).await;
+}
