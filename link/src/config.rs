@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use crate::limit::FlowLimit;
 
 /// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -139,9 +139,9 @@ impl Default for ClientConfig {
 pub struct ServerConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Flows that may be open at once, over every connection that shares this semaphore. `None`:
+    /// Flows that may be open at once, over every connection that shares this limit. `None`:
     /// as many as the connections' streams.
-    pub flows: Option<Arc<Semaphore>>,
+    pub flows: Option<Arc<FlowLimit>>,
     /// How long flows may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
 }

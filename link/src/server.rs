@@ -10,10 +10,7 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::{
-    net::{TcpStream, UdpSocket},
-    sync::{OwnedSemaphorePermit, TryAcquireError},
-};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -23,6 +20,7 @@ use crate::{
     config::{ServerConfig, Tuning},
     datagrams::Datagrams,
     error::{LinkError, OpenError, Refusal},
+    limit::FlowPermit,
     relay::{Counters, End, relay},
     relay_udp::relay_udp,
     session,
@@ -261,15 +259,10 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    fn permit(&self) -> Result<Option<FlowPermit>, Refusal> {
         match &self.config.flows {
             None => Ok(None),
-            Some(flows) => match Arc::clone(flows).try_acquire_owned() {
-                Ok(permit) => Ok(Some(permit)),
-                Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-                    Err(Refusal::LimitReached)
-                }
-            },
+            Some(flows) => flows.acquire().map(Some).ok_or(Refusal::LimitReached),
         }
     }
 

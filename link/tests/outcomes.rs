@@ -6,8 +6,7 @@ mod common;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use common::{World, listen, soon};
-use odyn_link::{ClientConfig, OpenError, Refusal, ServerConfig, Target, TargetHost};
-use tokio::sync::Semaphore;
+use odyn_link::{ClientConfig, FlowLimit, OpenError, Refusal, ServerConfig, Target, TargetHost};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_arrives_as_itself() {
@@ -61,7 +60,7 @@ async fn targets_that_cannot_be_asked_for_do_not_cross_the_link() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_limit_of_flows_is_a_refusal_and_room_comes_back() {
     let mut server = ServerConfig::default();
-    server.flows = Some(Arc::new(Semaphore::new(1)));
+    server.flows = Some(Arc::new(FlowLimit::new(1)));
     let mut world = World::with(ClientConfig::default(), server).await;
     let listener = listen().await;
     let address = listener.local_addr().unwrap();

@@ -101,6 +101,15 @@ pub(crate) struct Run {
     )]
     pub(crate) socket_mode: u32,
 
+    /// When the service manager is told that the service is ready (Type=notify).
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "OUTER_READY_WHEN",
+        default_value = "listening"
+    )]
+    pub(crate) ready_when: ReadyWhen,
+
     /// What is logged to stderr; debug has every flow.
     #[arg(
         long,
@@ -110,6 +119,15 @@ pub(crate) struct Run {
         value_parser = ["error", "warn", "info", "debug", "trace"]
     )]
     pub(crate) log_level: String,
+}
+
+/// When the service counts as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ReadyWhen {
+    /// Guests can connect.
+    Listening,
+    /// A guest is on the link.
+    Linked,
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.

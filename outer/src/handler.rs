@@ -1,23 +1,17 @@
 //! Answers the requests of the guests.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use odyn_link::{FlowReport, Handler, Peer, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
 
-use crate::{
-    dial,
-    limits::Limits,
-    resolver::{ResolveError, SystemResolver},
-};
+use crate::{control::Control, dial, resolver::ResolveError};
 
 /// What the guests get.
 pub(crate) struct Dialler {
-    pub(crate) limits: Limits,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) resolver: SystemResolver,
+    pub(crate) control: Control,
 }
 
 impl Handler for Dialler {
@@ -26,8 +20,9 @@ impl Handler for Dialler {
         target: Target,
         peer: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
-        let dialled = match dial::candidates(&target, &self.limits) {
-            Ok(list) => dial::tcp(&list, self.connect_timeout).await,
+        let rules = self.control.rules();
+        let dialled = match dial::candidates(&target, &rules.limits) {
+            Ok(list) => dial::tcp(&list, rules.connect_timeout).await,
             Err(refusal) => Err(refusal),
         };
         log(&dialled, &target, peer, "TCP");
@@ -39,7 +34,7 @@ impl Handler for Dialler {
         target: Target,
         peer: &Peer,
     ) -> Result<(UdpSocket, SocketAddr), Refusal> {
-        let dialled = match dial::candidates(&target, &self.limits) {
+        let dialled = match dial::candidates(&target, &self.control.rules().limits) {
             Ok(list) => dial::udp(&list).await,
             Err(refusal) => Err(refusal),
         };
@@ -48,7 +43,9 @@ impl Handler for Dialler {
     }
 
     async fn dns(&self, query: Bytes, peer: &Peer) -> Result<Bytes, Refusal> {
-        self.resolver.exchange(query).await.map_err(|error| {
+        let share = self.control.presence().lookups(peer);
+        let resolver = Arc::clone(&self.control.rules().resolver);
+        resolver.exchange(query, &share).await.map_err(|error| {
             debug!(%peer, %error, "resolver failed");
             refusal(&error)
         })

@@ -6,11 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
 mod dial;
 mod handler;
 mod limits;
 mod outer;
+mod presence;
 pub mod resolver;
 
+pub use control::{Control, Counts, Rules};
 pub use limits::Limits;
 pub use outer::{Builder, Outer, Summary};

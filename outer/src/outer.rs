@@ -2,12 +2,17 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use odyn_link::{LinkError, Listener, Peer, ServerConfig, Transport, Tuning, serve};
+use odyn_link::{FlowLimit, LinkError, Listener, Peer, ServerConfig, Transport, Tuning, serve};
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use crate::{handler::Dialler, limits::Limits, resolver::SystemResolver};
+use crate::{
+    control::{Control, Rules},
+    handler::Dialler,
+    limits::Limits,
+    resolver::SystemResolver,
+};
 
 /// Longest wait for a connection to a destination, unless told otherwise.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Builder {
     limits: Limits,
     connect_timeout: Duration,
+    max_flows: usize,
     server: ServerConfig,
     only_pid: Option<i32>,
 }
@@ -38,6 +44,7 @@ pub struct Summary {
 /// The host half, ready to run.
 pub struct Outer {
     handler: Arc<Dialler>,
+    control: Control,
     server: ServerConfig,
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
@@ -57,9 +64,15 @@ impl Outer {
         Builder {
             limits: Limits::default(),
             connect_timeout: CONNECT_TIMEOUT,
+            max_flows: usize::MAX,
             server: ServerConfig::default(),
             only_pid: None,
         }
+    }
+
+    /// Changes rules while it runs, and says who is here.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Serves the guests that come to `listeners` until `shutdown` is cancelled and every flow has
@@ -109,8 +122,7 @@ impl Builder {
 
     /// Most flows at once, of all guests together.
     pub fn max_flows(mut self, flows: usize) -> Self {
-        let flows = flows.min(Semaphore::MAX_PERMITS);
-        self.server.flows = Some(Arc::new(Semaphore::new(flows)));
+        self.max_flows = flows;
         self
     }
 
@@ -138,15 +150,24 @@ impl Builder {
         let Self {
             limits,
             connect_timeout,
-            server,
+            max_flows,
+            mut server,
             only_pid,
         } = self;
+        let flows = Arc::new(FlowLimit::new(max_flows));
+        server.flows = Some(Arc::clone(&flows));
+        let rules = Rules {
+            limits,
+            connect_timeout,
+            drain_timeout: server.drain_timeout,
+            resolver: Arc::new(resolver),
+        };
+        let control = Control::new(rules, flows);
         Outer {
             handler: Arc::new(Dialler {
-                limits,
-                connect_timeout,
-                resolver,
+                control: control.clone(),
             }),
+            control,
             server,
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
@@ -201,8 +222,11 @@ impl Accepting {
         let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
         self.links.spawn(async move {
             info!(%peer, "guest connected");
+            let present = outer.control.presence().enter(peer);
             let handler = Arc::clone(&outer.handler);
-            match serve(transport, peer, handler, outer.server.clone(), shutdown).await {
+            let mut server = outer.server.clone();
+            server.drain_timeout = outer.control.rules().drain_timeout;
+            match serve(transport, peer, handler, server, shutdown).await {
                 Ok(()) => info!(%peer, "guest disconnected"),
                 Err(error) => {
                     warn!(%peer, %error, "connection of a guest ended");
@@ -211,7 +235,7 @@ impl Accepting {
                     }
                 }
             }
-            drop(permit);
+            drop((present, permit));
         });
     }
 }

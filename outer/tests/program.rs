@@ -1,134 +1,18 @@
 //! The program as it is built: started, used over its socket, stopped.
 #![allow(missing_docs)]
 
+mod common;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use odyn_link::{
-    Client, ClientConfig, Counters, End, Endpoint, LinkState, OpenError, Refusal, Target, relay,
-};
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
-    process::{Child, Command},
-    time::timeout,
-};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(LIMIT, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {LIMIT:?}"),
-    }
-}
-
-fn outer(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_enclaver-outer"));
-    command
-        .args(args)
-        .kill_on_drop(true)
-        .stderr(Stdio::piped())
-        .stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OUTER_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-async fn fails(args: &[&str]) -> (i32, String) {
-    let output = soon("exit", outer(args).output()).await.unwrap();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
-
-struct Program {
-    dir: TempDir,
-    path: PathBuf,
-    child: Child,
-}
-
-impl Program {
-    fn start(args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("outer.sock");
-        let child = spawn(&path, args);
-        Self { dir, path, child }
-    }
-
-    async fn guest(&self) -> Client {
-        let endpoint = Endpoint::Unix {
-            path: self.path.clone(),
-        };
-        let client = Client::new(endpoint, ClientConfig::default());
-        let mut state = client.state();
-        soon("the link", state.wait_for(|s| *s == LinkState::Up))
-            .await
-            .unwrap();
-        client
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().unwrap() as i32), signal).unwrap();
-    }
-
-    async fn end(self) -> (Output, TempDir) {
-        (
-            soon("exit", self.child.wait_with_output()).await.unwrap(),
-            self.dir,
-        )
-    }
-}
-
-fn spawn(path: &Path, args: &[&str]) -> Child {
-    let url = format!("unix://{}", path.display());
-    outer(&["run", "--listen", &url])
-        .args(args)
-        .spawn()
-        .unwrap()
-}
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (near.unwrap(), far.unwrap().0)
-}
-
-/// A flow to a server of ours: the program's end, the server's, and the relay between.
-async fn flow(client: &Client) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {
-    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = server.local_addr().unwrap().port();
-    let opened = soon("opening", client.connect_tcp(&Target::parent(port)))
-        .await
-        .unwrap();
-    assert_eq!(opened.dialled, Some(([127, 0, 0, 1], port).into()));
-    let (accepted, _) = soon("accept", server.accept()).await.unwrap();
-    let (app, inner) = pair().await;
-    let relay = tokio::spawn(relay(inner, opened.flow, Arc::new(Counters::default())));
-    (app, accepted, relay)
-}
-
-async fn ping_pong(app: &mut TcpStream, server: &mut TcpStream) {
-    let mut got = [0; 4];
-    app.write_all(b"ping").await.unwrap();
-    soon("ping", server.read_exact(&mut got)).await.unwrap();
-    server.write_all(b"pong").await.unwrap();
-    soon("pong", app.read_exact(&mut got)).await.unwrap();
-}
+use common::{Program, fails, flow, ping_pong, soon, spawn};
+use nix::sys::signal::Signal;
+use odyn_link::{End, LinkState, OpenError, Refusal, Target};
+use tokio::net::UdpSocket;
 
 /// A resolver that answers every query with itself as an empty answer.
 async fn resolver() -> SocketAddr {

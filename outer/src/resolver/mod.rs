@@ -14,6 +14,7 @@ mod conf;
 mod hosts;
 mod question;
 mod server;
+mod share;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -28,13 +29,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use conf::Conf;
 use hosts::Hosts;
 use question::Question;
 use server::{Answer, Failure};
+pub use share::Share;
 use watched::Watched;
 
 /// How long one exchange may take: less than the guest waits for it (4.5 s), so that the reason of
@@ -109,7 +111,7 @@ impl SystemResolver {
     ///
     /// # Errors
     /// [`ResolveError::BadQuery`]: `query` is not a proper question, and nothing was sent.
-    pub async fn exchange(&self, query: Bytes) -> Result<Bytes, ResolveError> {
+    pub async fn exchange(&self, query: Bytes, share: &Share) -> Result<Bytes, ResolveError> {
         let question = Question::parse(&query).ok_or(ResolveError::BadQuery)?;
         let conf = match &self.source {
             Source::Fixed(conf) => Arc::clone(conf),
@@ -121,8 +123,13 @@ impl SystemResolver {
             }
         };
         let deadline = Instant::now() + BUDGET;
-        let answer = match timeout_at(deadline, self.permits.acquire()).await {
-            Ok(Ok(_permit)) => self.ask(&question, &conf, deadline).await,
+        // In this order: a guest that waits for its own share does not stand in the others' way.
+        let turn = async {
+            let own = share.acquire().await?;
+            Ok::<_, AcquireError>((own, self.permits.acquire().await?))
+        };
+        let answer = match timeout_at(deadline, turn).await {
+            Ok(Ok(_turn)) => self.ask(&question, &conf, deadline).await,
             Ok(Err(_)) | Err(_) => Err(Failure::Busy),
         };
         Ok(match answer {

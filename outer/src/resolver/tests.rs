@@ -33,7 +33,9 @@ pub(super) fn query(name: &str, qtype: RecordType) -> Bytes {
 }
 
 async fn ask(resolver: &SystemResolver, name: &str, qtype: RecordType) -> Message {
-    let answer = resolver.exchange(query(name, qtype)).await;
+    let answer = resolver
+        .exchange(query(name, qtype), &Share::default())
+        .await;
     let answer = Message::from_vec(&answer.expect("a proper query")).expect("readable");
     assert_eq!(answer.metadata.id, 4711);
     assert_eq!(answer.queries, [Query::query(fqdn(name), qtype)]);
@@ -262,7 +264,7 @@ async fn a_server_that_is_down_is_a_failure_at_once() {
 
 /// A server over UDP that answers each query with what `bend` makes of the honest answer: an
 /// address record that carries the number of the query.
-async fn server(
+pub(super) async fn server(
     bend: impl Fn(Message) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, std::sync::Arc<AtomicUsize>) {
     server_on(UdpSocket::bind(LOOPBACK).await.expect("bind"), bend)
@@ -310,7 +312,7 @@ fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("answer")
 }
 
-fn honest(message: Message) -> Vec<Vec<u8>> {
+pub(super) fn honest(message: Message) -> Vec<Vec<u8>> {
     vec![bytes(&message)]
 }
 
@@ -496,7 +498,7 @@ async fn only_questions_are_asked() {
         wrong.push(bytes(&message).into());
     }
     for query in wrong {
-        let answer = resolver.exchange(query.clone()).await;
+        let answer = resolver.exchange(query.clone(), &Share::default()).await;
         assert_eq!(answer, Err(ResolveError::BadQuery), "{query:?}");
     }
     assert_eq!(asked.load(Ordering::Relaxed), 0);

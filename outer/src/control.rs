@@ -1,0 +1,99 @@
+//! What an operator may change while guests are served.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use odyn_link::FlowLimit;
+use tokio::sync::watch;
+
+use crate::{limits::Limits, presence::Presence, resolver::SystemResolver};
+
+/// The rules of the host. They hold for each flow as they are when it is opened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rules {
+    /// The addresses that may be dialled.
+    pub limits: Limits,
+    /// Longest wait for a connection to a destination.
+    pub connect_timeout: Duration,
+    /// How long flows may go on after the shutdown was asked for. For the connections of guests
+    /// that are made from now on.
+    pub drain_timeout: Duration,
+    /// Who answers questions for names.
+    pub resolver: Arc<SystemResolver>,
+}
+
+/// Who is here, and what they do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Machines or processes at the other end of the link.
+    pub guests: usize,
+    /// Their connections.
+    pub connections: usize,
+    /// Their flows.
+    pub flows: usize,
+}
+
+/// A handle of an [`Outer`](crate::Outer) that runs, or will. Clones are handles of the same.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rules: RwLock<Arc<Rules>>,
+    flows: Arc<FlowLimit>,
+    presence: Presence,
+}
+
+impl Control {
+    pub(crate) fn new(rules: Rules, flows: Arc<FlowLimit>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                rules: RwLock::new(Arc::new(rules)),
+                flows,
+                presence: Presence::default(),
+            }),
+        }
+    }
+
+    /// The rules as they are.
+    pub fn rules(&self) -> Arc<Rules> {
+        let rules = self.shared.rules.read();
+        Arc::clone(&rules.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other rules, for the flows that are opened from now on. Those that are open go on.
+    pub fn set_rules(&self, rules: Rules) {
+        let held = self.shared.rules.write();
+        *held.unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Another limit for the flows of all guests together. None is ended by it.
+    pub fn set_max_flows(&self, most: usize) {
+        self.shared.flows.set(most);
+    }
+
+    /// Who is here now.
+    pub fn counts(&self) -> Counts {
+        let (guests, connections) = self.shared.presence.count();
+        Counts {
+            guests,
+            connections,
+            flows: self.shared.flows.open(),
+        }
+    }
+
+    /// How many guests are linked, and changes of it.
+    pub fn guests(&self) -> watch::Receiver<usize> {
+        self.shared.presence.guests()
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.shared.presence
+    }
+}

@@ -1,0 +1,149 @@
+//! SIGHUP: the settings are read again, and what can change without a restart changes.
+
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
+
+use enclaver_outer::{Control, Limits, resolver::SystemResolver};
+use odyn_settings::Report;
+use tracing::{error, info, warn};
+
+use crate::{
+    cli::Run,
+    configure::{self, Asked, Configured},
+    exit::Failure,
+    logging::Level,
+};
+
+/// The settings that hold from now on. All others need a restart.
+const LIVE: &[&str] = &[
+    "resolver",
+    "allow",
+    "deny",
+    "max_flows",
+    "connect_timeout",
+    "drain_timeout",
+    "log_level",
+];
+
+/// Reads the settings again and applies them.
+pub(crate) struct Reloader {
+    control: Control,
+    level: Level,
+    /// Most flows when nobody sets it.
+    max_flows: usize,
+    /// What is in force, by key.
+    running: BTreeMap<String, Vec<String>>,
+}
+
+impl Reloader {
+    pub(crate) fn new(control: Control, level: Level, max_flows: usize, report: &Report) -> Self {
+        Self {
+            control,
+            level,
+            max_flows,
+            running: values(report),
+        }
+    }
+
+    /// Takes over what was read. A file that is wrong changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub(crate) fn take(&mut self, read: Result<Configured, String>) -> Result<(), String> {
+        let configured = read.inspect_err(|wrong| {
+            error!("not reloaded, the settings are as they were: {wrong}");
+        })?;
+        let mut wanted = values(&configured.report);
+        let changed = |key: &&str| self.running.get(*key) != wanted.get(*key);
+        let live: Vec<&str> = LIVE.iter().copied().filter(changed).collect();
+        let dead: Vec<&str> = wanted
+            .keys()
+            .map(String::as_str)
+            .filter(|key| !LIVE.contains(key) && changed(key))
+            .collect();
+        if !dead.is_empty() {
+            warn!(settings = dead.join(", "), "changed, and need a restart");
+        }
+        self.apply(&configured.args, &live);
+        info!(changed = live.join(", "), "reloaded");
+        for key in LIVE {
+            if let Some(values) = wanted.remove(*key) {
+                self.running.insert((*key).to_owned(), values);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, args: &Run, changed: &[&str]) {
+        let mut rules = (*self.control.rules()).clone();
+        rules.limits = limits(args);
+        rules.connect_timeout = args.connect_timeout;
+        rules.drain_timeout = args.drain_timeout;
+        // One that stays keeps what it has learned.
+        if changed.contains(&"resolver") {
+            rules.resolver = Arc::new(resolver(args));
+        }
+        self.control.set_rules(rules);
+        self.control
+            .set_max_flows(args.max_flows.unwrap_or(self.max_flows));
+        if changed.contains(&"log_level") {
+            self.level.set(&args.log_level);
+        }
+    }
+}
+
+/// Reads command line, environment and file once more, on a thread that may wait for a disk.
+pub(crate) async fn read(args: Vec<OsString>) -> Result<Configured, String> {
+    let read = tokio::task::spawn_blocking(|| configure::load(args)).await;
+    match read {
+        Ok(Ok(Asked::Run(configured))) => Ok(*configured),
+        Ok(Ok(Asked::Print(_))) => Err("asked to print the settings".to_owned()),
+        Ok(Err(Failure::Settings(wrong))) => {
+            let text = wrong.to_string();
+            Err(text.lines().collect::<Vec<_>>().join("; "))
+        }
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(crate) fn limits(args: &Run) -> Limits {
+    Limits::default()
+        .allow(args.allow.iter().copied())
+        .deny(args.deny.iter().copied())
+}
+
+pub(crate) fn resolver(args: &Run) -> SystemResolver {
+    if args.resolver.is_empty() {
+        SystemResolver::system()
+    } else {
+        SystemResolver::fixed(args.resolver.clone())
+    }
+}
+
+fn values(report: &Report) -> BTreeMap<String, Vec<String>> {
+    let settings = report.settings().iter();
+    settings
+        .map(|setting| (setting.key.clone(), setting.values.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn what_is_live_is_a_setting() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let flags: Vec<String> = run
+            .get_arguments()
+            .filter_map(|arg| arg.get_long())
+            .map(|flag| flag.replace('-', "_"))
+            .collect();
+        for key in LIVE {
+            assert!(flags.iter().any(|flag| flag == key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The service from its start to its end: signals, reloads, the service manager.
+
+use std::{
+    ffi::OsString,
+    pin::{Pin, pin},
+    time::{Duration, Instant},
+};
+
+use enclaver_outer::{Control, Outer, Summary};
+use odyn_link::{ListenOptions, Listener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    cli::{ReadyWhen, Run},
+    configure::Configured,
+    exit::Failure,
+    logging::Level,
+    notify::{self, Notifier},
+    reload::{self, Reloader},
+    status::{self, Phase},
+};
+
+/// File descriptors that are not for flows: standard streams, listeners, connections of guests,
+/// the resolver's sockets.
+const OTHER_FILES: u64 = 256;
+
+/// How often the status is looked at, and the drain reported.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a drain that goes on asks for each time: a missed look or two do no harm, and one that
+/// hangs is found soon.
+const EXTENSION: Duration = Duration::from_secs(20);
+
+/// What the end takes after the last flow was cut.
+const LAST_STEPS: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop.
+pub(crate) async fn serve(configured: Configured, files: u64, level: Level) -> Result<(), Failure> {
+    let args = &configured.args;
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES))
+        .unwrap_or(usize::MAX)
+        .max(16);
+    let outer = Outer::builder()
+        .limits(reload::limits(args))
+        .connect_timeout(args.connect_timeout)
+        .drain_timeout(args.drain_timeout)
+        .max_flows(args.max_flows.unwrap_or(most))
+        .build(reload::resolver(args));
+    let control = outer.control();
+
+    // Before anyone can connect: a signal that comes now is not lost.
+    let mut signals = Signals::install().map_err(Failure::Runtime)?;
+    let listeners = bind(args)?;
+    let mut service = Service {
+        notifier: Notifier::default(),
+        phase: match args.ready_when {
+            ReadyWhen::Listening => Phase::Serving,
+            ReadyWhen::Linked => Phase::Waiting,
+        },
+        endpoints: endpoints(&listeners),
+        complaint: None,
+        reloader: Reloader::new(control.clone(), level, most, &configured.report),
+        control,
+    };
+    let shutdown = CancellationToken::new();
+    let mut running = pin!(outer.run(listeners, shutdown.clone()));
+    let mut beat = pin!(notify::beat());
+    let mut look = tokio::time::interval(LOOK);
+    let mut guests = service.control.guests();
+    let mut reading = None;
+    if matches!(service.phase, Phase::Serving) {
+        service.notifier.ready();
+    }
+    loop {
+        tokio::select! {
+            summary = &mut running => {
+                service.ended(summary);
+                return Ok(());
+            }
+            signal = signals.next() => match signal {
+                Told::Stop(name) if service.is_draining() => {
+                    warn!(signal = name, "told to stop again: not draining any more");
+                    return Ok(());
+                }
+                Told::Stop(name) => {
+                    service.stop(name);
+                    shutdown.cancel();
+                }
+                Told::Reload if service.is_draining() => {}
+                Told::Reload => {
+                    service.reload();
+                    reading = Some(Box::pin(reload::read(arguments())));
+                }
+            },
+            read = finished(&mut reading) => {
+                reading = None;
+                service.reloaded(read);
+            }
+            _ = guests.changed() => {}
+            _ = look.tick() => {}
+            () = &mut beat => {}
+        }
+        service.look();
+    }
+}
+
+struct Service {
+    notifier: Notifier,
+    phase: Phase,
+    endpoints: String,
+    /// Why the last reload failed.
+    complaint: Option<String>,
+    reloader: Reloader,
+    control: Control,
+}
+
+impl Service {
+    fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
+    /// Tells the service manager what has changed.
+    fn look(&mut self) {
+        let counts = self.control.counts();
+        if matches!(self.phase, Phase::Waiting) && counts.guests > 0 {
+            self.phase = Phase::Serving;
+            info!("a guest is linked: ready");
+            self.notifier.ready();
+        }
+        let now = Instant::now();
+        if let Phase::Draining { until, .. } = self.phase
+            && now < until + LAST_STEPS
+        {
+            self.notifier.extend(EXTENSION);
+        }
+        let complaint = self.complaint.as_deref();
+        let line = status::line(self.phase, counts, &self.endpoints, complaint, now);
+        self.notifier.status(&line);
+    }
+
+    fn stop(&mut self, signal: &str) {
+        let limit = self.control.rules().drain_timeout;
+        let counts = self.control.counts();
+        info!(signal, ?limit, flows = counts.flows, "draining");
+        let since = Instant::now();
+        let until = since.checked_add(limit).unwrap_or(since);
+        self.phase = Phase::Draining { since, until };
+        self.notifier.stopping(EXTENSION);
+    }
+
+    fn reload(&self) {
+        info!("reloading");
+        // What has not started yet cannot be told to reload.
+        if matches!(self.phase, Phase::Serving) {
+            self.notifier.reloading();
+        }
+    }
+
+    fn reloaded(&mut self, read: Result<Configured, String>) {
+        self.complaint = self.reloader.take(read).err();
+        // The end of a reload is the same word as the end of the start.
+        if matches!(self.phase, Phase::Serving) {
+            self.notifier.ready();
+        }
+    }
+
+    fn ended(&mut self, summary: Summary) {
+        if summary.cut > 0 {
+            warn!(flows = summary.cut, "flows were cut");
+        }
+        info!("stopped");
+    }
+}
+
+/// The end of a reload, if there is one under way.
+async fn finished<T>(reading: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn bind(args: &Run) -> Result<Vec<Listener>, Failure> {
+    let mut options = ListenOptions::default();
+    options.mode = args.socket_mode;
+    args.listen
+        .iter()
+        .map(|endpoint| Listener::bind(endpoint, options))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Failure::Listen)
+}
+
+fn endpoints(listeners: &[Listener]) -> String {
+    let endpoints: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.endpoint().to_string())
+        .collect();
+    endpoints.join(", ")
+}
+
+fn arguments() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+/// What a signal tells the service.
+enum Told {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
