@@ -20,7 +20,7 @@ use crate::exit::{Failure, StartError};
 use crate::logging;
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
-use crate::program::watch::{Ending, Watch};
+use crate::program::watch::{Ending, Watch, Watched};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -85,9 +85,11 @@ async fn serve(
         .map_err(os_error("start a process for the program"))?;
     tracing::info!(pid = child.id(), "program started");
     let ending = watch
-        .wait(child.id())
+        .wait(&Watched::group(child.id()))
         .await
         .map_err(os_error("wait for the program"))?;
+    // Their sockets must end for the drain to end.
+    watch.end_leftovers().await;
     tracing::info!(?ending, flows = running.open_flows(), "program ended");
 
     let deadline = Instant::now() + drain_timeout;

@@ -1,6 +1,9 @@
 //! `--user`: names or numbers, resolved once, in the guest's own user database.
 
-use nix::unistd::{Gid, Group, Uid, User};
+use std::ffi::{OsStr, OsString};
+use std::io;
+
+use super::userdb::{User, UserDb};
 
 /// Who the program runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +14,10 @@ pub struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Name, when the database has one.
+    pub name: Option<String>,
+    /// Home directory.
+    pub home: String,
 }
 
 /// Why `--user` names nobody.
@@ -18,87 +25,93 @@ pub struct Identity {
 #[non_exhaustive]
 pub enum IdentityError {
     /// No such user.
-    #[error("--user {0}: there is no such user here; use a number for one that has no name")]
+    #[error("--user {0}: /etc/passwd has no such user; use a number for one that has no name")]
     NoUser(String),
     /// No such group.
-    #[error("--user: there is no group {0:?} here; use a number for one that has no name")]
+    #[error("--user: /etc/group has no group {0:?}; use a number for one that has no name")]
     NoGroup(String),
     /// The user database could not be read.
     #[error("--user {0}: cannot read the user database: {1}")]
-    Database(String, #[source] nix::Error),
+    Database(String, #[source] io::Error),
 }
 
 impl Identity {
-    /// Resolves `USER[:GROUP]`. A user from the database brings its supplementary groups, unless
-    /// a group is given: then that one is all it gets, as with `docker run --user`.
+    /// Resolves `USER[:GROUP]` in /etc/passwd and /etc/group. A user from there brings its
+    /// supplementary groups, unless a group is given: then that one is all it gets, as with
+    /// `docker run --user`.
     ///
     /// # Errors
     /// A name that is not in the user database.
     pub fn resolve(spec: &str) -> Result<Self, IdentityError> {
+        let database =
+            UserDb::system().map_err(|error| IdentityError::Database(spec.into(), error))?;
+        Self::find(spec, &database)
+    }
+
+    fn find(spec: &str, database: &UserDb) -> Result<Self, IdentityError> {
         let (user, group) = match spec.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (spec, None),
         };
-        let database = |error| IdentityError::Database(spec.into(), error);
-        let entry = match user.parse::<u32>() {
-            Ok(uid) => User::from_uid(Uid::from_raw(uid)).unwrap_or_default(),
-            Err(_) => Some(
-                User::from_name(user)
-                    .map_err(database)?
-                    .ok_or_else(|| IdentityError::NoUser(user.into()))?,
-            ),
-        };
-        let uid = match (&entry, user.parse::<u32>()) {
-            (_, Ok(uid)) => uid,
-            (Some(entry), Err(_)) => entry.uid.as_raw(),
-            (None, Err(_)) => return Err(IdentityError::NoUser(user.into())),
-        };
-        match group {
-            Some(group) => {
-                let gid = group_id(group, database)?;
-                Ok(Self {
-                    uid,
-                    gid,
-                    groups: vec![gid],
-                })
-            }
-            None => Ok(match entry {
-                Some(entry) => Self {
-                    uid,
-                    gid: entry.gid.as_raw(),
-                    groups: supplementary(&entry.name, entry.gid),
-                },
-                // A bare number without an entry: the group of the same number, and no other.
-                None => Self {
-                    uid,
-                    gid: uid,
-                    groups: vec![uid],
-                },
+        let user = match user.parse::<u32>() {
+            // A bare number without an entry: the group of the same number, no other, and no home.
+            Ok(uid) => database.user_by_id(uid).unwrap_or(User {
+                name: String::new(),
+                uid,
+                gid: uid,
+                home: String::new(),
             }),
+            Err(_) => database
+                .user_by_name(user)
+                .ok_or_else(|| IdentityError::NoUser(user.into()))?,
+        };
+        let groups = match group {
+            Some(group) => vec![group_id(group, database)?],
+            None => database.groups_of(&user),
+        };
+        Ok(Self {
+            uid: user.uid,
+            gid: *groups.first().unwrap_or(&user.gid),
+            groups,
+            name: Some(user.name).filter(|name| !name.is_empty()),
+            home: Some(user.home)
+                .filter(|home| !home.is_empty())
+                .unwrap_or_else(|| "/".into()),
+        })
+    }
+
+    /// What HOME, USER and LOGNAME become. A value that somebody chose stays; one that is missing
+    /// or speaks of root would mislead the program. `None` takes the variable away.
+    pub fn environment(
+        &self,
+        current: impl Fn(&str) -> Option<OsString>,
+    ) -> Vec<(&'static str, Option<OsString>)> {
+        let of_root = |name: &str, values: &[&str]| {
+            current(name).is_none_or(|value| values.iter().any(|root| value == OsStr::new(root)))
+        };
+        let mut changes = Vec::new();
+        if self.uid == 0 {
+            return changes;
         }
+        // "/" is what the kernel gives the first process.
+        if of_root("HOME", &["", "/", "/root"]) {
+            changes.push(("HOME", Some(OsString::from(&self.home))));
+        }
+        for name in ["USER", "LOGNAME"] {
+            if of_root(name, &["", "root"]) {
+                changes.push((name, self.name.as_ref().map(OsString::from)));
+            }
+        }
+        changes
     }
 }
 
-fn group_id(
-    group: &str,
-    database: impl Fn(nix::Error) -> IdentityError,
-) -> Result<u32, IdentityError> {
-    if let Ok(gid) = group.parse::<u32>() {
-        return Ok(gid);
-    }
-    Group::from_name(group)
-        .map_err(database)?
-        .map(|entry| entry.gid.as_raw())
-        .ok_or_else(|| IdentityError::NoGroup(group.into()))
-}
-
-fn supplementary(name: &str, gid: Gid) -> Vec<u32> {
-    let listed = std::ffi::CString::new(name)
-        .ok()
-        .and_then(|name| nix::unistd::getgrouplist(&name, gid).ok());
-    match listed {
-        Some(groups) => groups.into_iter().map(Gid::as_raw).collect(),
-        None => vec![gid.as_raw()],
+fn group_id(group: &str, database: &UserDb) -> Result<u32, IdentityError> {
+    match group.parse() {
+        Ok(gid) => Ok(gid),
+        Err(_) => database
+            .group_id(group)
+            .ok_or_else(|| IdentityError::NoGroup(group.into())),
     }
 }
 
@@ -106,26 +119,60 @@ fn supplementary(name: &str, gid: Gid) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_need_no_database() {
-        let identity = Identity::resolve("54321:54322").unwrap();
-        assert_eq!((identity.uid, identity.gid), (54321, 54322));
-        assert_eq!(identity.groups, [54322]);
-        let identity = Identity::resolve("54321").unwrap();
-        assert_eq!((identity.uid, identity.gid), (54321, 54321));
+    fn find(spec: &str) -> Result<Identity, IdentityError> {
+        let database = UserDb::new(
+            "root:x:0:0::/root:/bin/sh\napp:x:1000:100::/srv/app:/bin/sh\n",
+            "root:x:0:\nusers:x:100:\nlogs:x:4:app\n",
+        );
+        Identity::find(spec, &database)
     }
 
     #[test]
-    fn root_is_found_by_name() {
-        let identity = Identity::resolve("root").unwrap();
-        assert_eq!((identity.uid, identity.gid), (0, 0));
+    fn numbers_need_no_entry() {
+        let identity = find("54321:54322").unwrap();
+        assert_eq!((identity.uid, identity.gid), (54321, 54322));
+        assert_eq!(identity.groups, [54322]);
+        let identity = find("54321").unwrap();
+        assert_eq!((identity.uid, identity.gid), (54321, 54321));
+        assert_eq!((identity.name, identity.home.as_str()), (None, "/"));
+    }
+
+    #[test]
+    fn an_entry_brings_its_groups_unless_one_is_given() {
+        for spec in ["app", "1000"] {
+            let identity = find(spec).unwrap();
+            assert_eq!((identity.uid, identity.gid), (1000, 100));
+            assert_eq!(identity.groups, [100, 4]);
+        }
+        assert_eq!(find("app:logs").unwrap().groups, [4]);
+        assert_eq!(find("app:7").unwrap().gid, 7);
+        assert_eq!(find("root").unwrap().uid, 0);
     }
 
     #[test]
     fn unknown_names_are_errors() {
-        let error = Identity::resolve("no-such-user-here").unwrap_err();
-        assert!(error.to_string().contains("no-such-user-here"));
-        assert!(Identity::resolve("root:no-such-group").is_err());
-        assert!(Identity::resolve("").is_err());
+        let error = find("no-such-user").unwrap_err();
+        assert!(error.to_string().contains("no-such-user"));
+        assert!(find("root:no-such-group").is_err());
+        assert!(find("").is_err());
+        assert!(find("root:").is_err());
+        assert!(find("-1").is_err());
+    }
+
+    #[test]
+    fn variables_that_speak_of_root_are_replaced() {
+        let app = find("app").unwrap();
+        let changes = app.environment(|_| None);
+        assert_eq!(changes[0], ("HOME", Some("/srv/app".into())));
+        assert_eq!(changes[1], ("USER", Some("app".into())));
+        let changes = app.environment(|name| match name {
+            "HOME" => Some("/data".into()),
+            _ => Some("root".into()),
+        });
+        let names: Vec<_> = changes.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["USER", "LOGNAME"]);
+        assert!(find("0").unwrap().environment(|_| None).is_empty());
+        let unknown = find("77").unwrap().environment(|_| Some("root".into()));
+        assert_eq!(unknown, [("USER", None), ("LOGNAME", None)]);
     }
 }

@@ -13,10 +13,10 @@ use caps::CapSet;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-use super::filter;
 use super::identity::Identity;
+use super::{filter, shield};
 use crate::exit::{Failure, StartError};
 
 /// What the hidden command needs to know; it is the command's arguments in this order.
@@ -34,6 +34,9 @@ pub struct Launch {
     /// Soft limit of open files to restore.
     #[arg(long)]
     pub nofile: Option<u64>,
+    /// What to change in the environment; it is in place already when the hidden command runs.
+    #[arg(skip)]
+    environment: Vec<(&'static str, Option<OsString>)>,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -48,11 +51,14 @@ impl Launch {
             gid: identity.map(|i| i.gid),
             groups: identity.map(|i| i.groups.clone()).unwrap_or_default(),
             nofile,
+            environment: identity
+                .map(|i| i.environment(|name| std::env::var_os(name)))
+                .unwrap_or_default(),
             command,
         }
     }
 
-    /// Starts the process that will become the program.
+    /// Starts the process that will become the program, as the leader of its own process group.
     ///
     /// Must be called on a thread that lives as long as odyn-net: the kernel kills the program
     /// when the thread that started it ends.
@@ -74,7 +80,14 @@ impl Launch {
         if let Some(nofile) = self.nofile {
             command.arg("--nofile").arg(nofile.to_string());
         }
-        command.arg("--").args(&self.command).spawn()
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.arg("--").args(&self.command);
+        command.process_group(0).spawn()
     }
 
     /// Gives up all rights and becomes the program. Returns only when that failed.
@@ -98,7 +111,11 @@ impl Launch {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
         }
-        // While CAP_SETUID and CAP_SETGID are still there.
+        // While the capabilities for it are still there.
+        let root = self.uid.map_or_else(geteuid, Uid::from_raw).is_root();
+        if root {
+            shield::apply().map_err(io::Error::other)?;
+        }
         if let (Some(uid), Some(gid)) = (self.uid, self.gid) {
             let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
             setgroups(&groups)?;
@@ -117,7 +134,7 @@ impl Launch {
         ] {
             caps::clear(None, set).map_err(|error| io::Error::other(error.to_string()))?;
         }
-        filter::apply().map_err(io::Error::other)?;
+        filter::apply(root).map_err(io::Error::other)?;
         // Descriptors that our parent left open may lead anywhere, to a vsock socket too.
         close_fds::set_fds_cloexec(3, &[]);
         // When odyn-net is killed, nobody is left to serve the program: it must not linger.

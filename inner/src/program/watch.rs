@@ -1,42 +1,23 @@
 //! Waits for the program, reaps whatever else ends, and passes signals on.
 
 use std::io;
-use std::process::ExitCode;
+use std::time::Duration;
 
-use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
 
-/// How the program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It exited with this code.
-    Exited(u8),
-    /// A signal killed it.
-    Signaled(Signal),
-}
+pub use super::ending::Ending;
+use super::leftovers::Bystanders;
+use super::reap::{Change, reap, reap_all};
+use super::terminal::Terminal;
 
-impl Ending {
-    /// The exit code to pass on: the program's, or 128 and the number of the signal.
-    pub fn code(self) -> u8 {
-        match self {
-            Ending::Exited(code) => code,
-            Ending::Signaled(signal) => 128u8.saturating_add(signal as i32 as u8),
-        }
-    }
-}
-
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        ExitCode::from(ending.code())
-    }
-}
-
-/// Signals passed on to the program.
-const FORWARDED: [Signal; 8] = [
+/// Signals passed on to the program: all that have a meaning between processes, none that tells
+/// of an error or of something that odyn-net itself did (SIGSEGV, SIGPIPE, SIGCHLD, SIGALRM).
+const FORWARDED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -45,12 +26,57 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGWINCH,
     Signal::SIGCONT,
+    Signal::SIGTSTP,
 ];
+
+/// What killed processes get to be gone. One that the kernel holds (a dead disk) does not end by
+/// SIGKILL, and must not keep odyn-net.
+const GONE: Duration = Duration::from_secs(5);
+/// A killed process whose end nobody tells us of, as it was not our child then.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Whose end is waited for, and who gets the signals.
+#[derive(Debug)]
+pub struct Watched {
+    pid: Pid,
+    /// It leads a process group of its own, which gets the signals; else it shares ours.
+    group: bool,
+}
+
+impl Watched {
+    /// A child in our own process group: what a terminal sends reaches it without us.
+    pub fn process(pid: u32) -> Self {
+        Self::new(pid, false)
+    }
+
+    /// A child that leads a process group.
+    pub fn group(pid: u32) -> Self {
+        Self::new(pid, true)
+    }
+
+    fn new(pid: u32, group: bool) -> Self {
+        Self {
+            pid: Pid::from_raw(pid.cast_signed()),
+            group,
+        }
+    }
+
+    /// What kill(2) takes.
+    fn target(&self) -> Pid {
+        if self.group {
+            Pid::from_raw(-self.pid.as_raw())
+        } else {
+            self.pid
+        }
+    }
+}
 
 /// The signal handlers, installed before the program starts so that none is missed.
 pub struct Watch {
     child: SignalStream,
     forwarded: Vec<(Signal, SignalStream)>,
+    terminal: Option<Terminal>,
+    bystanders: Bystanders,
 }
 
 impl Watch {
@@ -67,22 +93,86 @@ impl Watch {
         Ok(Self {
             child: signal(SignalKind::child())?,
             forwarded,
+            terminal: Terminal::controlling(),
+            bystanders: Bystanders::now(),
         })
     }
 
-    /// Waits until the program `pid` ended, forwarding signals and reaping orphans meanwhile.
+    /// Waits until the program ended, forwarding signals and reaping orphans meanwhile.
     ///
     /// # Errors
-    /// The program is not our child.
-    pub async fn wait(&mut self, pid: u32) -> io::Result<Ending> {
-        let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
+    /// It is not our child.
+    pub async fn wait(&mut self, watched: &Watched) -> io::Result<Ending> {
+        if let (Some(terminal), true) = (&self.terminal, watched.group) {
+            terminal.lend(watched.pid);
+        }
+        let ending = self.until_ended(watched).await;
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back(watched.pid);
+        }
+        ending
+    }
+
+    async fn until_ended(&mut self, watched: &Watched) -> io::Result<Ending> {
         loop {
-            if let Some(ending) = reap(pid)? {
-                return Ok(ending);
+            match reap(watched.pid)? {
+                Some(Change::Ended(ending)) => return Ok(ending),
+                Some(Change::Stopped(signal)) => {
+                    self.stopped(watched, signal);
+                    continue;
+                }
+                None => {}
             }
             tokio::select! {
                 _ = self.child.recv() => {}
-                signal = next(&mut self.forwarded) => forward(pid, signal),
+                signal = next(&mut self.forwarded) => forward(watched, signal),
+            }
+        }
+    }
+
+    /// Kills what the program left behind and waits until it is gone, so that all its sockets
+    /// have ended.
+    pub async fn end_leftovers(&mut self) {
+        let deadline = Instant::now() + GONE;
+        // Fewer looks at /proc while something takes its time.
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let left = self.bystanders.kill_others();
+            let children = match reap_all() {
+                Ok(children) => children,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot reap");
+                    return;
+                }
+            };
+            if !left || !children {
+                return;
+            }
+            if Instant::now() >= deadline {
+                tracing::error!("what the program left behind does not end, although killed");
+                return;
+            }
+            let _ = timeout_at(Instant::now() + pause, self.child.recv()).await;
+            pause = (pause * 2).min(LOOK_AGAIN);
+        }
+    }
+
+    /// The program, or in `simulate` the guest, was stopped. On a terminal with a shell we stop
+    /// with it, and continue it when the shell continues us.
+    fn stopped(&self, watched: &Watched, signal: i32) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let wants_terminal = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+        if watched.group && wants_terminal && terminal.is_ours() {
+            terminal.give(watched.pid);
+            forward(watched, Signal::SIGCONT);
+        } else if terminal.has_shell() && (signal != libc::SIGSTOP || !watched.group) {
+            terminal.take_back(watched.pid);
+            // Returns when the shell continues us; its SIGCONT is passed on like any other.
+            let _ = raise(Signal::SIGSTOP);
+            if watched.group {
+                terminal.lend(watched.pid);
             }
         }
     }
@@ -99,51 +189,21 @@ async fn next(streams: &mut [(Signal, SignalStream)]) -> Signal {
     }
 }
 
-fn forward(pid: Pid, signal: Signal) {
-    // A terminal sends these to the whole foreground group: the program got its own already.
-    let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH)
-        && in_foreground_of_terminal();
-    if from_terminal {
+fn forward(watched: &Watched, signal: Signal) {
+    // A terminal, or the shell, sends these to the whole foreground group: who shares it got its
+    // own already.
+    let from_terminal = matches!(
+        signal,
+        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH | Signal::SIGTSTP | Signal::SIGCONT
+    );
+    if from_terminal && !watched.group && in_foreground_of_terminal() {
         return;
     }
-    if let Err(error) = kill(pid, signal) {
+    if let Err(error) = kill(watched.target(), signal) {
         tracing::debug!(%error, %signal, "could not pass a signal on");
     }
 }
 
 fn in_foreground_of_terminal() -> bool {
     nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
-}
-
-/// Reaps everything that ended; `Some` when the program was among it.
-fn reap(program: Pid) -> io::Result<Option<Ending>> {
-    loop {
-        let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(status) => status,
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match status {
-            WaitStatus::StillAlive => return Ok(None),
-            WaitStatus::Exited(pid, code) if pid == program => {
-                return Ok(Some(Ending::Exited(code as u8)));
-            }
-            WaitStatus::Signaled(pid, signal, _) if pid == program => {
-                return Ok(Some(Ending::Signaled(signal)));
-            }
-            other => tracing::debug!(?other, "reaped"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_follow_the_shell() {
-        assert_eq!(Ending::Exited(7).code(), 7);
-        assert_eq!(Ending::Signaled(Signal::SIGTERM).code(), 143);
-        assert_eq!(Ending::Signaled(Signal::SIGKILL).code(), 137);
-    }
 }

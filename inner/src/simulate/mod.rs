@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, GUEST_COMMAND, Run, Simulate};
 use crate::exit::{Failure, StartError};
-use crate::program::watch::{Ending, Watch};
+use crate::program::watch::{Ending, Watch, Watched};
 use crate::run;
 
 /// What the host half gets to close its sides after the guest ended.
@@ -62,7 +62,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         let outer = Outer::builder().only_pid(child.id()).build(resolver);
         let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));
         let ending = watch
-            .wait(child.id())
+            .wait(&Watched::process(child.id()))
             .await
             .map_err(failed("wait for the guest"))?;
         stop.cancel();

@@ -24,9 +24,11 @@ mod quic;
 mod report;
 mod resolvers;
 mod rules;
+mod seccomp;
 mod simulate;
 mod sni;
 mod stores;
+mod supervise;
 mod udp;
 
 use odyn_tests::World;

@@ -1,0 +1,63 @@
+//! How a program ended.
+
+use std::process::ExitCode;
+
+use nix::libc;
+use nix::sys::signal::Signal;
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this code.
+    Exited(u8),
+    /// A signal killed it; its number, as the real-time ones have no names of their own.
+    Signaled(i32),
+}
+
+impl Ending {
+    /// The exit code to pass on: the program's, or 128 and the number of the signal.
+    pub fn code(self) -> u8 {
+        match self {
+            Ending::Exited(code) => code,
+            Ending::Signaled(signal) => 128u8.saturating_add(signal as u8),
+        }
+    }
+
+    /// The name of the signal that killed it: SIGTERM, SIGRTMIN+2.
+    pub fn signal_name(self) -> Option<String> {
+        match self {
+            Ending::Exited(_) => None,
+            Ending::Signaled(number) => Some(match Signal::try_from(number) {
+                Ok(signal) => signal.as_str().to_owned(),
+                Err(_) => format!("SIGRTMIN+{}", number - libc::SIGRTMIN()),
+            }),
+        }
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        ExitCode::from(ending.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_follow_the_shell() {
+        assert_eq!(Ending::Exited(7).code(), 7);
+        assert_eq!(Ending::Signaled(libc::SIGTERM).code(), 143);
+        assert_eq!(Ending::Signaled(libc::SIGKILL).code(), 137);
+        assert_eq!(Ending::Signaled(libc::SIGRTMAX()).code(), 192);
+    }
+
+    #[test]
+    fn signals_have_names() {
+        let name = |signal| Ending::Signaled(signal).signal_name().unwrap();
+        assert_eq!(name(libc::SIGSEGV), "SIGSEGV");
+        assert_eq!(name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
+        assert_eq!(Ending::Exited(0).signal_name(), None);
+    }
+}

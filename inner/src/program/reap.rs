@@ -1,0 +1,67 @@
+//! Waiting for children: the program, and every orphan that became ours.
+//!
+//! By rustix, as nix has no value for a process that a real-time signal ended and would answer
+//! with an error, after the kernel has forgotten the process.
+
+use std::io;
+
+use nix::unistd::Pid;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, WaitStatus, wait};
+
+use super::ending::Ending;
+
+/// What happened to the program.
+pub(super) enum Change {
+    Ended(Ending),
+    /// By this signal.
+    Stopped(i32),
+}
+
+/// Reaps everything that ended; `Some` when the program was among it, or was stopped.
+pub(super) fn reap(program: Pid) -> io::Result<Option<Change>> {
+    while let Some((pid, status)) = next(WaitOptions::NOHANG | WaitOptions::UNTRACED)? {
+        if pid != program {
+            tracing::trace!(%pid, ?status, "reaped");
+        } else if let Some(change) = change(status) {
+            return Ok(Some(change));
+        }
+    }
+    Ok(None)
+}
+
+/// Reaps everything that ended; whether there are children still.
+pub(super) fn reap_all() -> io::Result<bool> {
+    loop {
+        match next(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => tracing::trace!(%pid, ?status, "reaped"),
+            Ok(None) => return Ok(true),
+            Err(Errno::CHILD) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn change(status: WaitStatus) -> Option<Change> {
+    let ended = |ending| Some(Change::Ended(ending));
+    if let Some(code) = status.exit_status() {
+        return ended(Ending::Exited(code as u8));
+    }
+    if let Some(signal) = status.terminating_signal() {
+        return ended(Ending::Signaled(signal));
+    }
+    status.stopping_signal().map(Change::Stopped)
+}
+
+fn next(options: WaitOptions) -> Result<Option<(Pid, WaitStatus)>, Errno> {
+    loop {
+        match wait(options) {
+            Err(Errno::INTR) => {}
+            Ok(found) => {
+                let pid = |pid| Pid::from_raw(rustix::process::Pid::as_raw(Some(pid)));
+                return Ok(found.map(|(found, status)| (pid(found), status)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A mount namespace in which a program that is root can change files only, not the kernel.
+//!
+//! Root without capabilities still owns what is root's: /proc/sys and much of /sys have no other
+//! check than the owner. Through kernel.core_pattern, kernel.modprobe or a uevent helper the kernel
+//! itself would run something for the program, with all rights and without its seccomp filter. So
+//! these trees are read-only for it, as container runtimes have it. To mount them anew it would need
+//! a user namespace of its own, which the filter refuses to root; and where it has one, the kernel
+//! lets nobody see more of procfs and sysfs than before.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+/// File systems that are the kernel's own controls.
+const CONTROLS: [&str; 12] = [
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "selinuxfs",
+    "configfs",
+    "efivarfs",
+    "pstore",
+    "bpf",
+    "binfmt_misc",
+];
+
+/// The controls in procfs, which has the processes too and stays writable otherwise.
+const IN_PROC: [&str; 8] = [
+    "sys",
+    "sysrq-trigger",
+    "irq",
+    "bus",
+    "fs",
+    "acpi",
+    "scsi",
+    "mtrr",
+];
+
+/// Why a program that is root is not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShieldError {
+    /// No CAP_SYS_ADMIN, and the controls can be written.
+    #[error(
+        "a program that runs as root could change the kernel's settings here, and they cannot be \
+         made read-only: {0}. Give --user, or CAP_SYS_ADMIN to odyn-net"
+    )]
+    Namespace(#[source] io::Error),
+    /// A mount.
+    #[error("cannot make {} read-only for the program: {source}", path.display())]
+    Mount {
+        /// What could not be covered.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// /proc/self/mountinfo.
+    #[error("cannot read the list of mounts: {0}")]
+    List(#[source] io::Error),
+}
+
+/// Moves this process, which must have one thread, into a mount namespace of its own, where the
+/// kernel's controls are read-only.
+///
+/// # Errors
+/// Something stayed writable; the program must not be started as root.
+pub fn apply() -> Result<(), ShieldError> {
+    if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+        // In a container without CAP_SYS_ADMIN its runtime has done the same already.
+        return match is_read_only("/proc/sys") && is_read_only("/sys") {
+            true => Ok(()),
+            false => Err(ShieldError::Namespace(error.into())),
+        };
+    }
+    // What is mounted later outside appears here too; nothing goes the other way.
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(failed(Path::new("/")))?;
+    let directory = std::env::current_dir();
+    let list = std::fs::read("/proc/self/mountinfo").map_err(ShieldError::List)?;
+    for entry in list.split(|byte| *byte == b'\n').filter_map(Entry::parse) {
+        if CONTROLS.contains(&entry.kind.as_str()) || (entry.kind == "proc" && entry.root != "/") {
+            entry.make_read_only()?;
+        } else if entry.kind == "proc" {
+            for name in IN_PROC {
+                cover(&entry.place.join(name), entry.flags)?;
+            }
+        }
+    }
+    // The old directory would lead under the mounts above.
+    if let Ok(directory) = directory {
+        // It may be gone, and was no use then.
+        let _ = std::env::set_current_dir(directory);
+    }
+    Ok(())
+}
+
+fn is_read_only(path: &str) -> bool {
+    match statvfs(path) {
+        Ok(found) => found.flags().contains(FsFlags::ST_RDONLY),
+        Err(error) => error == Errno::ENOENT,
+    }
+}
+
+/// Puts a read-only view of a directory or a file over itself.
+fn cover(path: &Path, flags: MsFlags) -> Result<(), ShieldError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let bind = MsFlags::MS_BIND;
+    mount(Some(path), path, None::<&str>, bind, None::<&str>).map_err(failed(path))?;
+    read_only(path, flags).map_err(failed(path))
+}
+
+/// `flags`: what the mount has already. In a user namespace the kernel insists on them.
+fn read_only(path: &Path, flags: MsFlags) -> nix::Result<()> {
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+}
+
+fn failed(path: &Path) -> impl FnOnce(Errno) -> ShieldError {
+    let path = path.to_owned();
+    move |error| ShieldError::Mount {
+        path,
+        source: error.into(),
+    }
+}
+
+/// A line of /proc/self/mountinfo.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    device: String,
+    root: String,
+    place: PathBuf,
+    flags: MsFlags,
+    kind: String,
+}
+
+impl Entry {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // Optional fields follow the sixth, up to a dash.
+        let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+        let options = text(fields.get(5)?);
+        let flags = options.split(',').map(|option| match option {
+            "nosuid" => MsFlags::MS_NOSUID,
+            "nodev" => MsFlags::MS_NODEV,
+            "noexec" => MsFlags::MS_NOEXEC,
+            _ => MsFlags::empty(),
+        });
+        Some(Self {
+            device: text(fields.get(2)?),
+            root: text(&unescape(fields.get(3)?)),
+            place: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
+            flags: flags.collect(),
+            kind: text(fields.get(dash + 1)?),
+        })
+    }
+
+    fn make_read_only(&self) -> Result<(), ShieldError> {
+        match read_only(&self.place, self.flags) {
+            // Another mount is over it: nobody can reach it.
+            Err(_) if !self.is_on_top() => Ok(()),
+            other => other.map_err(failed(&self.place)),
+        }
+    }
+
+    fn is_on_top(&self) -> bool {
+        let device = std::fs::symlink_metadata(&self.place).map(|found| found.dev());
+        device.is_ok_and(|device| {
+            let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+            format!("{major}:{minor}") == self.device
+        })
+    }
+}
+
+/// Space, tab, newline and backslash stand there as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let escaped = tail
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read_as_the_kernel_writes_them() {
+        let line =
+            b"36 35 98:0 /a\\040b /mnt\\0401\\134 rw,nosuid,noatime master:1 shared:2 - sysfs s rw";
+        let entry = Entry::parse(line).unwrap();
+        assert_eq!(entry.device, "98:0");
+        assert_eq!(entry.root, "/a b");
+        assert_eq!(entry.place, Path::new("/mnt 1\\"));
+        assert_eq!(entry.flags, MsFlags::MS_NOSUID);
+        assert_eq!(entry.kind, "sysfs");
+        let bare = b"1 0 0:1 / / rw - rootfs none rw";
+        assert_eq!(Entry::parse(bare).unwrap().kind, "rootfs");
+        for broken in [
+            &b""[..],
+            b"1 2 3",
+            b"1 0 0:1 / / rw -",
+            b"1 0 0:1 / / rw rootfs none",
+        ] {
+            assert_eq!(Entry::parse(broken), None);
+        }
+    }
+
+    #[test]
+    fn odd_escapes_stay() {
+        assert_eq!(unescape(b"\\"), b"\\");
+        assert_eq!(unescape(b"\\9zz\\777"), b"\\9zz\\777");
+    }
+}
