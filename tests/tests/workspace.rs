@@ -242,3 +242,21 @@ fn every_security_property_names_tests_that_exist() {
     }
     assert!(named > 20, "only {named} tests are named");
 }
+
+#[test]
+fn the_instance_template_is_the_service_but_for_its_names() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("systemd").join(name)).expect("a unit");
+        let lines = text.lines().filter(|line| !line.starts_with(['#', ' ']));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let as_service = |line: &String| {
+        line.replace("guests of %i", "guests of this machine")
+            .replace(" --config /etc/enclaver-outer/%i.yaml", "")
+            .replace("@%i", "")
+    };
+    let template = unit("enclaver-outer@.service");
+    assert!(template.iter().any(|line| line.contains("%i")));
+    let template: Vec<String> = template.iter().map(as_service).collect();
+    assert_eq!(template, unit("enclaver-outer.service"));
+}
