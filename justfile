@@ -28,6 +28,14 @@ test-net:
 test-control:
     scripts/test build control
 
+# The static executables in a virtual machine, over real AF_VSOCK
+test-vm:
+    scripts/test vm
+
+# One static file each, into dist/
+dist:
+    scripts/dist
+
 # A few seconds of each fuzz target; `just fuzz-smoke 600` for longer
 fuzz-smoke seconds="5":
     scripts/fuzz-smoke {{ seconds }}

@@ -21,6 +21,7 @@ pub mod process;
 pub mod serve;
 pub mod servers;
 pub mod tls;
+pub mod vm;
 pub mod world;
 
 pub use audit::AuditRecord;

@@ -1,0 +1,104 @@
+//! Boots a small virtual machine with an initramfs that the test makes.
+//!
+//! Software emulation is enough and needs no right on this machine. The machine has no network
+//! and no disk; what it has to say it says on its console, which the test reads.
+
+pub mod cpio;
+pub mod kernel;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub use cpio::Archive;
+pub use kernel::Kernel;
+
+use crate::process::Process;
+
+/// Software emulation on a busy machine.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// What `init` says last.
+const DONE: &str = "RESULT done";
+
+/// Boots and waits until the machine says that it is done.
+///
+/// # Panics
+/// When it ends without, or does not end; with what it said on its console.
+pub fn boot(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path) -> String {
+    let initrd = scratch.join("initramfs");
+    fs::write(&initrd, initramfs).expect("own directory");
+    // The kernel measures its clock against timers that an emulator on a busy machine does not
+    // serve in time, and then hangs: it is told. A restart by triple fault ends the emulator.
+    let append = format!(
+        "console=ttyS0 quiet panic=-1 oops=panic reboot=t tsc_early_khz={}",
+        clock_khz()
+    );
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-M", "microvm,pit=on,pic=on,rtc=on", "-cpu", "max"])
+        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "768"])
+        .args(["-nographic", "-no-reboot", "-append", &append, "-kernel"])
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&initrd)
+        .stdin(Stdio::null());
+    let mut machine = Process::spawn(command, "vm", scratch, false);
+    let text = |machine: &Process| String::from_utf8_lossy(&machine.stdout()).replace('\r', "");
+    let start = Instant::now();
+    loop {
+        let ended = machine.ended();
+        let console = text(&machine);
+        if console.contains(DONE) {
+            machine.kill();
+            return console;
+        }
+        assert!(
+            ended.is_none() && start.elapsed() < LIMIT,
+            "the machine ended ({ended:?}) or hung\n{}\n{console}",
+            String::from_utf8_lossy(&machine.stderr())
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What this machine's clock does in a millisecond; the emulator passes it on.
+fn clock_khz() -> u64 {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.lines()
+        .find_map(|line| {
+            line.strip_prefix("cpu MHz")?
+                .split_once(':')?
+                .1
+                .trim()
+                .parse::<f64>()
+                .ok()
+        })
+        .map_or(2_000_000, |mhz| (mhz * 1000.0) as u64)
+}
+
+impl Archive {
+    /// Adds an executable of this machine and the shared libraries that it needs.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn program(&mut self, root: &str, from: &Path, to: &str) {
+        self.copy(from, &format!("{root}{to}"))
+            .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        let output = Command::new("ldd").arg(from).output().expect("ldd");
+        for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            let library = Path::new(word);
+            if !library.is_absolute() || self.has(&format!("{root}{}", &word[1..])) {
+                continue;
+            }
+            let content = fs::read(library).unwrap_or_else(|error| panic!("{word}: {error}"));
+            let mode = fs::metadata(library)
+                .expect("it was read")
+                .permissions()
+                .mode();
+            self.file(&format!("{root}{}", &word[1..]), &content, mode & 0o777);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Boots a real kernel and runs both halves in it, with AF_VSOCK between them.
+//!
+//! The executables are the static ones that `scripts/dist` makes, in the folder that
+//! `ODYN_TEST_DIST` names; the kernel is a distribution's, in the folder that `ODYN_TEST_KERNEL`
+//! names (`scripts/vm-kernel` puts it there). Without the two variables the tests are skipped and
+//! say so.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use odyn_tests::process::run;
+use odyn_tests::vm::{Archive, Kernel, boot};
+
+const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
+const NFTABLES: [&str; 9] = [
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_tproxy",
+    "nft_fib_inet",
+    "nft_reject_inet",
+    "nft_log",
+    "nfnetlink_log",
+    "nf_log_syslog",
+];
+
+/// What the test needs from outside, or `None` with a word on standard error.
+struct Parts {
+    dist: PathBuf,
+    kernel: Kernel,
+}
+
+impl Parts {
+    fn find() -> Option<Self> {
+        let folder = |variable| {
+            let found = std::env::var_os(variable).map(PathBuf::from);
+            if found.is_none() {
+                assert!(
+                    std::env::var_os("ODYN_REQUIRE_VM").is_none(),
+                    "{variable} is not set"
+                );
+                eprintln!("SKIPPED: no virtual machine is booted: {variable} is not set");
+            }
+            found
+        };
+        let (dist, kernel) = (folder("ODYN_TEST_DIST")?, folder("ODYN_TEST_KERNEL")?);
+        let kernel = Kernel::open(&kernel).expect("a kernel in ODYN_TEST_KERNEL");
+        Some(Self { dist, kernel })
+    }
+
+    /// The host's files, and the guest's under `guest/`: odyn-net, a policy and the program.
+    fn initramfs(&self, modules: &[&str], scratch: &Path) -> Vec<u8> {
+        let mut archive = Archive::default();
+        archive.file("init", include_bytes!("init.sh"), 0o755);
+        for directory in ["proc", "sys", "dev", "guest/proc", "guest/tmp"] {
+            archive.directory(directory, 0o755);
+        }
+        archive.device("dev/console", 5, 1);
+        let mut order = String::new();
+        for module in self.kernel.load_order(modules) {
+            order.push_str(&module.name);
+            order.push('\n');
+            archive.file(
+                &format!("modules/{}.ko", module.name),
+                &module.content,
+                0o644,
+            );
+        }
+        archive.file("modules/order", order.as_bytes(), 0o644);
+
+        let tool = compile(scratch);
+        let busybox = which("busybox");
+        for root in ["", "guest/"] {
+            archive.program(root, &busybox, "bin/busybox");
+            archive.program(root, &tool, "bin/tool");
+        }
+        archive.program("", &self.dist.join("enclaver-outer"), "bin/enclaver-outer");
+        archive.file("etc/hosts", b"203.0.113.10 www.shop.example\n", 0o644);
+        archive.file("www/page", b"hello", 0o644);
+
+        archive.program("guest/", &self.dist.join("odyn-net"), "odyn-net");
+        archive.program("guest/", &which("curl"), "bin/curl");
+        archive.file("guest/program.sh", include_bytes!("program.sh"), 0o644);
+        archive.file("guest/policy.yaml", include_bytes!("policy.yaml"), 0o644);
+        archive.file("guest/etc/resolv.conf", b"nameserver 192.0.2.53\n", 0o644);
+        archive.file("guest/blob", &blob(), 0o644);
+        archive.finish()
+    }
+}
+
+fn which(name: &str) -> PathBuf {
+    let mut command = Command::new("sh");
+    command.args(["-c", "command -v \"$0\"", name]);
+    PathBuf::from(run(command).trim())
+}
+
+fn compile(scratch: &Path) -> PathBuf {
+    let source = scratch.join("tool.c");
+    fs::write(&source, include_str!("tool.c")).expect("own directory");
+    let executable = scratch.join("tool");
+    let mut command = Command::new("musl-gcc");
+    command
+        .args(["-O1", "-static", "-o"])
+        .arg(&executable)
+        .arg(&source);
+    run(command);
+    executable
+}
+
+/// 8 MiB that do not repeat soon.
+fn blob() -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    });
+    words.take(1 << 20).flat_map(u64::to_le_bytes).collect()
+}
+
+/// The lines `RESULT key value` of the console.
+fn results(console: &str) -> BTreeMap<&str, &str> {
+    console
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("RESULT "))
+        .filter_map(|line| line.split_once(' ').or(Some((line, ""))))
+        .collect()
+}
+
+#[test]
+fn a_guest_behind_real_vsock() {
+    let Some(parts) = Parts::find() else { return };
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let modules = [&VSOCK[..], &NFTABLES].concat();
+    let initramfs = parts.initramfs(&modules, scratch.path());
+    let console = boot(&parts.kernel, initramfs, scratch.path());
+    let results = results(&console);
+    let of = |key: &str| results.get(key).copied().unwrap_or("(missing)");
+    assert_eq!(of("page"), "hello", "{console}");
+    // Connected and reset at once by nftables: before the request, while or after it is sent.
+    assert!(["7", "55", "56"].contains(&of("denied")), "{console}");
+    assert_eq!(of("unknown"), "6", "{console}");
+    assert_eq!(of("udp"), "ping", "{console}");
+    assert_eq!(of("vsock"), "refused", "{console}");
+    assert_eq!(of("exit"), "7", "{console}");
+    assert_eq!(of("received"), of("sent"), "{console}");
+    assert_eq!(of("outer"), "0", "{console}");
+    assert!(results.contains_key("done"), "{console}");
+    println!("{console}");
+}
