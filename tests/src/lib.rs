@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod process;
 pub mod serve;
 pub mod servers;
+pub mod systemd;
 pub mod tls;
 pub mod vm;
 pub mod world;

@@ -253,6 +253,7 @@ fn the_instance_template_is_the_service_but_for_its_names() {
     let as_service = |line: &String| {
         line.replace("guests of %i", "guests of this machine")
             .replace(" --config /etc/enclaver-outer/%i.yaml", "")
+            .replace("User=outer-%i", "User=enclaver-outer")
             .replace("@%i", "")
     };
     let template = unit("enclaver-outer@.service");

@@ -25,6 +25,7 @@ mod report;
 mod resolvers;
 mod rules;
 mod seccomp;
+mod service;
 mod simulate;
 mod sni;
 mod stores;
