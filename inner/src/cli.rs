@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use odyn_link::Endpoint;
 use odyn_settings::PrintConfig;
 
+use crate::doctor::diagnosis::Wish;
 use crate::program::launch::Launch;
 
 /// The settings file that is used when it exists and no other is named.
@@ -17,6 +18,8 @@ pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";
 pub const PROGRAM_COMMAND: &str = "__program";
 /// Hidden command of the guest that `simulate` starts.
 pub const GUEST_COMMAND: &str = "__simulated-guest";
+/// Hidden command of the process that tries things for `doctor`.
+pub const DOCTOR_TRIAL_COMMAND: &str = "__doctor-trial";
 
 /// Runs a program whose network is exactly what a policy allows.
 ///
@@ -54,12 +57,49 @@ pub enum Command {
     /// Makes a user, a network and a mount namespace for the program and carries its traffic to
     /// the network of the caller. Exit codes as in `run`.
     Simulate(Simulate),
+    /// Say what this kernel, or one with a given configuration, has of what odyn-net needs.
+    ///
+    /// Changes nothing: rules and routes are tried in a network namespace that is thrown away (the
+    /// kernel may load modules for it, as it would for `run`). Knows most as root. Exit codes: 0:
+    /// `run` would work, 1: something required is missing or unknown, 64: usage, 65: the file is no
+    /// kernel configuration, 66: it cannot be read.
+    Doctor(Doctor),
     /// Internal: gives up all rights and becomes the program.
     #[command(name = PROGRAM_COMMAND, hide = true)]
     Program(Launch),
     /// Internal: the guest of `simulate`.
     #[command(name = GUEST_COMMAND, hide = true)]
     SimulatedGuest(Run),
+    /// Internal: tries rules and filters for `doctor`, and prints what came of it.
+    #[command(name = DOCTOR_TRIAL_COMMAND, hide = true)]
+    DoctorTrial,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Settings file, as for `run`: `link` and `capture` are of interest here.
+    #[arg(long, env = "ODYN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Judge this kernel configuration (.config; `-` is standard input) instead of the running
+    /// kernel. A vsock link is taken for granted unless --link says otherwise.
+    #[arg(long, value_name = "FILE|-")]
+    pub kernel_config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The link that is meant: a vsock link makes vsock required.
+    #[arg(long, env = "ODYN_LINK", value_name = "URL")]
+    pub link: Option<Endpoint>,
+    /// The capture that is meant.
+    #[arg(
+        long,
+        env = "ODYN_CAPTURE",
+        value_name = "CAPTURE",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub capture: Wish,
 }
 
 /// Arguments of `run`.

@@ -7,6 +7,10 @@ use std::process::ExitCode;
 pub enum Failure {
     /// The command line is wrong (EX_USAGE).
     Usage,
+    /// A file to judge is not what it should be (EX_DATAERR).
+    Data,
+    /// A file to judge cannot be read (EX_NOINPUT).
+    NoInput,
     /// Namespaces or capture could not be set up (EX_OSERR).
     Capture,
     /// A file of ours, such as the audit file, could not be opened (EX_CANTCREAT).
@@ -24,6 +28,8 @@ impl Failure {
     pub const fn code(self) -> u8 {
         match self {
             Failure::Usage => 64,
+            Failure::Data => 65,
+            Failure::NoInput => 66,
             Failure::Capture => 71,
             Failure::Output => 73,
             Failure::Config => 78,

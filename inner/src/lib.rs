@@ -3,12 +3,13 @@
 //!
 //! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
 //! turns captured flows into permits and link flows; [`program`] starts and watches the program;
-//! [`run`] and [`simulate`] wire them together.
+//! [`run`] and [`simulate`] wire them together. [`doctor`] says what of all this a kernel can do.
 #![deny(unsafe_code)]
 
 pub mod audit;
 pub mod capture;
 pub mod cli;
+pub mod doctor;
 pub mod egress;
 pub mod exit;
 pub mod logging;

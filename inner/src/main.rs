@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use odyn_net::cli::Command;
 use odyn_net::exit::{Failure, StartError};
 use odyn_net::settings::{self, Asked, Refused};
-use odyn_net::{run, simulate};
+use odyn_net::{doctor, run, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +34,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Simulate(args) => simulate::host(args),
         Command::SimulatedGuest(args) => simulate::guest(args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::DoctorTrial => {
+            doctor::trial::child();
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Program(launch) => Err(launch.become_program()),
     };
     result.unwrap_or_else(|error| failed(&error))

@@ -9,6 +9,7 @@
 mod addresses;
 mod bypass;
 mod dns;
+mod doctor;
 mod ends;
 mod files;
 mod flood;

@@ -25,6 +25,15 @@ pub fn install(steering: &[Steering]) -> Result<bool, InstallError> {
     }
 }
 
+/// Installs rules as they are, for `doctor`: it tries single expressions in a namespace that is
+/// thrown away afterwards.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn try_rules(ruleset: &Ruleset) -> Result<(), InstallError> {
+    netlink::install(ruleset)
+}
+
 fn without_log(mut ruleset: Ruleset) -> Ruleset {
     for chain in &mut ruleset.chains {
         chain

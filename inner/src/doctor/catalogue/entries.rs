@@ -1,0 +1,382 @@
+//! The table of checks.
+
+use super::super::check::Need;
+use super::{Entry, Id, Wanted};
+
+/// In the order of [`Id`].
+pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
+    (
+        Id::NfTables,
+        "nf-tables",
+        nftables(
+            "nf_tables with tables of family inet",
+            "the rules that capture",
+            &[
+                wanted(&["NETFILTER"]),
+                // Family inet is for both: a kernel built without IPv6 has no such tables.
+                wanted(&["IPV6"]),
+                wanted(&["NF_TABLES"]),
+                wanted(&["NF_TABLES_INET"]),
+            ],
+        ),
+    ),
+    (
+        Id::NftNat,
+        "nft-nat",
+        Entry {
+            since: Some((5, 2)),
+            ..nftables(
+                "nat chain in the output hook, dnat",
+                "turning TCP and DNS to our listeners; the original destination (SO_ORIGINAL_DST)",
+                &[
+                    wanted(&["NF_CONNTRACK"]),
+                    brought(&["NF_NAT"], &["NFT_NAT"]),
+                    wanted(&["NFT_NAT"]),
+                ],
+            )
+        },
+    ),
+    (
+        Id::NftRoute,
+        "nft-route",
+        Entry {
+            since: Some((5, 2)),
+            ..nftables(
+                "route chain in the output hook, meta mark set",
+                "routing UDP back to lo",
+                &[
+                    brought(&["NF_TABLES_IPV4"], &["NF_TABLES_INET"]),
+                    brought(&["NF_TABLES_IPV6"], &["NF_TABLES_INET"]),
+                ],
+            )
+        },
+    ),
+    (
+        Id::NftFib,
+        "nft-fib",
+        nftables(
+            "fib daddr type",
+            "telling local destinations from others",
+            &[brought(
+                &["NFT_FIB_INET"],
+                &["NFT_FIB_IPV4", "NFT_FIB_IPV6", "NFT_FIB_INET"],
+            )],
+        ),
+    ),
+    (
+        Id::NftReject,
+        "nft-reject",
+        nftables(
+            "reject in tables of family inet",
+            "answering what is not carried with an error at once",
+            &[brought(&["NFT_REJECT_INET"], &["NFT_REJECT"])],
+        ),
+    ),
+    (
+        Id::NftTproxy,
+        "nft-tproxy",
+        nftables(
+            "tproxy",
+            "UDP with its original destination",
+            &[wanted(&["NFT_TPROXY"])],
+        ),
+    ),
+    (
+        Id::NftLog,
+        "nft-log",
+        Entry {
+            optional: true,
+            ..nftables(
+                "log group (NFLOG)",
+                "audit records of what the kernel rejected; without it that is rejected unrecorded",
+                &[wanted(&["NFT_LOG"]), wanted(&["NETFILTER_NETLINK_LOG"])],
+            )
+        },
+    ),
+    (
+        Id::RoutingRules,
+        "routing-rules",
+        nftables(
+            "policy routing for IPv4 and IPv6",
+            "the route that makes captured UDP local",
+            &[
+                brought(
+                    &["IP_MULTIPLE_TABLES"],
+                    &["IP_ADVANCED_ROUTER", "IP_MULTIPLE_TABLES"],
+                ),
+                wanted(&["IPV6_MULTIPLE_TABLES"]),
+            ],
+        ),
+    ),
+    (
+        Id::NftCapture,
+        "nft-capture",
+        nftables(
+            "the whole capture by nftables, installed in a namespace of its own",
+            "routes, sockets and rules together",
+            &[],
+        ),
+    ),
+    (
+        Id::Tun,
+        "tun",
+        plain(
+            "TUN devices",
+            &[Need::Tun],
+            "capture on kernels without nf_tables",
+            &[wanted(&["TUN"])],
+        ),
+    ),
+    (
+        Id::OtherInterfaces,
+        "other-interfaces",
+        plain(
+            "no interface but lo has routes",
+            &[Need::Tun],
+            "all traffic takes the routes of the TUN device",
+            &[],
+        )
+        .hint("remove the routes of the other interfaces, or capture by nftables"),
+    ),
+    (
+        Id::Loopback,
+        "loopback",
+        plain(
+            "the interface lo",
+            &[Need::Nftables, Need::Program],
+            "where captured traffic goes, and the program's own localhost",
+            &[wanted(&["NET"]), wanted(&["INET"])],
+        ),
+    ),
+    (
+        Id::Ipv6,
+        "ipv6",
+        Entry {
+            optional: true,
+            ..plain(
+                "IPv6",
+                &[Need::Nftables, Need::Tun],
+                "IPv6 flows; with ipv6.disable=1 the program has IPv4 alone",
+                &[wanted(&["IPV6"])],
+            )
+        },
+    ),
+    (
+        Id::NetAdmin,
+        "net-admin",
+        plain(
+            "CAP_NET_ADMIN",
+            &[Need::Nftables, Need::Tun],
+            "rules, routes, addresses, transparent sockets",
+            &[],
+        )
+        .hint("start odyn-net as root, or with CAP_NET_ADMIN"),
+    ),
+    (
+        Id::NetRaw,
+        "net-raw",
+        plain(
+            "CAP_NET_RAW",
+            &[Need::Nftables],
+            "ICMP errors for refused datagrams",
+            &[],
+        )
+        .hint("start odyn-net as root, or with CAP_NET_RAW"),
+    ),
+    (
+        Id::Proc,
+        "proc",
+        plain(
+            "/proc",
+            &[Need::Program],
+            "starting the program (/proc/self/exe)",
+            &[wanted(&["PROC_FS"])],
+        )
+        .hint("mount -t proc proc /proc"),
+    ),
+    (
+        Id::Seccomp,
+        "seccomp",
+        plain(
+            "seccomp filters",
+            &[Need::Program],
+            "keeping the program off AF_VSOCK and io_uring",
+            &[brought(&["SECCOMP_FILTER"], &["SECCOMP", "SECCOMP_FILTER"])],
+        ),
+    ),
+    (
+        Id::Runtime,
+        "runtime",
+        plain(
+            "epoll, eventfd, futex, Unix sockets",
+            &[Need::Program],
+            "odyn-net itself",
+            &[
+                wanted(&["EPOLL"]),
+                wanted(&["EVENTFD"]),
+                wanted(&["FUTEX"]),
+                wanted(&["UNIX"]),
+            ],
+        ),
+    ),
+    (
+        Id::SetUser,
+        "set-user",
+        Entry {
+            optional: true,
+            ..plain(
+                "changing the user (CAP_SETUID, CAP_SETGID)",
+                &[Need::Program],
+                "--user",
+                &[wanted(&["MULTIUSER"])],
+            )
+        }
+        .hint("start odyn-net as root, or leave --user out"),
+    ),
+    (
+        Id::SysAdmin,
+        "sys-admin",
+        Entry {
+            optional: true,
+            ..plain(
+                "CAP_SYS_ADMIN",
+                &[Need::Program],
+                "a program that is root (no --user): the kernel's settings are made read-only for it",
+                &[],
+            )
+        }
+        .hint("give --user, or start odyn-net with CAP_SYS_ADMIN"),
+    ),
+    (
+        Id::ResolvConf,
+        "resolv-conf",
+        Entry {
+            optional: true,
+            ..plain(
+                "/etc/resolv.conf",
+                &[Need::Program],
+                "libc's resolver; any server in it will do, as port 53 is captured for all",
+                &[],
+            )
+        }
+        .hint("without the file libc asks 127.0.0.1, which is captured too"),
+    ),
+    (
+        Id::OpenFiles,
+        "open-files",
+        Entry {
+            optional: true,
+            ..plain(
+                "room for open files",
+                &[Need::Program],
+                "flows: each holds descriptors; odyn-net raises its soft limit to the hard one",
+                &[],
+            )
+        }
+        .hint("raise the hard limit of open files (ulimit -Hn)"),
+    ),
+    (
+        Id::Vsock,
+        "vsock",
+        plain(
+            "AF_VSOCK",
+            &[Need::Vsock],
+            "the link to the host half",
+            &[wanted(&["VSOCKETS"])],
+        ),
+    ),
+    (
+        Id::VsockCid,
+        "vsock-cid",
+        plain(
+            "a vsock transport to the hypervisor",
+            &[Need::Vsock],
+            "the link to the host half",
+            &[brought(
+                &["VIRTIO_VSOCKETS", "VMWARE_VMCI_VSOCKETS", "HYPERV_VSOCKETS"],
+                &["VIRTIO_VSOCKETS"],
+            )],
+        )
+        .hint("give the machine a vsock device and a CID (Nitro enclaves have one)"),
+    ),
+    (
+        Id::VsockLoopback,
+        "vsock-loopback",
+        Entry {
+            optional: true,
+            ..plain(
+                "vsock loopback (CID 1)",
+                &[Need::Vsock],
+                "both halves in one machine, as in tests",
+                &[wanted(&["VSOCKETS_LOOPBACK"])],
+            )
+        },
+    ),
+    (
+        Id::Nsm,
+        "nsm",
+        plain(
+            "/dev/nsm, the Nitro Security Module",
+            &[Need::Kms],
+            "attestation documents, entropy",
+            &[wanted(&["NSM"])],
+        )
+        .hint("only in a Nitro enclave; kernels before 6.8 need the vendor's nsm.ko"),
+    ),
+    (
+        Id::Namespaces,
+        "namespaces",
+        plain(
+            "network and user namespaces",
+            &[Need::Simulate],
+            "a guest on a developer's machine, and the trials of this command",
+            &[
+                wanted(&["NAMESPACES"]),
+                wanted(&["NET_NS"]),
+                wanted(&["USER_NS"]),
+            ],
+        )
+        .hint(
+            "as root, or with the sysctls user.max_user_namespaces (not 0), \
+                 kernel.unprivileged_userns_clone (1), \
+                 kernel.apparmor_restrict_unprivileged_userns (0)",
+        ),
+    ),
+];
+
+const fn plain(
+    title: &'static str,
+    needed_by: &'static [Need],
+    needed_for: &'static str,
+    options: &'static [Wanted],
+) -> Entry {
+    Entry {
+        title,
+        needed_by,
+        optional: false,
+        needed_for,
+        options,
+        since: None,
+        hint: "",
+    }
+}
+
+const fn nftables(
+    title: &'static str,
+    needed_for: &'static str,
+    options: &'static [Wanted],
+) -> Entry {
+    plain(title, &[Need::Nftables], needed_for, options)
+}
+
+const fn wanted(option: &'static [&'static str]) -> Wanted {
+    Wanted {
+        any: option,
+        ask: option,
+    }
+}
+
+/// Options that come with, or after, others.
+const fn brought(any: &'static [&'static str], ask: &'static [&'static str]) -> Wanted {
+    Wanted { any, ask }
+}

@@ -1,0 +1,226 @@
+//! From findings to an answer: which capture would be used, and what stands in the way.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::catalogue::Id;
+use super::check::{Finding, Need, Verdict};
+
+/// A way to capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// nftables rules.
+    Nftables,
+    /// A TUN device.
+    Tun,
+}
+
+impl Backend {
+    /// The ways that this build of odyn-net has, the preferred one first.
+    pub const BUILT_IN: &'static [Backend] = &[Backend::Nftables];
+    const ALL: [Backend; 2] = [Backend::Nftables, Backend::Tun];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Nftables => "nftables",
+            Backend::Tun => "tun",
+        }
+    }
+
+    const fn need(self) -> Need {
+        match self {
+            Backend::Nftables => Need::Nftables,
+            Backend::Tun => Need::Tun,
+        }
+    }
+
+    fn built_in(self) -> bool {
+        Self::BUILT_IN.contains(&self)
+    }
+}
+
+/// Which capture is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Wish {
+    /// The best one that works.
+    #[default]
+    Auto,
+    /// By nftables.
+    Nftables,
+    /// By a TUN device.
+    Tun,
+}
+
+impl Wish {
+    fn candidates(self) -> Vec<Backend> {
+        match self {
+            Wish::Auto => Backend::BUILT_IN.to_vec(),
+            Wish::Nftables => vec![Backend::Nftables],
+            Wish::Tun => vec![Backend::Tun],
+        }
+    }
+}
+
+/// What is asked of the kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose {
+    /// The capture.
+    pub capture: Wish,
+    /// Whether the link is vsock.
+    pub vsock: bool,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diagnosis {
+    /// Whether `odyn-net run` would work.
+    pub ready: bool,
+    /// The capture that would be used.
+    pub capture: Option<Backend>,
+    /// Each way to capture.
+    pub captures: Vec<CaptureState>,
+    /// Required checks that do not pass, by name.
+    pub blocking: Vec<&'static str>,
+    /// The checks behind these names.
+    #[serde(skip)]
+    pub blocking_ids: Vec<Id>,
+}
+
+/// Whether one way to capture works.
+#[derive(Debug, Clone, Serialize)]
+pub struct CaptureState {
+    /// Which one.
+    pub name: Backend,
+    /// Whether this build of odyn-net has it.
+    pub built_in: bool,
+    /// Whether the kernel and our rights allow it.
+    pub verdict: Verdict,
+}
+
+/// Draws the conclusion. Checks without a finding are taken to pass: the configuration of a kernel
+/// says nothing about rights.
+pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis {
+    let captures: Vec<CaptureState> = Backend::ALL
+        .into_iter()
+        .map(|backend| CaptureState {
+            name: backend,
+            built_in: backend.built_in(),
+            verdict: worst(findings, backend.need()),
+        })
+        .collect();
+    let candidates = purpose.capture.candidates();
+    let capture = candidates.iter().copied().find(|candidate| {
+        candidate.built_in() && worst(findings, candidate.need()) == Verdict::Present
+    });
+    let mut needs = vec![Need::Program];
+    if purpose.vsock {
+        needs.push(Need::Vsock);
+    }
+    match capture {
+        Some(backend) => needs.push(backend.need()),
+        None => needs.extend(candidates.iter().map(|candidate| candidate.need())),
+    }
+    let blocking_ids: Vec<Id> = Id::ALL
+        .into_iter()
+        .filter(|id| needs.iter().any(|need| id.entry().required_by(*need)))
+        .filter(|id| !passes(findings, *id))
+        .collect();
+    Diagnosis {
+        ready: capture.is_some() && blocking_ids.is_empty(),
+        capture,
+        captures,
+        blocking: blocking_ids.iter().map(|id| id.name()).collect(),
+        blocking_ids,
+    }
+}
+
+fn worst(findings: &BTreeMap<Id, Finding>, need: Need) -> Verdict {
+    let verdicts = findings
+        .iter()
+        .filter(|(id, _)| id.entry().required_by(need))
+        .map(|(_, finding)| finding.verdict);
+    verdicts.max().unwrap_or(Verdict::Unknown)
+}
+
+fn passes(findings: &BTreeMap<Id, Finding>, id: Id) -> bool {
+    findings
+        .get(&id)
+        .is_none_or(|finding| finding.verdict == Verdict::Present)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_present() -> BTreeMap<Id, Finding> {
+        Id::ALL.map(|id| (id, Finding::present(""))).into()
+    }
+
+    fn auto() -> Purpose {
+        Purpose {
+            capture: Wish::Auto,
+            vsock: false,
+        }
+    }
+
+    #[test]
+    fn a_kernel_with_everything_is_ready_with_nftables() {
+        let answer = diagnose(&all_present(), auto());
+        assert!(answer.ready);
+        assert_eq!(answer.capture, Some(Backend::Nftables));
+        assert!(answer.blocking.is_empty());
+    }
+
+    #[test]
+    fn one_required_thing_decides_and_an_optional_one_does_not() {
+        for id in Id::ALL {
+            let mut findings = all_present();
+            findings.insert(id, Finding::missing(""));
+            let answer = diagnose(&findings, auto());
+            let entry = id.entry();
+            let required = entry.required_by(Need::Nftables) || entry.required_by(Need::Program);
+            assert_eq!(answer.ready, !required, "{}", id.name());
+            let expected: Vec<&str> = required.then_some(id.name()).into_iter().collect();
+            assert_eq!(answer.blocking, expected, "{}", id.name());
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_taken_for_granted() {
+        let mut findings = all_present();
+        findings.insert(Id::NftCapture, Finding::unknown(""));
+        let answer = diagnose(&findings, auto());
+        assert!(!answer.ready);
+        assert_eq!(answer.captures[0].verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn vsock_is_required_for_a_vsock_link_only() {
+        let mut findings = all_present();
+        findings.insert(Id::VsockCid, Finding::missing(""));
+        assert!(diagnose(&findings, auto()).ready);
+        let purpose = Purpose {
+            vsock: true,
+            ..auto()
+        };
+        assert_eq!(diagnose(&findings, purpose).blocking, ["vsock-cid"]);
+    }
+
+    #[test]
+    fn a_capture_that_is_not_built_in_is_never_promised() {
+        for backend in Backend::ALL.into_iter().filter(|b| !b.built_in()) {
+            let purpose = Purpose {
+                capture: match backend {
+                    Backend::Nftables => Wish::Nftables,
+                    Backend::Tun => Wish::Tun,
+                },
+                ..auto()
+            };
+            assert!(!diagnose(&all_present(), purpose).ready);
+        }
+    }
+}

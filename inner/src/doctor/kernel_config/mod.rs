@@ -1,0 +1,38 @@
+//! Judging a kernel's `.config` before an image is built with it.
+
+mod judge;
+mod parse;
+
+pub(super) use judge::{judge, name_of};
+pub(super) use parse::{ConfigError, KernelConfig};
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Configurations have a few hundred KiB.
+const LONGEST: u64 = 16 << 20;
+
+/// Why there is nothing to judge.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Read(String, #[source] io::Error),
+    /// It is no configuration.
+    #[error("{0}: {1}")]
+    Content(String, #[source] ConfigError),
+}
+
+/// Reads a file, or standard input for `-`.
+pub(super) fn read(path: &Path) -> Result<KernelConfig, ReadError> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let result = if path == Path::new("-") {
+        io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+    };
+    result.map_err(|error| ReadError::Read(name.clone(), error))?;
+    parse::parse(&bytes).map_err(|error| ReadError::Content(name, error))
+}

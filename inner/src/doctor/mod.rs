@@ -1,0 +1,108 @@
+//! `odyn-net doctor`: what a kernel has of what we need, and what to do about the rest.
+//!
+//! [`catalogue`] lists the checks; findings come from the [running kernel](live), from a
+//! [trial] in a namespace of its own, or from a kernel's [configuration](kernel_config);
+//! [`diagnosis`] draws the conclusion and [`report`] prints it.
+
+pub mod catalogue;
+pub mod check;
+pub mod diagnosis;
+mod kernel_config;
+mod live;
+pub mod report;
+mod rules;
+pub mod trial;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use odyn_link::Endpoint;
+
+use self::diagnosis::{Purpose, diagnose};
+use self::kernel_config::ReadError;
+use self::report::Report;
+use crate::cli::Doctor;
+use crate::exit::{Failure, StartError};
+
+/// The code of a report that says no.
+const NOT_READY: u8 = 1;
+
+/// Looks, prints the report, and says by the code whether `odyn-net run` would work.
+///
+/// # Errors
+/// The file of `--kernel-config` cannot be read or is none.
+pub fn run(args: &Doctor) -> Result<ExitCode, StartError> {
+    let report = match &args.kernel_config {
+        Some(path) => of_file(path, args)?,
+        None => of_this_machine(args),
+    };
+    let mut text = if args.json {
+        serde_json::to_string_pretty(&report)
+            .map_err(|error| StartError::new(Failure::Output, error.to_string()))?
+    } else {
+        report.to_string()
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    // A reader that went away has seen what it wanted.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(if report.ready() {
+        ExitCode::SUCCESS
+    } else {
+        NOT_READY.into()
+    })
+}
+
+fn of_this_machine(args: &Doctor) -> Report {
+    let live = live::look();
+    let vsock = matches!(args.link, Some(Endpoint::Vsock { .. }));
+    let diagnosis = diagnose(&live.findings, purpose(args, vsock));
+    let uname = nix::sys::utsname::uname();
+    let kernel = uname.map_or_else(
+        |_| "Linux".into(),
+        |name| {
+            format!(
+                "Linux {} {}",
+                name.release().to_string_lossy(),
+                name.machine().to_string_lossy()
+            )
+        },
+    );
+    Report::new(
+        kernel,
+        "running".into(),
+        live.note,
+        &live.findings,
+        diagnosis,
+    )
+}
+
+fn of_file(path: &Path, args: &Doctor) -> Result<Report, StartError> {
+    let config = kernel_config::read(path).map_err(|error| {
+        let failure = match &error {
+            ReadError::Read(..) => Failure::NoInput,
+            ReadError::Content(..) => Failure::Data,
+        };
+        StartError::new(failure, format!("--kernel-config {error}"))
+    })?;
+    let findings = kernel_config::judge(&config);
+    // An image is made for a virtual machine, whose link is vsock unless said otherwise.
+    let vsock = matches!(args.link, None | Some(Endpoint::Vsock { .. }));
+    let diagnosis = diagnose(&findings, purpose(args, vsock));
+    Ok(Report::new(
+        kernel_config::name_of(&config),
+        path.display().to_string(),
+        "Judged by its configuration; rights and devices are the machine's, which runs it.".into(),
+        &findings,
+        diagnosis,
+    ))
+}
+
+fn purpose(args: &Doctor, vsock: bool) -> Purpose {
+    Purpose {
+        capture: args.capture,
+        vsock,
+    }
+}

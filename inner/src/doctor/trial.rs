@@ -1,0 +1,203 @@
+//! What can only be found out by doing it: rules, routes and the seccomp filter, tried by a process
+//! that has a network namespace of its own and ends right after.
+//!
+//! The process is this executable with a hidden command, as for the program: it has one thread when
+//! it enters the namespace, and what it does to itself is gone with it. The kernel loads modules on
+//! demand as it would for `odyn-net run`; that is the one thing that stays.
+
+use std::error::Error;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::Id;
+use super::check::Finding;
+use super::rules;
+use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
+use crate::capture::{Capture, routes};
+use crate::cli::DOCTOR_TRIAL_COMMAND;
+use crate::program::filter;
+
+/// A trial takes milliseconds; modules that are loaded from a slow disk take longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the trial's end is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// A report of this size is none of ours.
+const LONGEST_REPORT: u64 = 256 * 1024;
+
+/// What the trial found.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Trial {
+    /// Whether there was a namespace, and how it was made.
+    pub namespace: Option<Finding>,
+    /// Findings about single things.
+    pub findings: Vec<(Id, Finding)>,
+}
+
+/// Starts the trial and reads its report.
+///
+/// # Errors
+/// It could not be started or did not answer.
+pub fn run() -> Result<Trial, String> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("odyn-net")
+        .arg(DOCTOR_TRIAL_COMMAND)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start the trial process: {error} (is /proc mounted?)"))?;
+    let deadline = Instant::now() + PATIENCE;
+    // The report is smaller than a pipe, so the process can end before it is read.
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("the trial process did not end within {PATIENCE:?}"));
+            }
+            Err(error) => return Err(format!("cannot wait for the trial process: {error}")),
+        }
+    };
+    let mut report = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout
+            .take(LONGEST_REPORT)
+            .read_to_end(&mut report)
+            .map_err(|error| format!("cannot read what the trial process found: {error}"))?;
+    }
+    serde_json::from_slice(&report)
+        .map_err(|error| format!("the trial process ended with {status} and no report: {error}"))
+}
+
+/// The trial itself: prints its report. Runs in the process with the hidden command.
+pub fn child() {
+    let mut trial = Trial::default();
+    match enter() {
+        Ok(how) => {
+            trial.namespace = Some(Finding::present(how));
+            trial.findings = in_namespace();
+        }
+        Err(error) => trial.namespace = Some(finding_of(&error)),
+    }
+    // Last, as it cannot be taken off.
+    trial.findings.push((Id::Seccomp, seccomp()));
+    if let Ok(json) = serde_json::to_string(&trial) {
+        println!("{json}");
+    }
+}
+
+/// Moves this process into a network namespace in which it has every right.
+fn enter() -> io::Result<&'static str> {
+    let rights = [
+        Capability::CAP_SYS_ADMIN,
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_NET_RAW,
+    ];
+    let all = rights
+        .iter()
+        .all(|right| caps::has_cap(None, CapSet::Effective, *right).unwrap_or(false));
+    if all {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        return Ok("a network namespace of its own");
+    }
+    // The rights that we lack, we have over a namespace of our own.
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    Ok("a user and a network namespace of its own")
+}
+
+fn in_namespace() -> Vec<(Id, Finding)> {
+    let own = OwnAddresses {
+        v4: odyn_dns::pool::GUEST_V4,
+        v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![(Id::Runtime, Finding::missing(error.to_string()))],
+    };
+    let mut findings = vec![(Id::Runtime, Finding::present(""))];
+    let routed = runtime.block_on(routes::install(own));
+    findings.push((Id::RoutingRules, outcome(&routed)));
+    findings.extend(rules::each(own));
+    let captured = runtime.block_on(Capture::install(own));
+    findings.push((Id::NftCapture, outcome(&captured)));
+    findings
+}
+
+/// Installs the program's filter and looks whether it holds.
+fn seccomp() -> Finding {
+    let applied = nix::sys::prctl::set_no_new_privs()
+        .map_err(|error| error.to_string())
+        // The filter for a program that is root: it has everything that the other one has.
+        .and_then(|()| filter::apply(true).map_err(|error| error.to_string()));
+    if let Err(error) = applied {
+        return Finding::missing(error);
+    }
+    match socket(
+        AddressFamily::Vsock,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    ) {
+        Err(Errno::EAFNOSUPPORT) => Finding::present(""),
+        Ok(_) => Finding::missing("the filter was accepted, and yet a vsock socket was opened"),
+        Err(error) => Finding::unknown(format!("the filtered socket call said: {error}")),
+    }
+}
+
+fn outcome<T, E: Error + 'static>(result: &Result<T, E>) -> Finding {
+    match result {
+        Ok(_) => Finding::present(""),
+        Err(error) => finding_of(error),
+    }
+}
+
+/// "Not permitted" says nothing about the kernel; everything else says that a thing is not there.
+pub(super) fn finding_of(error: &(dyn Error + 'static)) -> Finding {
+    let mut cause = Some(error);
+    while let Some(error_now) = cause {
+        if let Some(io) = error_now.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Finding::unknown(error.to_string());
+        }
+        cause = error_now.source();
+    }
+    Finding::missing(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_permitted_is_not_called_missing() {
+        let denied = io::Error::from_raw_os_error(nix::libc::EPERM);
+        assert_eq!(finding_of(&denied), Finding::unknown(denied.to_string()));
+        let absent = io::Error::from_raw_os_error(nix::libc::ENOENT);
+        assert_eq!(finding_of(&absent), Finding::missing(absent.to_string()));
+    }
+
+    #[test]
+    fn a_report_survives_the_pipe() {
+        let trial = Trial {
+            namespace: Some(Finding::present("x")),
+            findings: vec![(Id::NftNat, Finding::missing("no"))],
+        };
+        let json = serde_json::to_string(&trial).unwrap();
+        let back: Trial = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.findings, trial.findings);
+    }
+}
