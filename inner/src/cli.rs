@@ -10,6 +10,8 @@ use odyn_link::Endpoint;
 use odyn_settings::PrintConfig;
 
 use crate::doctor::diagnosis::Wish;
+use crate::init::Init;
+use crate::init::on_exit::OnExit;
 use crate::program::launch::Launch;
 
 /// The settings file that is used when it exists and no other is named.
@@ -108,6 +110,26 @@ pub struct Run {
     /// Where the host half listens: vsock://CID:PORT, unix:///PATH or hybrid:///PATH:PORT.
     #[arg(long, env = "ODYN_LINK", value_name = "URL")]
     pub link: Endpoint,
+    /// Mount what is missing (/proc, /sys, /dev, ...) and write /etc/hosts when it is missing;
+    /// `auto`: as the first process of a PID namespace. /etc/resolv.conf is written when it is
+    /// missing or empty, and random numbers are seeded from NSM, unless this is `no`.
+    #[arg(
+        long,
+        env = "ODYN_INIT",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub init: Init,
+    /// What to do at the end; `auto`: power off as the first process of a machine, else exit.
+    #[arg(
+        long,
+        env = "ODYN_ON_EXIT",
+        value_enum,
+        default_value_t,
+        value_name = "ACTION"
+    )]
+    pub on_exit: OnExit,
     /// What `run` and `simulate` share.
     #[command(flatten)]
     pub common: Common,

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod doctor;
 pub mod egress;
 pub mod exit;
+pub mod init;
 pub mod logging;
 pub mod program;
 pub mod run;

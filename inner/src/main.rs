@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use odyn_net::cli::Command;
 use odyn_net::exit::{Failure, StartError};
+use odyn_net::init::on_exit::{self, OnExit};
 use odyn_net::settings::{self, Asked, Refused};
 use odyn_net::{doctor, run, simulate};
 
@@ -14,34 +15,45 @@ use odyn_net::{doctor, run, simulate};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let (code, on_exit) = odyn_net();
+    // Nothing comes after it, so everything is drained and written.
+    on_exit::end(on_exit);
+    code
+}
+
+/// Does what is asked for; with what then becomes of the machine.
+fn odyn_net() -> (ExitCode, OnExit) {
     let cli = match settings::load(std::env::args_os()) {
         Ok(Asked::Run(cli)) => cli,
         Ok(Asked::Print(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
+            return (ExitCode::SUCCESS, OnExit::Exit);
         }
         Err(Refused::Usage(error)) => {
             // What cannot be printed has nobody to read it.
             let _ = error.print();
             return match error.use_stderr() {
-                true => Failure::Usage.into(),
-                false => ExitCode::SUCCESS,
+                true => (Failure::Usage.into(), OnExit::Auto),
+                false => (ExitCode::SUCCESS, OnExit::Exit),
             };
         }
-        Err(Refused::Start(error)) => return failed(&error),
+        Err(Refused::Start(error)) => return (failed(&error), OnExit::Auto),
     };
-    let result = match cli.command {
-        Command::Run(args) => run::run(args),
-        Command::Simulate(args) => simulate::host(args),
-        Command::SimulatedGuest(args) => simulate::guest(args),
-        Command::Doctor(args) => doctor::run(&args),
+    let (result, on_exit) = match cli.command {
+        Command::Run(args) => {
+            let on_exit = args.on_exit;
+            (run::run(args), on_exit)
+        }
+        Command::Simulate(args) => (simulate::host(args), OnExit::Exit),
+        Command::SimulatedGuest(args) => (simulate::guest(args), OnExit::Exit),
+        Command::Doctor(args) => (doctor::run(&args), OnExit::Exit),
         Command::DoctorTrial => {
             doctor::trial::child();
-            Ok(ExitCode::SUCCESS)
+            (Ok(ExitCode::SUCCESS), OnExit::Exit)
         }
-        Command::Program(launch) => Err(launch.become_program()),
+        Command::Program(launch) => (Err(launch.become_program()), OnExit::Exit),
     };
-    result.unwrap_or_else(|error| failed(&error))
+    (result.unwrap_or_else(|error| failed(&error)), on_exit)
 }
 
 fn failed(error: &StartError) -> ExitCode {

@@ -17,6 +17,7 @@ use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
 use crate::egress::{self, Door};
 use crate::exit::{Failure, StartError};
+use crate::init;
 use crate::logging;
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
@@ -35,9 +36,11 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 /// # Errors
 /// The program was not started, and why.
 pub fn run(args: Run) -> Result<ExitCode, StartError> {
+    let init = init::prepare(args.init)?;
     let policy = load_policy(&args.common.policy)?;
     let audit = open_audit(&args.common)?;
     logging::start(args.common.log.as_deref(), &args.common.log_level)?;
+    init.finish(policy.settings().name.as_deref());
     let launch = prepare_launch(&args.common)?;
     // Nobody who shares our user id may read our memory or trace us.
     prctl::set_dumpable(false).map_err(os_error("protect our memory"))?;

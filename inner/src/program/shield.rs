@@ -17,6 +17,9 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{Pid, getppid};
+
+use crate::init::on_exit::in_initial_pid_namespace;
 
 /// File systems that are the kernel's own controls.
 const CONTROLS: [&str; 12] = [
@@ -82,6 +85,7 @@ pub fn apply() -> Result<(), ShieldError> {
             false => Err(ShieldError::Namespace(error.into())),
         };
     }
+    helpers_off();
     // What is mounted later outside appears here too; nothing goes the other way.
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(failed(Path::new("/")))?;
@@ -102,6 +106,17 @@ pub fn apply() -> Result<(), ShieldError> {
         let _ = std::env::set_current_dir(directory);
     }
     Ok(())
+}
+
+/// Where odyn-net is the machine's init, nothing needs the kernel to run programs: those it would
+/// run are files, which the program may replace, and they would run outside of its filter.
+fn helpers_off() {
+    if getppid() != Pid::from_raw(1) || !in_initial_pid_namespace() {
+        return;
+    }
+    // What this kernel does not have needs no change.
+    let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
+    let _ = std::fs::write("/proc/sys/kernel/core_pattern", "core\n");
 }
 
 fn is_read_only(path: &str) -> bool {

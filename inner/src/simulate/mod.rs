@@ -82,6 +82,7 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
         .arg(GUEST_COMMAND)
         .arg("--link")
         .arg(link.to_string())
+        .args(["--init", "no"])
         .arg("--policy")
         .arg(&common.policy)
         .arg("--log-level")

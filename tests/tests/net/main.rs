@@ -14,6 +14,7 @@ mod ends;
 mod files;
 mod flood;
 mod http;
+mod init;
 mod interfaces;
 mod kernel;
 mod lifecycle;

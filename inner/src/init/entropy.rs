@@ -1,0 +1,100 @@
+//! Random numbers for an enclave: it has no devices whose noise would seed the kernel's generator,
+//! and the parent could choose what little it has. The Nitro Secure Module has a generator of its own.
+
+#[allow(unsafe_code)]
+mod credit;
+
+use std::io;
+use std::path::Path;
+
+use aws_nitro_enclaves_nsm_api::api::{Request, Response};
+use aws_nitro_enclaves_nsm_api::driver;
+
+use super::Report;
+
+const NSM: &str = "/dev/nsm";
+
+/// Something to draw random numbers from, other than the kernel.
+trait Source {
+    fn draw(&self) -> io::Result<Vec<u8>>;
+}
+
+struct Nsm;
+
+impl Source for Nsm {
+    fn draw(&self) -> io::Result<Vec<u8>> {
+        let device = driver::nsm_init();
+        if device < 0 {
+            return Err(io::Error::other(format!("cannot open {NSM}")));
+        }
+        let answer = driver::nsm_process_request(device, Request::GetRandom);
+        driver::nsm_exit(device);
+        match answer {
+            Response::GetRandom { random } if !random.is_empty() => Ok(random),
+            Response::Error(code) => Err(io::Error::other(format!("NSM answers {code:?}"))),
+            _ => Err(io::Error::other("NSM answers something else")),
+        }
+    }
+}
+
+/// Seeds the kernel's generator from the NSM, where there is one.
+pub(super) fn seed(report: &mut Report) {
+    if Path::new(NSM).exists() {
+        seed_from(&Nsm, report);
+    }
+}
+
+fn seed_from(source: &dyn Source, report: &mut Report) {
+    match source.draw().and_then(|bytes| credit::add(&bytes)) {
+        Ok(count) => report.done(format!("seeded the kernel's generator with {count} bytes")),
+        Err(error) => report.missed("the kernel's generator is not seeded from NSM", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(Vec<u8>);
+
+    impl Source for Fake {
+        fn draw(&self) -> io::Result<Vec<u8>> {
+            match self.0.is_empty() {
+                true => Err(io::Error::other("no module")),
+                false => Ok(self.0.clone()),
+            }
+        }
+    }
+
+    fn lines(source: &Fake) -> Vec<(bool, String)> {
+        let mut report = Report::default();
+        seed_from(source, &mut report);
+        report.lines
+    }
+
+    /// The kernel mixes in what it gets, whoever offers it; believing it is another matter. So
+    /// adding bytes that everybody knows does no harm where the generator is seeded already.
+    #[test]
+    fn the_kernel_takes_it() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("ODYN_REQUIRE_ROOT").is_none(),
+                "needs root"
+            );
+            return;
+        }
+        for length in [1, 32, 255, 256] {
+            let said = lines(&Fake(vec![7; length]));
+            assert_eq!(said.len(), 1);
+            assert!(said[0].0, "{said:?}");
+            assert!(said[0].1.contains(&format!(" {length} bytes")), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_fails_is_one_line() {
+        let said = lines(&Fake(Vec::new()));
+        assert_eq!(said.len(), 1);
+        assert!(!said[0].0 && said[0].1.contains("no module"), "{said:?}");
+    }
+}

@@ -1,0 +1,69 @@
+//! The file systems that programs expect, where they are missing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
+
+use super::{Report, dev};
+
+const SAFE: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
+
+/// Mounts what is missing, and nothing over what is mounted.
+///
+/// No cgroup file system: nothing here makes cgroups, and programs take its absence for no limit,
+/// which is the truth.
+///
+/// # Errors
+/// No /proc. Everything else is a line of the report.
+pub(super) fn all(report: &mut Report) -> io::Result<()> {
+    let has_proc =
+        || statfs("/proc").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
+    if !has_proc() {
+        make("proc", "/proc", SAFE, "")?;
+        report.done("mounted /proc");
+    }
+    attempt(report, "sysfs", "/sys", SAFE, "");
+    dev::all(report);
+    for (place, mode) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {
+        // An image brings its own, with what its programs look for in it, and may write there.
+        let writable = access(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+        if !writable {
+            // Programs are built in /tmp, and run from there.
+            attempt(report, "tmpfs", place, SAFE - MsFlags::MS_NOEXEC, mode);
+        }
+    }
+    Ok(())
+}
+
+/// Mounts, unless something is mounted there.
+pub(super) fn attempt(report: &mut Report, kind: &str, place: &str, flags: MsFlags, data: &str) {
+    if is_mount_point(place) {
+        return;
+    }
+    match make(kind, place, flags, data) {
+        Ok(()) => report.done(format!("mounted {place} ({kind})")),
+        Err(error) => report.missed(format!("{place} is not mounted"), error),
+    }
+}
+
+/// Mounts, on a directory that is made when there is none.
+pub(super) fn make(kind: &str, place: &str, flags: MsFlags, data: &str) -> io::Result<()> {
+    if !Path::new(place).is_dir() {
+        fs::create_dir_all(place)?;
+    }
+    mount(Some(kind), place, Some(kind), flags, Some(data))?;
+    Ok(())
+}
+
+/// By the kernel's list: two directories of one file system may be mount points too.
+pub(super) fn is_mount_point(place: &str) -> bool {
+    let list = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    list.lines()
+        .any(|line| line.split(' ').nth(4) == Some(place))
+}
