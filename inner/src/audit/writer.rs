@@ -2,7 +2,7 @@
 //! queue is full; then it does, because a record is never dropped.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
@@ -25,10 +25,14 @@ impl Sink {
 
     /// A file, created with mode 0600 where it is missing and appended to where it exists.
     ///
+    /// A line that was cut short when its writer was killed is ended first, so that the next one
+    /// stays whole.
+    ///
     /// # Errors
     /// The file cannot be opened for writing.
     pub fn file(path: &Path) -> io::Result<Self> {
-        let file: File = {
+        let is_torn = is_torn(path);
+        let mut file: File = {
             use std::os::unix::fs::OpenOptionsExt;
             OpenOptions::new()
                 .create(true)
@@ -36,8 +40,30 @@ impl Sink {
                 .mode(0o600)
                 .open(path)?
         };
+        if is_torn {
+            file.write_all(b"\n")?;
+        }
         Ok(Self(Some(Box::new(file))))
     }
+}
+
+/// Whether the last line of a file has no end. What is no file, or can't be read, has none.
+fn is_torn(path: &Path) -> bool {
+    let last_byte = || -> io::Result<Option<u8>> {
+        // A pipe is not opened for reading: that would not come back, or take what is in it.
+        if !path.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte)?;
+        Ok(Some(byte[0]))
+    };
+    matches!(last_byte(), Ok(Some(byte)) if byte != b'\n')
 }
 
 enum Message {
@@ -126,5 +152,38 @@ fn report(result: io::Result<()>, failing: &mut bool) {
         }
         (Ok(()), true) => *failing = false,
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_of_a_killed_writer_is_ended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (before, after) in [
+            ("", "{}\n"),
+            ("{1}\n", "{1}\n{}\n"),
+            ("{1}\n{2", "{1}\n{2\n{}\n"),
+        ] {
+            std::fs::write(file.path(), before).unwrap();
+            let writer = Writer::start(Sink::file(file.path()).unwrap()).unwrap();
+            writer.write(b"{}\n".to_vec());
+            writer.flush();
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn a_line_is_in_the_file_without_a_flush() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Writer::start(Sink::file(file.path()).unwrap()).unwrap();
+        writer.write(b"{}\n".to_vec());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while std::fs::read(file.path()).unwrap() != b"{}\n" {
+            assert!(std::time::Instant::now() < deadline, "still not there");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 }
