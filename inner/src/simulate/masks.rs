@@ -19,12 +19,8 @@ const RESOLVER_SOCKETS: [&str; 4] = [
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
-/// Files that stay mounted over others; they live as long as the guest.
-pub(super) struct Masks(#[expect(dead_code, reason = "kept for their Drop")] Vec<NamedTempFile>);
-
 /// Mounts the masks in this mount namespace.
-pub(super) fn apply() -> io::Result<Masks> {
-    let mut files = Vec::new();
+pub(super) fn apply() -> io::Result<()> {
     for socket in RESOLVER_SOCKETS {
         if Path::new(socket).exists() {
             bind(Path::new("/dev/null"), Path::new(socket))?;
@@ -37,10 +33,10 @@ pub(super) fn apply() -> io::Result<Masks> {
     ] {
         // A missing file needs no mask: without resolv.conf, libc asks 127.0.0.1.
         if Path::new(path).exists() {
-            files.push(replace(Path::new(path), &content)?);
+            replace(Path::new(path), &content)?;
         }
     }
-    Ok(Masks(files))
+    Ok(())
 }
 
 /// Our resolver, with the search list and the options that the caller has.
@@ -58,15 +54,16 @@ fn resolver_settings(callers: &str) -> String {
     settings
 }
 
-fn replace(path: &Path, content: &str) -> io::Result<NamedTempFile> {
+/// Puts a file over another. Its own name is gone when this returns: the mount keeps the content,
+/// and nobody has to live to remove it.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut file = NamedTempFile::with_prefix("odyn-net-")?;
     file.write_all(content.as_bytes())?;
     // The program may run as somebody else, and reads it too.
     file.as_file()
         .set_permissions(std::fs::Permissions::from_mode(0o444))?;
-    bind(file.path(), path)?;
-    Ok(file)
+    bind(file.path(), path)
 }
 
 fn bind(source: &Path, target: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
 //! trying a policy, and no security boundary: both processes and the program share a user id.
 
+mod leftovers;
 mod masks;
 mod namespaces;
 
@@ -38,12 +39,13 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
         }
     };
+    leftovers::remove(&std::env::temp_dir());
     let directory = tempfile::Builder::new()
-        .prefix("odyn-net-")
+        .prefix(leftovers::PREFIX)
         .tempdir()
         .map_err(failed("make a directory for the link"))?;
     let link = Endpoint::Unix {
-        path: directory.path().join("link"),
+        path: directory.path().join(leftovers::LINK),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -115,7 +117,7 @@ pub fn guest(args: Run) -> Result<ExitCode, StartError> {
     prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
     namespaces::enter().map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
-    let _masks = masks::apply().map_err(|error| {
+    masks::apply().map_err(|error| {
         StartError::new(Failure::Capture, format!("cannot mask a file: {error}"))
     })?;
     run::run(args)

@@ -200,3 +200,43 @@ fn an_interrupt_ends_it_and_leaves_nothing() {
         || family.iter().all(|pid| process::is_gone(*pid)),
     );
 }
+
+#[test]
+fn a_killed_simulation_leaves_no_process_and_only_its_link() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    let developer = Developer::new(&world);
+    let place = world.scratch().join("tmp");
+    std::fs::create_dir(&place).expect("own directory");
+    std::os::unix::fs::chown(&place, Some(NOBODY), Some(NOBODY)).expect("root may");
+    let mut command = world.host().command();
+    command
+        .arg("env")
+        .arg(format!("TMPDIR={}", place.display()));
+    as_user(&mut command, NOBODY);
+    let words = ["sh", "-c", "echo started; exec sleep 60"];
+    let mut process = developer.finish(command, &[], &words);
+    process.wait_for("started", Duration::from_secs(20));
+    let odyn = process.pid().expect("it runs");
+    let guest = process::children(odyn).pop().expect("it has a guest");
+    let program = process::children(guest).pop().expect("it has a program");
+    process.signal(nix::sys::signal::Signal::SIGKILL);
+    process::until(
+        Duration::from_secs(20),
+        "everything it started to end",
+        || [odyn, guest, program].map(process::is_gone) == [true; 3],
+    );
+    let left: Vec<_> = std::fs::read_dir(&place)
+        .expect("own directory")
+        .flatten()
+        .flat_map(|entry| {
+            std::fs::read_dir(entry.path())
+                .expect("a directory")
+                .flatten()
+        })
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(left, ["link"]);
+}
