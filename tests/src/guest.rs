@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use crate::audit::{self, AuditRecord};
+use crate::namespace::{Namespace, command_in};
 use crate::process::{Process, code};
 use crate::world::{NOBODY, World, as_user, executable, log_level};
 
@@ -34,6 +37,7 @@ pub struct Guest {
     wrap: Vec<String>,
     prelude: String,
     limit: Duration,
+    inside: Option<Pid>,
 }
 
 /// What a program left behind.
@@ -65,6 +69,7 @@ impl Guest {
             wrap: Vec::new(),
             prelude: String::new(),
             limit: LIMIT,
+            inside: None,
         }
     }
 
@@ -144,6 +149,13 @@ impl Guest {
         self
     }
 
+    /// Runs in this namespace instead of one of its own, after whatever ran there before.
+    #[must_use]
+    pub fn inside(mut self, namespace: &Namespace) -> Self {
+        self.inside = Some(namespace.pid());
+        self
+    }
+
     /// A longer or shorter limit than a minute.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -189,7 +201,14 @@ impl Guest {
             None => world.dir().join("guest-resolv.conf"),
         };
         let policy = self.policy.as_deref().unwrap_or(world.policy_file());
-        let mut command = world.space().unshare_net();
+        let mut command = match self.inside {
+            None => world.space().unshare_net(),
+            Some(pid) => {
+                let mut command = command_in(pid);
+                command.args(["unshare", "--mount", "--propagation", "private", "--"]);
+                command
+            }
+        };
         command.args(["sh", "-c", &format!("{}{BIND_FILES}", self.prelude), "sh"]);
         command.arg(resolv).arg(world.dir().join("nsswitch.conf"));
         command.arg(world.scratch());
@@ -260,6 +279,17 @@ impl Running {
     /// The audit records so far.
     pub fn audit(&self) -> Vec<AuditRecord> {
         audit::read(&self.audit)
+    }
+
+    /// Where the audit records are.
+    pub fn audit_path(&self) -> &std::path::Path {
+        &self.audit
+    }
+
+    /// Waits for its end, however it comes, and looks at nothing but the exit code.
+    #[track_caller]
+    pub fn into_code(mut self) -> i32 {
+        code(self.process.wait(self.limit))
     }
 
     /// Waits for its end.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod cut;
 pub mod guest;
 pub mod namespace;
 pub mod process;

@@ -106,6 +106,15 @@ fn hold(mut command: Command) -> (Child, Pid) {
     (child, pid)
 }
 
+/// A command that runs in the namespaces of a process.
+pub(crate) fn command_in(pid: Pid) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "nsenter"]);
+    command.args(["--target", &pid.to_string()]);
+    command.args(["--net", "--mount", "--pid", "--"]);
+    command
+}
+
 /// A network namespace with its own mounts.
 #[derive(Debug)]
 pub struct Namespace {
@@ -116,11 +125,7 @@ pub struct Namespace {
 impl Namespace {
     /// A command that runs in the namespace: append the program and its words.
     pub fn command(&self) -> Command {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "nsenter"]);
-        command.args(["--target", &self.pid.to_string()]);
-        command.args(["--net", "--mount", "--pid", "--"]);
-        command
+        command_in(self.pid)
     }
 
     /// Runs a closure on a thread that is in this network namespace. Sockets

@@ -86,6 +86,11 @@ impl World {
         &self.host
     }
 
+    /// A namespace for guests that follow each other: see [`Guest::inside`].
+    pub fn guest_namespace(&self) -> Namespace {
+        self.space.namespace()
+    }
+
     /// A directory of this world that everyone may read.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -106,7 +111,8 @@ impl World {
         format!("unix://{}", self.link_path().display())
     }
 
-    fn link_path(&self) -> PathBuf {
+    /// The link's socket.
+    pub fn link_path(&self) -> PathBuf {
         self.dir().join("link.sock")
     }
 

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod bypass;
+mod chaos;
 mod dns;
 mod doctor;
 mod ends;
@@ -40,7 +41,12 @@ use odyn_tests::world::Builder;
 /// A Python program of `tests/programs`.
 macro_rules! program {
     ($name:literal) => {
-        include_str!(concat!("../../programs/", $name, ".py"))
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/programs/",
+            $name,
+            ".py"
+        ))
     };
 }
 pub(crate) use program;
