@@ -2,8 +2,9 @@
 //! what is allowed to the host half.
 //!
 //! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
-//! turns captured flows into permits and link flows; [`program`] starts and watches the program;
-//! [`run`] and [`simulate`] wire them together. [`doctor`] says what of all this a kernel can do.
+//! turns captured flows into permits and link flows; [`ingress`] brings clients to the program;
+//! [`program`] starts and watches the program; [`run`] and [`simulate`] wire them together.
+//! [`doctor`] says what of all this a kernel can do.
 #![deny(unsafe_code)]
 
 pub mod audit;
@@ -12,6 +13,8 @@ pub mod cli;
 pub mod doctor;
 pub mod egress;
 pub mod exit;
+pub mod identity;
+pub mod ingress;
 pub mod init;
 pub mod logging;
 pub mod program;

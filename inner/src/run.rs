@@ -17,11 +17,10 @@ use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
 use crate::egress::{self, Door};
 use crate::exit::{Failure, StartError};
-use crate::init;
-use crate::logging;
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
 use crate::program::watch::{Ending, Watch, Watched};
+use crate::{identity, ingress, init, logging};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -79,6 +78,14 @@ async fn serve(
         .unwrap_or(policy.settings().shutdown.drain_timeout);
     let door = Door::new(Client::new(args.link.clone(), ClientConfig::default()));
     let link_state = door.state();
+    let identity = identity::own(policy.settings().name.as_deref())
+        .map_err(os_error("make a number for this run"))?;
+    let ingress = ingress::start(
+        args.link.clone(),
+        &policy.settings().ingress,
+        identity,
+        audit.clone(),
+    );
     let running = egress::start(capture, own, policy, door.clone(), audit);
 
     await_link(link_state, &args.link.to_string()).await;
@@ -96,14 +103,15 @@ async fn serve(
     tracing::info!(?ending, flows = running.open_flows(), "program ended");
 
     let deadline = Instant::now() + drain_timeout;
-    if timeout_at(deadline, running.drain()).await.is_ok() {
+    let drained = async { tokio::join!(running.drain(), ingress.drain()) };
+    if timeout_at(deadline, drained).await.is_ok() {
         // What the flows handed to the link must have reached the host half before we are gone.
         let rest = deadline.saturating_duration_since(Instant::now());
         door.drain(rest.max(LAST_WORDS)).await;
     } else {
         // Dropped with the runtime, each with its record.
         tracing::warn!(
-            flows = running.open_flows(),
+            flows = running.open_flows() + ingress.open_flows(),
             ?drain_timeout,
             "flows are cut"
         );

@@ -60,7 +60,7 @@ pub use dial::dial;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use identity::{GuestName, Identity, RunId};
-pub use limit::FlowLimit;
+pub use limit::{FlowLimit, FlowPermit};
 pub use listener::{ListenOptions, Listener};
 pub use pool::connection::Leave;
 pub use relay::{Counters, End, relay};

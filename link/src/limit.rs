@@ -15,7 +15,7 @@ pub struct FlowLimit {
 
 /// Room for one flow, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct FlowPermit(Arc<FlowLimit>);
+pub struct FlowPermit(Arc<FlowLimit>);
 
 impl FlowLimit {
     /// At most so many.
@@ -37,7 +37,8 @@ impl FlowLimit {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn acquire(self: &Arc<Self>) -> Option<FlowPermit> {
+    /// Room for a flow, if there is any.
+    pub fn acquire(self: &Arc<Self>) -> Option<FlowPermit> {
         let most = self.most.load(Ordering::Relaxed);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {

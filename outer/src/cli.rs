@@ -3,6 +3,7 @@
 use std::{num::ParseIntError, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use enclaver_outer::ingress::Mapping;
 use ipnet::IpNet;
 use odyn_link::Endpoint;
 use odyn_settings::PrintConfig;
@@ -66,6 +67,17 @@ pub(crate) struct Run {
     /// Let no guest reach these addresses, whatever is allowed; may be repeated.
     #[arg(long, value_name = "CIDR", env = "OUTER_DENY", value_delimiter = ',', value_parser = net)]
     pub(crate) deny: Vec<IpNet>,
+
+    /// Listen at ADDRESS:PORT for clients of a guest whose policy wants them on PORT; may be
+    /// repeated. GUEST is the name that the guest gives itself, or cid=N; without it, the first
+    /// guest that asks gets them. An IPv6 address takes IPv6 only.
+    #[arg(
+        long,
+        value_name = "[GUEST:]PORT=ADDRESS:PORT",
+        env = "OUTER_INGRESS",
+        value_delimiter = ','
+    )]
+    pub(crate) ingress: Vec<Mapping>,
 
     /// Most flows at once, of all guests together [default: what the file descriptors allow].
     #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]

@@ -68,12 +68,17 @@ pub(crate) async fn tcp(
         .map_err(|_| Refusal::ConnectionTimeout)??;
     // Best effort: the flow works without.
     let _ = socket.set_nodelay(true);
+    probe(&socket);
+    Ok((socket, address))
+}
+
+/// Has the kernel notice when the peer of a connection is silently gone. Best effort.
+pub(crate) fn probe(socket: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
-    Ok((socket, address))
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }
 
 async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refusal> {

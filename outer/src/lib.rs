@@ -9,6 +9,7 @@
 mod control;
 mod dial;
 mod handler;
+pub mod ingress;
 mod limits;
 mod outer;
 mod presence;

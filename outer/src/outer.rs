@@ -2,7 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use odyn_link::{FlowLimit, LinkError, Listener, Peer, ServerConfig, Transport, Tuning, serve};
+use odyn_link::{
+    FlowLimit, LinkError, Listener, Peer, ServerConfig, Transport, Tuning,
+    reverse::{Opening, opening},
+    serve,
+};
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -10,6 +14,7 @@ use tracing::{info, warn};
 use crate::{
     control::{Control, Rules},
     handler::Dialler,
+    ingress::{Ingress, Mapping},
     limits::Limits,
     resolver::SystemResolver,
 };
@@ -31,6 +36,7 @@ pub struct Builder {
     max_flows: usize,
     server: ServerConfig,
     only_pid: Option<i32>,
+    ingress: Vec<Mapping>,
 }
 
 /// What became of a run.
@@ -48,6 +54,7 @@ pub struct Outer {
     server: ServerConfig,
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
+    ingress: Vec<Mapping>,
 }
 
 impl std::fmt::Debug for Outer {
@@ -67,6 +74,7 @@ impl Outer {
             max_flows: usize::MAX,
             server: ServerConfig::default(),
             only_pid: None,
+            ingress: Vec::new(),
         }
     }
 
@@ -82,12 +90,21 @@ impl Outer {
     /// cancelled.
     pub async fn run(self, listeners: Vec<Listener>, shutdown: CancellationToken) -> Summary {
         let outer = Arc::new(self);
+        let ingress = Ingress::new(
+            outer.ingress.clone(),
+            outer.server.tuning.clone(),
+            outer.server.flows.clone(),
+            outer.control.clone(),
+            shutdown.clone(),
+        );
+        ingress.start();
         let links = TaskTracker::new();
         let accepting = TaskTracker::new();
         let (cut_tx, mut cut_rx) = tokio::sync::mpsc::channel(MAX_LINKS);
         for listener in listeners {
             let run = Accepting {
                 outer: Arc::clone(&outer),
+                ingress: Arc::clone(&ingress),
                 links: links.clone(),
                 cut: cut_tx.clone(),
                 shutdown: shutdown.clone(),
@@ -103,6 +120,7 @@ impl Outer {
             summary.cut += cut;
         }
         links.wait().await;
+        summary.cut += ingress.finish().await;
         summary
     }
 }
@@ -138,6 +156,12 @@ impl Builder {
         self
     }
 
+    /// Where to listen for clients of the guests, and whose ports these are.
+    pub fn ingress(mut self, mappings: impl IntoIterator<Item = Mapping>) -> Self {
+        self.ingress.extend(mappings);
+        self
+    }
+
     /// Serves only the process with this id (and only over a Unix socket).
     pub fn only_pid(mut self, pid: u32) -> Self {
         // No process has an id that does not fit: nobody is served then.
@@ -153,6 +177,7 @@ impl Builder {
             max_flows,
             mut server,
             only_pid,
+            ingress,
         } = self;
         let flows = Arc::new(FlowLimit::new(max_flows));
         server.flows = Some(Arc::clone(&flows));
@@ -171,6 +196,7 @@ impl Builder {
             server,
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
+            ingress,
         }
     }
 }
@@ -178,6 +204,7 @@ impl Builder {
 /// What accepting on one listener takes.
 struct Accepting {
     outer: Arc<Outer>,
+    ingress: Arc<Ingress>,
     links: TaskTracker,
     cut: tokio::sync::mpsc::Sender<usize>,
     shutdown: CancellationToken,
@@ -218,15 +245,23 @@ impl Accepting {
             warn!(%peer, max = MAX_LINKS, "too many connections: turned away");
             return;
         };
-        let outer = Arc::clone(&self.outer);
+        let (outer, ingress) = (Arc::clone(&self.outer), Arc::clone(&self.ingress));
         let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
         self.links.spawn(async move {
             info!(%peer, "guest connected");
             let present = outer.control.presence().enter(peer);
             let handler = Arc::clone(&outer.handler);
-            let mut server = outer.server.clone();
-            server.drain_timeout = outer.control.rules().drain_timeout;
-            match serve(transport, peer, handler, server, shutdown).await {
+            let limit = outer.server.tuning.handshake_timeout;
+            let served = match opening(transport, limit).await {
+                Ok(Opening::Forward(transport)) => {
+                    let mut server = outer.server.clone();
+                    server.drain_timeout = outer.control.rules().drain_timeout;
+                    serve(transport, peer, handler, server, shutdown).await
+                }
+                Ok(Opening::Reversed(transport)) => ingress.serve(transport, peer).await,
+                Err(error) => Err(error),
+            };
+            match served {
                 Ok(()) => info!(%peer, "guest disconnected"),
                 Err(error) => {
                     warn!(%peer, %error, "connection of a guest ended");

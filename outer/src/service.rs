@@ -47,6 +47,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, level: Level) -> R
         .connect_timeout(args.connect_timeout)
         .drain_timeout(args.drain_timeout)
         .max_flows(args.max_flows.unwrap_or(most))
+        .ingress(args.ingress.iter().cloned())
         .build(reload::resolver(args));
     let control = outer.control();
 

@@ -23,6 +23,11 @@ pub struct AuditRecord {
     pub reason: Option<String>,
     /// `tcp`, `udp`, `dns`, or what the kernel rejected.
     pub protocol: String,
+    /// `egress` or `ingress`.
+    pub direction: String,
+    /// The client, of ingress.
+    #[serde(default)]
+    pub client: Option<String>,
     /// The name that the flow's destination stands for.
     pub name: Option<String>,
     /// The destination that the program used.
@@ -96,6 +101,8 @@ mod tests {
             line: None,
             reason: None,
             protocol: "tcp".into(),
+            direction: "egress".into(),
+            client: None,
             name: name.map(Into::into),
             destination: destination.into(),
             dialled: None,

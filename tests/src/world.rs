@@ -48,6 +48,7 @@ const INTERNET_ADDRESSES: &[&str] = &[
 pub struct Builder {
     policy: String,
     dns: Vec<String>,
+    outer: Vec<String>,
 }
 
 /// A running world. Dropping it ends everything in it.
@@ -63,6 +64,7 @@ pub struct World {
     dir: tempfile::TempDir,
     counter: AtomicUsize,
     direct: bool,
+    outer_flags: Vec<String>,
 }
 
 impl World {
@@ -209,17 +211,10 @@ impl World {
     pub fn start_outer(&mut self) {
         let link = self.link_path();
         let outer = executable("ENCLAVER_OUTER", "enclaver-outer");
-        let mut process = self.host_spawn(
-            "outer",
-            &[
-                &outer.display().to_string(),
-                "run",
-                "--listen",
-                &self.link_url(),
-                "--log-level",
-                &log_level(),
-            ],
-        );
+        let (outer, url, level) = (outer.display().to_string(), self.link_url(), log_level());
+        let mut words = vec![&*outer, "run", "--listen", &*url, "--log-level", &*level];
+        words.extend(self.outer_flags.iter().map(String::as_str));
+        let mut process = self.host_spawn("outer", &words);
         until(Duration::from_secs(10), "enclaver-outer to listen", || {
             assert!(
                 process.ended().is_none(),
@@ -261,6 +256,14 @@ impl Builder {
         self
     }
 
+    /// More words for `enclaver-outer run`; DIR stands for the world's directory.
+    #[must_use]
+    pub fn outer(mut self, words: &[&str]) -> Self {
+        self.outer
+            .extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
     /// Makes the world; `None`, with a word on standard error, when this is
     /// not root and `ODYN_REQUIRE_ROOT` does not ask for a failure instead.
     ///
@@ -294,7 +297,10 @@ impl Builder {
         let internet = space.namespace();
         let host = space.namespace();
         connect(&internet, &host);
+        let path = dir.path().display().to_string();
+        let flags = self.outer.iter().map(|word| word.replace("DIR", &path));
         let mut world = World {
+            outer_flags: flags.collect(),
             outer: None,
             dns: None,
             internet,

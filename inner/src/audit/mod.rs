@@ -35,6 +35,16 @@ pub enum Verdict {
     Report,
 }
 
+/// Who began a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The program.
+    Egress,
+    /// A client of the program.
+    Ingress,
+}
+
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,6 +122,9 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     protocol: String,
+    direction: Direction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<SocketAddr>,
     name: Option<Arc<str>>,
     destination: String,
     dialled: Option<SocketAddr>,
@@ -148,6 +161,8 @@ impl Audit {
                 line: None,
                 reason: None,
                 protocol: protocol.into(),
+                direction: Direction::Egress,
+                client: None,
                 name: None,
                 destination: destination.to_string(),
                 dialled: None,
@@ -158,6 +173,14 @@ impl Audit {
             },
             counters: Arc::new(Counters::default()),
         }
+    }
+
+    /// Opens the record of a client's connection to the program, whose address the host half says.
+    pub fn incoming(&self, client: SocketAddr, destination: impl ToString) -> Record {
+        let mut record = self.flow("tcp", destination);
+        record.line.direction = Direction::Ingress;
+        record.line.client = Some(client);
+        record
     }
 
     /// Whether records go anywhere; where not, they need not be made.

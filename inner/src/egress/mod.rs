@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 pub use door::Door;
 pub use gate::{LinkUpstream, PolicyGate, Resolver};
+pub(crate) use tcp::end_of_relay;
 
 use crate::audit::{Audit, Refusal};
 use crate::capture::rejected::Rejected;

@@ -118,7 +118,8 @@ async fn has_expected_sni(stream: &TcpStream, passed: &Passed) -> bool {
     matches!(sni::peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
 }
 
-fn end_of_relay(end: odyn_link::End) -> End {
+/// What the end of a relay is in a record.
+pub(crate) fn end_of_relay(end: odyn_link::End) -> End {
     match end {
         odyn_link::End::Closed => End::Closed,
         odyn_link::End::ResetBySocket => End::ResetByApp,

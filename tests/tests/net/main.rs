@@ -15,6 +15,7 @@ mod ends;
 mod files;
 mod flood;
 mod http;
+mod ingress;
 mod init;
 mod interfaces;
 mod kernel;

@@ -1,0 +1,44 @@
+//! Who we say we are to the host half.
+
+use std::io;
+
+use odyn_link::{GuestName, Identity, RunId};
+
+/// The identity of this run: the name of the policy, else the machine's, and a run that no other
+/// has.
+///
+/// # Errors
+/// The kernel has no random numbers.
+pub fn own(policy_name: Option<&str>) -> io::Result<Identity> {
+    let name = match policy_name {
+        Some(name) => GuestName::nearest(name),
+        None => GuestName::nearest(&host_name()),
+    };
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)?;
+    Ok(Identity {
+        name,
+        run: RunId::new(bits),
+    })
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_differ_and_the_policys_name_is_ours() {
+        let one = own(Some("shop front")).unwrap();
+        let two = own(Some("shop front")).unwrap();
+        assert_eq!(one.name.as_str(), "shop-front");
+        assert_ne!(one.run, two.run);
+        assert!(own(None).is_ok());
+    }
+}

@@ -1,0 +1,109 @@
+//! Ingress: clients that the host half has for the program.
+//!
+//! They come over connections that we dial and on which the host half opens the flows
+//! ([`odyn_link::reverse`]). The host is not trusted: it may ask for any port and gets those of the
+//! policy's `ingress` only, each on the loopback interface, at the port that the policy says.
+
+mod denials;
+mod program;
+mod serve;
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odyn_link::reverse::{Reverse, ReverseConfig};
+use odyn_link::wire::ingress::{Hello, MAX_PORTS};
+use odyn_link::{Endpoint, Identity};
+use odyn_policy::Ingress;
+
+use crate::audit::Audit;
+use serve::Clients;
+
+/// How long a client waits for the program to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The running ingress; it ends by [`Running::drain`].
+pub struct Running {
+    clients: Arc<Clients>,
+    /// None when the policy wants no clients.
+    reverse: Option<Reverse>,
+}
+
+/// Offers the ports of the policy to the host half, if it has any.
+///
+/// Must be called in a tokio runtime.
+pub fn start(link: Endpoint, wanted: &[Ingress], identity: Identity, audit: Audit) -> Running {
+    start_with(link, wanted, identity, audit, PATIENCE)
+}
+
+fn start_with(
+    link: Endpoint,
+    wanted: &[Ingress],
+    identity: Identity,
+    audit: Audit,
+    patience: Duration,
+) -> Running {
+    let ports = ports(wanted);
+    let mut listen: Vec<NonZeroU16> = ports.keys().copied().collect();
+    listen.sort_unstable();
+    if listen.len() > MAX_PORTS {
+        tracing::error!(
+            max = MAX_PORTS,
+            "too many ports for ingress: the last are not served"
+        );
+        listen.truncate(MAX_PORTS);
+    }
+    let clients = Arc::new(Clients::new(ports, audit, patience));
+    let reverse = (!listen.is_empty()).then(|| {
+        let hello = Hello {
+            identity,
+            ports: listen,
+        };
+        Reverse::start(link, ReverseConfig::default(), hello, Arc::clone(&clients))
+    });
+    Running { clients, reverse }
+}
+
+/// Where clients of each port go. What the policy wants and we cannot do is left out: a client
+/// must not get without TLS what is meant to have it.
+fn ports(wanted: &[Ingress]) -> HashMap<NonZeroU16, NonZeroU16> {
+    let mut ports = HashMap::new();
+    for entry in wanted {
+        let missing = match (&entry.tls, &entry.proxy_protocol) {
+            (Some(_), _) => Some("tls"),
+            (None, Some(_)) => Some("proxy_protocol"),
+            (None, None) => None,
+        };
+        if let Some(key) = missing {
+            tracing::error!(
+                port = entry.listen_port,
+                key,
+                "this version cannot do that for ingress: the port is not served"
+            );
+            continue;
+        }
+        ports.insert(entry.listen_port, entry.target_port);
+    }
+    ports
+}
+
+impl Running {
+    /// Takes no more clients, and waits until the connections of those that are there have ended.
+    /// Cancel safe: whoever has a deadline drops the future at it.
+    pub async fn drain(&self) {
+        self.clients.close();
+        if let Some(reverse) = &self.reverse {
+            reverse.drain().await;
+        }
+    }
+
+    /// Clients that are there at this moment.
+    pub fn open_flows(&self) -> usize {
+        self.clients.count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

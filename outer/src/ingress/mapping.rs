@@ -1,0 +1,168 @@
+//! The operator's word on which guest gets which port where: `[GUEST:]PORT=ADDRESS:PORT`.
+
+use std::{fmt, net::SocketAddr, num::NonZeroU16, str::FromStr};
+
+use odyn_link::{GuestName, Peer};
+
+use super::guests::Guest;
+
+/// Start of a guest that is named by its CID.
+const CID: &str = "cid=";
+
+/// A port of a guest's policy, and where to listen for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// Whose port; any guest's when absent.
+    pub guest: Option<Selector>,
+    /// The `listen_port` in the guest's policy.
+    pub port: NonZeroU16,
+    /// Where to listen on this host.
+    pub bind: SocketAddr,
+}
+
+/// How a mapping names a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// By the name that it gives itself: any guest may.
+    Name(GuestName),
+    /// By the context identifier that the kernel saw.
+    Cid(u32),
+}
+
+/// A text that is not a [`Mapping`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MappingError {
+    /// No `=` or nothing around it.
+    #[error("expected [GUEST:]PORT=ADDRESS:PORT, such as 443=0.0.0.0:8443 or shop:443=[::]:443")]
+    Shape,
+    /// What stands before `=` does not end with a port.
+    #[error("{0:?} is not a port (1 to 65535) of the guest's policy")]
+    Port(String),
+    /// The guest is neither a name nor a CID.
+    #[error("{0:?} is no guest: expected its name (letters, digits, '.', '_', '-') or cid=N")]
+    Guest(String),
+    /// What stands after `=` is not an address with a port.
+    #[error("{0:?} is not where to listen: expected ADDRESS:PORT, such as 0.0.0.0:443 or [::]:443")]
+    Bind(String),
+}
+
+impl Mapping {
+    /// Whether the mapping gives this port to this guest.
+    pub(super) fn is_for(&self, guest: &Guest, port: NonZeroU16) -> bool {
+        self.port == port
+            && match (&self.guest, &guest.peer) {
+                (None, _) => true,
+                (Some(Selector::Name(name)), _) => *name == guest.identity.name,
+                (Some(Selector::Cid(wanted)), Peer::Vsock { cid }) => wanted == cid,
+                (Some(Selector::Cid(_)), _) => false,
+            }
+    }
+}
+
+impl FromStr for Mapping {
+    type Err = MappingError;
+
+    fn from_str(text: &str) -> Result<Self, MappingError> {
+        let (asked, bind) = text.rsplit_once('=').ok_or(MappingError::Shape)?;
+        if asked.is_empty() || bind.is_empty() || asked.ends_with("cid") {
+            return Err(MappingError::Shape);
+        }
+        let (guest, port) = match asked.rsplit_once(':') {
+            Some((guest, port)) => (Some(guest.parse()?), port),
+            None => (None, asked),
+        };
+        let port = Some(port)
+            .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| MappingError::Port(port.to_owned()))?;
+        let bind = bind
+            .parse()
+            .ok()
+            .filter(|bind: &SocketAddr| bind.port() != 0)
+            .ok_or_else(|| MappingError::Bind(bind.to_owned()))?;
+        Ok(Self { guest, port, bind })
+    }
+}
+
+impl FromStr for Selector {
+    type Err = MappingError;
+
+    fn from_str(text: &str) -> Result<Self, MappingError> {
+        let wrong = || MappingError::Guest(text.to_owned());
+        match text.strip_prefix(CID) {
+            Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => {
+                number.parse().map(Self::Cid).map_err(|_| wrong())
+            }
+            Some(_) => Err(wrong()),
+            None => text.parse().map(Self::Name).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(guest) = &self.guest {
+            write!(f, "{guest}:")?;
+        }
+        write!(f, "{}={}", self.port, self.bind)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Cid(cid) => write!(f, "{CID}{cid}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_read_and_written() {
+        for text in [
+            "443=0.0.0.0:8443",
+            "443=[::]:443",
+            "shop:443=192.0.2.1:443",
+            "shop.eu-1_a:1=[2001:db8::1]:65535",
+            "cid=16:443=0.0.0.0:443",
+        ] {
+            let mapping: Mapping = text.parse().unwrap();
+            assert_eq!(mapping.to_string(), text);
+        }
+        let mapping: Mapping = "cid=16:443=0.0.0.0:8443".parse().unwrap();
+        assert_eq!(mapping.guest, Some(Selector::Cid(16)));
+        assert_eq!(mapping.port.get(), 443);
+        assert_eq!(mapping.bind, "0.0.0.0:8443".parse().unwrap());
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        for (text, part) in [
+            ("", "expected [GUEST:]PORT="),
+            ("443", "expected [GUEST:]PORT="),
+            ("443=", "expected [GUEST:]PORT="),
+            ("=0.0.0.0:1", "expected [GUEST:]PORT="),
+            ("cid=16:443", "expected [GUEST:]PORT="),
+            ("0=0.0.0.0:1", "\"0\" is not a port"),
+            ("+1=0.0.0.0:1", "\"+1\" is not a port"),
+            ("shop=0.0.0.0:1", "\"shop\" is not a port"),
+            ("a b:1=0.0.0.0:1", "\"a b\" is no guest"),
+            (":1=0.0.0.0:1", "\"\" is no guest"),
+            ("cid=x:1=0.0.0.0:1", "\"cid=x\" is no guest"),
+            ("cid=:1=0.0.0.0:1", "\"cid=\" is no guest"),
+            ("cid=4294967296:1=0.0.0.0:1", "is no guest"),
+            ("1=0.0.0.0", "\"0.0.0.0\" is not where to listen"),
+            ("1=0.0.0.0:0", "is not where to listen"),
+            ("1=::1:80", "is not where to listen"),
+            ("1=host.example:80", "is not where to listen"),
+        ] {
+            let error = text.parse::<Mapping>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
