@@ -24,6 +24,7 @@ mod many;
 mod neighbour;
 mod odd;
 mod paths;
+mod programs;
 mod quic;
 mod report;
 mod resolvers;
