@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use odyn_tests::cut::Wire;
 use odyn_tests::guest::Running;
 use odyn_tests::process::until;
 use odyn_tests::{Guest, World};
@@ -427,6 +428,34 @@ fn a_restarted_host_half_has_its_guests_and_their_clients_again() {
         let stream = connect(&world, ADDRESS).expect("a listener");
         assert_eq!(exchange(stream, b"x").expect("an answer"), expected(b"x"));
     }
+    stop(running);
+}
+
+#[test]
+fn a_cut_link_refuses_no_client() {
+    let mut world = start!(world(&[MAPPING]));
+    if world.direct() {
+        return;
+    }
+    let path = world.dir().join("wire.sock");
+    let wire = Wire::new(&path, &world.link_path());
+    let mut running = Guest::python(program!("app"), &["after-end", "8080"])
+        .flag("--link")
+        .flag(&format!("unix://{}", path.display()))
+        .spawn(&world);
+    running.process.wait_for("ready", SOON);
+    listening(&mut world, MAPPING);
+    for _ in 0..10 {
+        let start = Instant::now();
+        for connection in wire.connections() {
+            wire.cut(connection);
+        }
+        let stream = connect(&world, ADDRESS).expect("a listener");
+        assert_eq!(exchange(stream, b"x").expect("an answer"), expected(b"x"));
+        println!("served {:?} after the cut", start.elapsed());
+    }
+    let log = outer_log(&mut world);
+    assert_eq!(log.matches("not listening for clients").count(), 0, "{log}");
     stop(running);
 }
 
