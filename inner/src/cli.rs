@@ -51,8 +51,7 @@ pub enum Command {
     /// Takes over the network namespace it is started in. Needs CAP_NET_ADMIN and CAP_NET_RAW;
     /// the program gets no capability at all. The exit code is the program's (128+N when signal N
     /// killed it); 64: usage, 71: the network cannot be captured, 73: a file cannot be written,
-    /// 78: the policy or the
-    /// settings file is wrong, 126/127: the program cannot be run or found.
+    /// 78: the policy or the settings file is wrong, 126/127: the program cannot be run or found.
     Run(Run),
     /// Try a policy on this machine: no root, no enclave, no second process.
     ///
@@ -200,6 +199,24 @@ mod tests {
     #[test]
     fn is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_in_the_documentation() {
+        let text = include_str!("../../docs/operations.md");
+        let (_, text) = text.split_once("### `odyn-net run`").expect("the section");
+        for command in ["run", "simulate"] {
+            let cli = Cli::command();
+            let command = cli.find_subcommand(command).expect("a command");
+            let settings = command
+                .get_arguments()
+                .filter_map(|arg| arg.get_long())
+                .filter(|flag| !["help", "version", "config", "print-config"].contains(flag));
+            for flag in settings {
+                let row = format!("| `{}` |", flag.replace('-', "_"));
+                assert!(text.contains(&row), "docs/operations.md has no {row}");
+            }
+        }
     }
 
     #[test]

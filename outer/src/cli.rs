@@ -192,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_is_in_the_documentation() {
+        use clap::CommandFactory;
+        let text = include_str!("../../docs/operations.md");
+        let (_, text) = text.split_once("### `enclaver-outer run`").unwrap();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let settings = run
+            .get_arguments()
+            .filter_map(|arg| arg.get_long())
+            .filter(|flag| !["help", "version", "config", "print-config"].contains(flag));
+        for flag in settings {
+            let row = format!("| `{}` |", flag.replace('-', "_"));
+            assert!(text.contains(&row), "docs/operations.md has no {row}");
+        }
+    }
+
+    #[test]
     fn resolvers_have_a_port_or_the_usual_one() {
         for (text, address) in [
             ("192.0.2.1", "192.0.2.1:53"),

@@ -1,28 +1,48 @@
 //! The log of the host half, on standard error.
+//!
+//! When that is the journal, it has times of its own, and each line says how much it matters, so
+//! that `journalctl -p warning` works.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Stderr, Write};
 
-use tracing_subscriber::{EnvFilter, reload};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
 /// Changes what is logged.
-pub(crate) struct Level(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+pub(crate) struct Filter(reload::Handle<EnvFilter, Registry>);
 
 /// Logs from this level on.
-pub(crate) fn to_stderr(level: &str) -> Level {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_filter_reloading();
-    let handle = builder.reload_handle();
-    builder.init();
-    Level(Box::new(move |filter| handle.reload(filter)))
+pub(crate) fn to_stderr(level: &str) -> Filter {
+    let (reloadable, handle) = reload::Layer::new(filter(level));
+    let lines = if stderr_is_the_journal() {
+        fmt::layer()
+            .without_time()
+            .with_ansi(false)
+            .with_writer(Journal)
+            .boxed()
+    } else {
+        fmt::layer()
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(io::stderr)
+            .boxed()
+    };
+    tracing_subscriber::registry()
+        .with(reloadable)
+        .with(lines)
+        .init();
+    Filter(handle)
 }
 
-impl Level {
+impl Filter {
     /// Logs from this level on.
     pub(crate) fn set(&self, level: &str) {
-        if let Err(error) = (self.0)(filter(level)) {
+        if let Err(error) = self.0.reload(filter(level)) {
             tracing::warn!(%error, level, "can't change what is logged");
         }
     }
@@ -31,4 +51,54 @@ impl Level {
 /// h2 has an event for each frame, which is nobody's level.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{level},h2=warn,hickory_proto=warn"))
+}
+
+/// By what systemd tells its services (systemd.exec(5), JOURNAL_STREAM).
+fn stderr_is_the_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
+    nix::sys::stat::fstat(io::stderr())
+        .is_ok_and(|stat| stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
+}
+
+/// Lines with the priority before them (sd-daemon(3)).
+struct Journal;
+
+struct Line(&'static str, Stderr);
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line("<6>", io::stderr())
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line {
+        Line(priority(*metadata.level()), io::stderr())
+    }
+}
+
+impl Write for Line {
+    /// Called once for each event, with all of it.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut line = Vec::with_capacity(self.0.len() + event.len());
+        line.extend_from_slice(self.0.as_bytes());
+        line.extend_from_slice(event);
+        self.1.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.1.flush()
+    }
+}
+
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
 }

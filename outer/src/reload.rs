@@ -10,7 +10,7 @@ use crate::{
     cli::Run,
     configure::{self, Asked, Configured},
     exit::Failure,
-    logging::Level,
+    logging::Filter,
 };
 
 /// The settings that hold from now on. All others need a restart.
@@ -27,7 +27,7 @@ const LIVE: &[&str] = &[
 /// Reads the settings again and applies them.
 pub(crate) struct Reloader {
     control: Control,
-    level: Level,
+    log: Filter,
     /// Most flows when nobody sets it.
     max_flows: usize,
     /// What is in force, by key.
@@ -35,10 +35,10 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    pub(crate) fn new(control: Control, level: Level, max_flows: usize, report: &Report) -> Self {
+    pub(crate) fn new(control: Control, log: Filter, max_flows: usize, report: &Report) -> Self {
         Self {
             control,
-            level,
+            log,
             max_flows,
             running: values(report),
         }
@@ -86,7 +86,7 @@ impl Reloader {
         self.control
             .set_max_flows(args.max_flows.unwrap_or(self.max_flows));
         if changed.contains(&"log_level") {
-            self.level.set(&args.log_level);
+            self.log.set(&args.log_level);
         }
     }
 }

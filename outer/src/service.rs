@@ -16,7 +16,7 @@ use crate::{
     cli::{ReadyWhen, Run},
     configure::Configured,
     exit::Failure,
-    logging::Level,
+    logging::Filter,
     notify::{self, Notifier},
     reload::{self, Reloader},
     status::{self, Phase},
@@ -37,7 +37,7 @@ const EXTENSION: Duration = Duration::from_secs(20);
 const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop.
-pub(crate) async fn serve(configured: Configured, files: u64, level: Level) -> Result<(), Failure> {
+pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Result<(), Failure> {
     let args = &configured.args;
     let most = usize::try_from(files.saturating_sub(OTHER_FILES))
         .unwrap_or(usize::MAX)
@@ -62,7 +62,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, level: Level) -> R
         },
         endpoints: endpoints(&listeners),
         complaint: None,
-        reloader: Reloader::new(control.clone(), level, most, &configured.report),
+        reloader: Reloader::new(control.clone(), log, most, &configured.report),
         control,
     };
     let shutdown = CancellationToken::new();

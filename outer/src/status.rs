@@ -122,4 +122,17 @@ mod tests {
             assert_eq!(line(phase, counts, "vsock://any:1", complaint, now), wanted);
         }
     }
+    #[test]
+    fn whoever_sees_one_at_night_finds_it_in_the_documentation() {
+        let text = include_str!("../../docs/operations.md");
+        for part in [
+            "not ready: waiting for a guest on ",
+            "no guest linked; listening on ",
+            " guests linked by 8 connections; 14 flows open",
+            "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
+            "; the last reload failed, the settings before it hold: ",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
 }

@@ -95,6 +95,18 @@ fn it_serves_reloads_and_comes_back_under_its_sandbox() {
     systemd.settings("outer.yaml", &format!("{LISTEN}denny: []\n"));
     systemd.systemctl(&["reload", UNIT]);
     let status = systemd.wait_for(UNIT, "StatusText", "last reload failed");
+    let errors = systemd.run(&[
+        "journalctl",
+        "--no-pager",
+        "--priority",
+        "err",
+        "--unit",
+        UNIT,
+    ]);
+    assert!(
+        errors.contains("not reloaded") && !errors.contains("listening"),
+        "{errors}"
+    );
     assert!(status.contains("outer.yaml:2:1"), "{status}");
     systemd.settings("outer.yaml", LISTEN);
     systemd.systemctl(&["reload", UNIT]);
