@@ -28,6 +28,14 @@ const DONE: &str = "RESULT done";
 /// # Panics
 /// When it ends without, or does not end; with what it said on its console.
 pub fn boot(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path) -> String {
+    boot_until(kernel, initramfs, scratch, DONE)
+}
+
+/// Boots and waits until the machine says this.
+///
+/// # Panics
+/// As [`boot`].
+pub fn boot_until(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path, last: &str) -> String {
     let initrd = scratch.join("initramfs");
     fs::write(&initrd, initramfs).expect("own directory");
     // The kernel measures its clock against timers that an emulator on a busy machine does not
@@ -51,7 +59,7 @@ pub fn boot(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path) -> String {
     loop {
         let ended = machine.ended();
         let console = text(&machine);
-        if console.contains(DONE) {
+        if console.contains(last) {
             machine.kill();
             return console;
         }

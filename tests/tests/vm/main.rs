@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use odyn_tests::process::run;
-use odyn_tests::vm::{Archive, Kernel, boot};
+use odyn_tests::vm::{Archive, Kernel, boot, boot_until};
 
 const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
 const NFTABLES: [&str; 9] = [
@@ -52,6 +52,32 @@ impl Parts {
         Some(Self { dist, kernel })
     }
 
+    /// The modules, in the order in which they load.
+    fn modules(&self, modules: &[&str], archive: &mut Archive) {
+        let mut order = String::new();
+        for module in self.kernel.load_order(modules) {
+            order.push_str(&module.name);
+            order.push('\n');
+            let path = format!("modules/{}.ko", module.name);
+            archive.file(&path, &module.content, 0o644);
+        }
+        archive.file("modules/order", order.as_bytes(), 0o644);
+    }
+
+    /// odyn-net, a shell, and hardly anything else.
+    fn bare(&self, modules: &[&str]) -> Vec<u8> {
+        let mut archive = Archive::default();
+        archive.file("init", include_bytes!("first.sh"), 0o755);
+        archive.directory("dev", 0o755);
+        archive.device("dev/console", 5, 1);
+        self.modules(modules, &mut archive);
+        archive.program("", &which("busybox"), "bin/busybox");
+        archive.program("", &self.dist.join("odyn-net"), "odyn-net");
+        archive.file("policy.yaml", b"version: v1\nname: first\n", 0o644);
+        archive.file("program.sh", include_bytes!("first_program.sh"), 0o644);
+        archive.finish()
+    }
+
     /// The host's files, and the guest's under `guest/`: odyn-net, a policy and the program.
     fn initramfs(&self, modules: &[&str], scratch: &Path) -> Vec<u8> {
         let mut archive = Archive::default();
@@ -60,18 +86,7 @@ impl Parts {
             archive.directory(directory, 0o755);
         }
         archive.device("dev/console", 5, 1);
-        let mut order = String::new();
-        for module in self.kernel.load_order(modules) {
-            order.push_str(&module.name);
-            order.push('\n');
-            archive.file(
-                &format!("modules/{}.ko", module.name),
-                &module.content,
-                0o644,
-            );
-        }
-        archive.file("modules/order", order.as_bytes(), 0o644);
-
+        self.modules(modules, &mut archive);
         let tool = compile(scratch);
         let busybox = which("busybox");
         for root in ["", "guest/"] {
@@ -151,5 +166,29 @@ fn a_guest_behind_real_vsock() {
     assert_eq!(of("received"), of("sent"), "{console}");
     assert_eq!(of("outer"), "0", "{console}");
     assert!(results.contains_key("done"), "{console}");
+    println!("{console}");
+}
+
+#[test]
+fn odyn_net_is_the_first_process_of_a_machine() {
+    let Some(parts) = Parts::find() else { return };
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let modules = [&VSOCK[..], &NFTABLES].concat();
+    let initramfs = parts.bare(&modules);
+    let last = "reboot: Power down";
+    let console = boot_until(&parts.kernel, initramfs, scratch.path(), last);
+    let results = results(&console);
+    let of = |key: &str| results.get(key).copied().unwrap_or("(missing)");
+    assert_eq!(of("uid"), "0", "{console}");
+    assert_eq!(of("parent"), "1 odyn-net", "{console}");
+    let mounts = "/dev /dev/pts /dev/shm /proc /run /sys /tmp";
+    assert_eq!(of("mounts").trim_end(), mounts, "{console}");
+    assert_eq!(of("resolver"), "nameserver 198.18.0.1", "{console}");
+    assert_eq!(of("name"), "first", "{console}");
+    assert_eq!(of("helpers"), "<> <core>", "{console}");
+    assert_eq!(of("pattern"), "refused", "{console}");
+    assert_eq!(of("helper"), "did-not-run", "{console}");
+    assert_eq!(of("program"), "done", "{console}");
+    assert!(!console.contains("Kernel panic"), "{console}");
     println!("{console}");
 }
