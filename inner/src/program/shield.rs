@@ -86,17 +86,21 @@ pub fn apply() -> Result<(), ShieldError> {
         };
     }
     helpers_off();
-    // What is mounted later outside appears here too; nothing goes the other way.
-    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(failed(Path::new("/")))?;
     let directory = std::env::current_dir();
     let list = std::fs::read("/proc/self/mountinfo").map_err(ShieldError::List)?;
     for entry in list.split(|byte| *byte == b'\n').filter_map(Entry::parse) {
         if CONTROLS.contains(&entry.kind.as_str()) || (entry.kind == "proc" && entry.root != "/") {
             entry.make_read_only()?;
         } else if entry.kind == "proc" {
+            if !entry.is_on_top() {
+                continue;
+            }
+            // What is mounted here must not be mounted outside as well. Not from "/" on: in a
+            // chroot that is no mount point.
+            let (place, slave) = (entry.place.as_path(), MsFlags::MS_SLAVE);
+            mount(None::<&str>, place, None::<&str>, slave, None::<&str>).map_err(failed(place))?;
             for name in IN_PROC {
-                cover(&entry.place.join(name), entry.flags)?;
+                cover(&place.join(name), entry.flags)?;
             }
         }
     }

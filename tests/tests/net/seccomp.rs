@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use odyn_tests::process::run;
 use odyn_tests::{Guest, Output, World};
@@ -256,4 +257,27 @@ for request in (0x5412, 0x541C, 0x100005412):
     if !world.direct() {
         assert_eq!(out.ok(), "1\n1\n1\n", "{}", out.describe());
     }
+}
+
+#[test]
+fn the_shield_is_the_programs_only() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    let mut running =
+        Guest::sh("grep -c ' /proc/sys ' /proc/self/mountinfo; echo ready; read line")
+            .prelude("mount --make-rshared /; mkfifo input; exec <>input")
+            .root()
+            .spawn(&world);
+    running
+        .process
+        .wait_for("1\nready", Duration::from_secs(30));
+    let odyn = running.process.pid().expect("it runs");
+    let mounts = std::fs::read_to_string(format!("/proc/{odyn}/mountinfo")).expect("it runs");
+    assert!(
+        mounts.contains(" /proc ") && mounts.contains("shared:"),
+        "{mounts}"
+    );
+    assert!(!mounts.contains(" /proc/sys "), "{mounts}");
 }
