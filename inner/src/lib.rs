@@ -20,4 +20,5 @@ pub mod logging;
 pub mod program;
 pub mod run;
 pub mod settings;
+pub mod shutdown;
 pub mod simulate;

@@ -9,7 +9,6 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{Client, ClientConfig, LinkState};
 use odyn_policy::Policy;
-use tokio::time::{Instant, timeout_at};
 
 use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
@@ -20,12 +19,12 @@ use crate::exit::{Failure, StartError};
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
 use crate::program::watch::{Ending, Watch, Watched};
-use crate::{identity, ingress, init, logging};
+use crate::{identity, ingress, init, logging, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
-/// What the link gets to hand over its last bytes, also at the end of the drain timeout.
+/// What the host half gets to confirm the end of the link's connections.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What tasks get to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
@@ -98,24 +97,18 @@ async fn serve(
         .wait(&Watched::group(child.id()))
         .await
         .map_err(os_error("wait for the program"))?;
+    door.begin_drain();
     // Their sockets must end for the drain to end.
     watch.end_leftovers().await;
     tracing::info!(?ending, flows = running.open_flows(), "program ended");
 
-    let deadline = Instant::now() + drain_timeout;
-    let drained = async { tokio::join!(running.drain(), ingress.drain()) };
-    if timeout_at(deadline, drained).await.is_ok() {
-        // What the flows handed to the link must have reached the host half before we are gone.
-        let rest = deadline.saturating_duration_since(Instant::now());
-        door.drain(rest.max(LAST_WORDS)).await;
-    } else {
-        // Dropped with the runtime, each with its record.
-        tracing::warn!(
-            flows = running.open_flows() + ingress.open_flows(),
-            ?drain_timeout,
-            "flows are cut"
-        );
-    }
+    let flows = shutdown::Flows {
+        egress: &running,
+        ingress: &ingress,
+    };
+    shutdown::drain(flows, &door, drain_timeout, watch.told_to_stop()).await;
+    door.close(LAST_WORDS).await;
+    // Tasks that are left are dropped with the runtime, each with its record.
     Ok(Ending::into(ending))
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri:
 use tokio::{
     sync::watch,
     task::JoinError,
-    time::{timeout, timeout_at},
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::DropGuard;
 
@@ -22,6 +22,7 @@ use crate::{
     chunk::{Chunk, InFlight},
     config::{ClientConfig, Tuning},
     datagrams::Datagrams,
+    drain::{Busy, Phase},
     endpoint::Endpoint,
     error::{OpenError, Refusal},
     losses::Losses,
@@ -29,18 +30,20 @@ use crate::{
         Connection, Lane, Pool, Slot,
         connection::{Leave, drive},
     },
+    relay::Program,
     reverse::{Greeted, request as reverse_request},
-    stream::Stream,
+    stream::{Side, Stream},
     target::Target,
     wire::{
         authority::{self, CANDIDATES},
+        flush::Undelivered,
         ingress::Incoming,
         proxy_status,
     },
 };
 
 /// Authority of the requests that are not for a target.
-const OUTER: &str = "enclaver-outer";
+pub(crate) const OUTER: &str = "enclaver-outer";
 
 /// Path of DNS messages.
 pub(crate) const DNS_PATH: &str = "/dns-query";
@@ -72,11 +75,19 @@ pub struct Opened<F> {
     pub dialled: Option<SocketAddr>,
 }
 
+/// How long the host half may take to say what is delivered after the end of a drain.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What was left at the end of [`Client::drain`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Drained {
-    /// Flows that were cut.
+    /// Flows that were cut; each says so itself ([`End::Cut`](crate::End::Cut)).
     pub cut: usize,
+    /// Bytes of them that are not known to be delivered.
+    pub undelivered: u64,
+    /// Flows that had ended for the guest, whose last bytes are not delivered.
+    pub earlier: Vec<Undelivered>,
 }
 
 /// Opens flows. Clones share the pool; when the last is dropped, no more flows can be opened, and
@@ -134,6 +145,26 @@ impl Client {
         self.pool.flows.count()
     }
 
+    /// Holds [`Phase::Flushing`] off: for whoever is about to open a flow.
+    pub fn busy(&self) -> Busy {
+        self.pool.drain.busy()
+    }
+
+    /// How far the end is.
+    pub fn phase(&self) -> Phase {
+        self.pool.drain.phase()
+    }
+
+    /// Waits for a phase, or one after it.
+    pub async fn reached(&self, phase: Phase) {
+        self.pool.drain.reached(phase).await;
+    }
+
+    /// Begins [`Phase::Draining`]: the program is gone.
+    pub fn begin_drain(&self) {
+        self.pool.drain.advance(Phase::Draining, Duration::ZERO);
+    }
+
     /// Opens a TCP flow. Waits for the host's answer, and before for a link that is down (for
     /// [`ClientConfig::open_wait`]) or full.
     ///
@@ -144,10 +175,12 @@ impl Client {
         let uri = authority_uri(&authority)
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
+        let busy = self.busy();
         let exchange = self.exchange(Lane::Bulk, &request, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
-        let flow = Stream::new(send, recv, Arc::clone(&self.tuning), Some(slot));
+        let side = Some(Side::Program(self.program(busy, &slot)));
+        let flow = Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot));
         Ok(Opened { flow, dialled })
     }
 
@@ -165,10 +198,12 @@ impl Client {
         request
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
+        let busy = self.busy();
         let exchange = self.exchange(Lane::Quick, &request, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
-        let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some(slot));
+        let program = self.program(busy, &slot);
+        let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some((slot, program)));
         Ok(Opened { flow, dialled })
     }
 
@@ -185,8 +220,17 @@ impl Client {
             send,
             recv,
             Arc::clone(&self.tuning),
+            None,
             Some(slot),
         ))
+    }
+
+    fn program(&self, busy: Busy, slot: &Slot) -> Program {
+        Program {
+            drain: self.pool.drain.clone(),
+            busy: Some(busy),
+            outcome: slot.outcome(),
+        }
     }
 
     /// Asks the host's resolver. `query` and the answer are DNS messages.
@@ -225,23 +269,61 @@ impl Client {
         read_message(exchange.response.body_mut()).await
     }
 
-    /// Opens no more flows, waits up to `limit` for those that are open to end, then cuts the
-    /// rest and closes the connections.
-    pub async fn drain(&self, limit: Duration) -> Drained {
+    /// Ends every flow without losing a byte: see [`Phase`]. What is not delivered after `limit`,
+    /// or when `force` is ready, is cut; then it takes at most a second more. Connections stay.
+    pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
+        let drain = &self.pool.drain;
+        let end = tokio::time::Instant::now() + limit;
+        self.begin_drain();
+        let natural = async {
+            drain.idle().await;
+            let rest = end.saturating_duration_since(tokio::time::Instant::now());
+            drain.advance(Phase::Flushing, rest);
+            self.flushed().await
+        };
+        let flushed = tokio::select! {
+            biased;
+            earlier = natural => Some(earlier),
+            () = sleep_until(end) => None,
+            () = force => None,
+        };
+        let earlier = match flushed {
+            Some(earlier) => earlier,
+            None => {
+                drain.advance(Phase::Forced, LAST_WORDS);
+                let late = LAST_WORDS * 2;
+                timeout(late, self.flushed()).await.unwrap_or_default()
+            }
+        };
+        let (cut, undelivered) = drain.cuts();
+        Drained {
+            // Those of whoever does not relay them.
+            cut: cut + self.flows(),
+            undelivered,
+            earlier,
+        }
+    }
+
+    /// Waits until the host half has said of each connection what is delivered, and every flow has
+    /// ended of it. Says what belongs to none of them.
+    async fn flushed(&self) -> Vec<Undelivered> {
+        let verdicts = self.pool.verdicts().await;
+        self.pool.flows.none().await;
+        verdicts.iter().flat_map(|verdict| verdict.rest()).collect()
+    }
+
+    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
+    /// and for the other half to have read everything. Says how many flows were cut then.
+    pub async fn close(&self, limit: Duration) -> usize {
         self.pool.closing.cancel();
         self.pool.tasks.close();
-        let ended = async {
-            self.pool.flows.none().await;
-            // Each connection says GOAWAY and is flushed.
-            self.pool.tasks.wait().await;
-        };
-        let cut = match timeout(limit, ended).await {
-            Ok(()) => 0,
-            Err(_) => self.pool.flows.count(),
-        };
+        // Each connection says GOAWAY and is flushed.
+        let closed = timeout(limit, self.pool.tasks.wait()).await;
+        let cut = if closed.is_ok() { 0 } else { self.flows() };
         self.pool.cut.cancel();
         self.pool.tasks.wait().await;
-        Drained { cut }
+        self.pool.drain.advance(Phase::Done, Duration::ZERO);
+        cut
     }
 
     /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
@@ -251,10 +333,17 @@ impl Client {
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
+        if self.phase() >= Phase::Flushing {
+            return Err(OpenError::Closing);
+        }
         let limit = self.pool.config.open_timeout;
-        timeout(limit, self.try_exchange(lane, request, body))
-            .await
-            .map_err(|_| OpenError::Timeout(limit))?
+        let exchange = timeout(limit, self.try_exchange(lane, request, body));
+        tokio::select! {
+            biased;
+            opened = exchange => opened.map_err(|_| OpenError::Timeout(limit))?,
+            // Only what nobody needs any more is still being asked for then.
+            _ = self.pool.drain.reached(Phase::Flushing) => Err(OpenError::Closing),
+        }
     }
 
     async fn try_exchange(
@@ -289,7 +378,7 @@ impl Client {
                 Err(error) if error.is_reset() => {
                     return Err(OpenError::Protocol("the host reset the request"));
                 }
-                Err(_) if losses.again(born, Instant::now()) => {
+                Err(_) if losses.again(born, Instant::now()) || self.pool.drain.is_draining() => {
                     // A wait for the link of its own.
                     start = Instant::now();
                 }
@@ -299,10 +388,16 @@ impl Client {
         Err(OpenError::Protocol("the host takes no request"))
     }
 
-    /// A connection, waiting for one if need be.
+    /// A connection, waiting for one if need be: while the guest drains, until that is over.
     async fn pick(&self, lane: Lane, start: Instant) -> Result<(Connection, Slot), OpenError> {
         let mut state = self.pool.state.subscribe();
-        let until = start + self.pool.config.open_wait;
+        let patience = async {
+            sleep_until((start + self.pool.config.open_wait).into()).await;
+            if self.pool.drain.is_draining() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(patience);
         loop {
             if self.pool.closing.is_cancelled() {
                 return Err(OpenError::Closing);
@@ -311,17 +406,15 @@ impl Client {
             if let Some(picked) = self.pool.pick(lane) {
                 return Ok(picked);
             }
-            let changed = async {
-                tokio::select! {
-                    changed = state.changed() => { let _ = changed; }
-                    () = self.pool.closing.cancelled() => {}
+            tokio::select! {
+                changed = state.changed() => { let _ = changed; }
+                () = self.pool.closing.cancelled() => {}
+                () = &mut patience => {
+                    return Err(match &*self.pool.state.borrow() {
+                        LinkState::Down(reason) => OpenError::LinkDown(reason.clone()),
+                        LinkState::Up => OpenError::LinkDown("being replaced".into()),
+                    });
                 }
-            };
-            if timeout_at(until.into(), changed).await.is_err() {
-                return Err(match &*self.pool.state.borrow() {
-                    LinkState::Down(reason) => OpenError::LinkDown(reason.clone()),
-                    LinkState::Up => OpenError::LinkDown("being replaced".into()),
-                });
             }
         }
     }
@@ -411,6 +504,11 @@ impl Exchange {
 
 /// Reads a whole DNS message.
 pub(crate) async fn read_message(body: &mut RecvStream) -> Result<Bytes, OpenError> {
+    read_body(body, MAX_DNS).await
+}
+
+/// Reads a body of at most `most` bytes.
+pub(crate) async fn read_body(body: &mut RecvStream, most: usize) -> Result<Bytes, OpenError> {
     let mut message = BytesMut::new();
     loop {
         match poll_fn(|cx| match body.poll_data(cx) {
@@ -422,7 +520,7 @@ pub(crate) async fn read_message(body: &mut RecvStream) -> Result<Bytes, OpenErr
             Ok(None) => return Ok(message.freeze()),
             Ok(Some(bytes)) => {
                 let _ = body.flow_control().release_capacity(bytes.len());
-                if message.len() + bytes.len() > MAX_DNS {
+                if message.len() + bytes.len() > most {
                     return Err(OpenError::TooLong(message.len() + bytes.len()));
                 }
                 message.extend_from_slice(&bytes);

@@ -8,7 +8,9 @@ use h2::{Reason, RecvStream, SendStream};
 use crate::{
     chunk::{Chunk, InFlight},
     error::DatagramError,
+    flush::Verdict,
     pool::Slot,
+    relay::{End, Program},
     wire::capsule::{self, Decoder, MAX_DATAGRAM},
 };
 
@@ -17,6 +19,7 @@ use crate::{
 pub struct Datagrams {
     sender: DatagramSender,
     receiver: DatagramReceiver,
+    program: Option<Program>,
 }
 
 /// The half that sends.
@@ -43,11 +46,12 @@ impl Datagrams {
         mut send: SendStream<Chunk>,
         recv: RecvStream,
         queue: usize,
-        slot: Option<Slot>,
+        guest: Option<(Slot, Program)>,
     ) -> Self {
         // At least one datagram of any size fits.
         let queue = queue.max(2 * (MAX_DATAGRAM + capsule::OVERHEAD));
         send.reserve_capacity(queue);
+        let (slot, program) = guest.unzip();
         let slot = slot.map(Arc::new);
         Self {
             sender: DatagramSender {
@@ -62,6 +66,7 @@ impl Datagrams {
                 decoder: Decoder::default(),
                 _slot: slot,
             },
+            program,
         }
     }
 
@@ -81,7 +86,52 @@ impl Datagrams {
         self.receiver.recv().await
     }
 
-    /// The halves by themselves.
+    /// As [`DatagramSender::send`], but waits for room instead of dropping the datagram.
+    ///
+    /// # Errors
+    /// When the flow has ended, or the datagram is longer than 65 507 bytes.
+    pub async fn send_all(&mut self, datagram: &[u8]) -> Result<(), DatagramError> {
+        self.sender.send_all(datagram).await
+    }
+
+    /// Ends the flow, at the end of the guest: waits until the host half has sent everything on,
+    /// or there is no more time. `taken` is the payload that was sent.
+    pub async fn finish(mut self, taken: u64) -> End {
+        let stream = self.sender.send.stream_id().as_u32();
+        self.sender.end();
+        let in_flight = Arc::clone(&self.sender.in_flight);
+        let Some(mut program) = self.program.take() else {
+            in_flight.empty().await;
+            return End::Closed;
+        };
+        let all_sent = tokio::select! {
+            biased;
+            () = in_flight.empty() => true,
+            () = program.drain.forced() => false,
+        };
+        program.busy = None;
+        if all_sent && (in_flight.lost() || !program.drain.is_draining()) {
+            return if in_flight.lost() {
+                End::LinkLost
+            } else {
+                End::Closed
+            };
+        }
+        let verdict = program.outcome.wait().await;
+        let undelivered = match (&*verdict, verdict.take(stream)) {
+            (Verdict::Lost, _) => return End::LinkLost,
+            (Verdict::Answered(_), Some(flow)) => taken.saturating_sub(flow.acknowledged),
+            (Verdict::Answered(_) | Verdict::HandedOver, None) if all_sent => 0,
+            _ => taken,
+        };
+        if all_sent && undelivered == 0 {
+            return End::Closed;
+        }
+        program.drain.note_cut(undelivered);
+        End::Cut { undelivered }
+    }
+
+    /// The halves by themselves. They do not take part in the end of a guest.
     pub fn split(self) -> (DatagramSender, DatagramReceiver) {
         (self.sender, self.receiver)
     }
@@ -111,6 +161,29 @@ impl DatagramSender {
         }
         self.send.reserve_capacity(self.queue);
         Ok(true)
+    }
+
+    async fn send_all(&mut self, datagram: &[u8]) -> Result<(), DatagramError> {
+        let needed = datagram.len() + capsule::OVERHEAD;
+        while datagram.len() <= MAX_DATAGRAM && self.send.capacity() < needed {
+            self.send.reserve_capacity(self.queue);
+            match poll_fn(|cx| self.send.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(of_error(&error)),
+                None => {
+                    self.check_alive()?;
+                    return Err(DatagramError::LinkLost);
+                }
+            }
+        }
+        self.send(datagram).map(|_| ())
+    }
+
+    /// END_STREAM, so that what is queued still goes; a reset would throw it away.
+    fn end(&mut self) {
+        // No more than an error is lost when the stream has ended already.
+        let chunk = self.in_flight.chunk(Bytes::new());
+        let _ = self.send.send_data(chunk, true);
     }
 
     /// Datagrams that were dropped because the queue was full.
@@ -147,11 +220,7 @@ impl DatagramSender {
 
 impl Drop for DatagramSender {
     fn drop(&mut self) {
-        // END_STREAM, so that what is queued still goes; a reset would throw it away. No more
-        // than an error is lost when the stream has ended already.
-        let _ = self
-            .send
-            .send_data(self.in_flight.chunk(Bytes::new()), true);
+        self.end();
     }
 }
 

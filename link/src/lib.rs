@@ -10,6 +10,7 @@
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
 //! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
+//! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
 //! | outcome of a dial | status and `proxy-status` (RFC 9209) |
 //!
 //! # Ends of a flow
@@ -33,9 +34,12 @@ mod chunk;
 mod client;
 pub mod config;
 mod datagrams;
+mod delivery;
 mod dial;
+mod drain;
 mod endpoint;
 mod error;
+mod flush;
 pub mod identity;
 mod keepalive;
 mod limit;
@@ -57,6 +61,7 @@ pub use client::{Client, Drained, LinkState, Opened};
 pub use config::{ClientConfig, ServerConfig, Tuning};
 pub use datagrams::{DatagramReceiver, DatagramSender, Datagrams};
 pub use dial::dial;
+pub use drain::{Busy, Phase};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use identity::{GuestName, Identity, RunId};
@@ -66,6 +71,7 @@ pub use pool::connection::Leave;
 pub use relay::{Counters, End, relay};
 pub use relay_udp::relay_udp;
 pub use server::{FlowKind, FlowReport, Handler, serve};
+pub use session::Shutdown;
 pub use stream::Stream;
 pub use target::{Target, TargetHost};
 pub use transport::{Peer, Transport};

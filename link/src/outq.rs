@@ -1,6 +1,10 @@
 //! How much of what was written to a TCP socket its peer has not acknowledged.
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::net::TcpStream;
 
@@ -9,12 +13,101 @@ use tokio::net::TcpStream;
 /// # Errors
 /// When the socket can't tell.
 #[allow(unsafe_code)]
-pub(crate) fn unacknowledged(socket: &TcpStream) -> io::Result<usize> {
+pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: nix::libc::c_int = 0;
+    let socket = socket.as_fd();
     // SAFETY: the descriptor is open as long as `socket` is borrowed, and TIOCOUTQ (the same
     // number as SIOCOUTQ) writes one int, for which `bytes` has room.
     let result =
         unsafe { nix::libc::ioctl(socket.as_raw_fd(), nix::libc::TIOCOUTQ, &raw mut bytes) };
     nix::errno::Errno::result(result)?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// A look at the send queue of a socket that someone else owns, for as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Probe(Mutex<Option<RawFd>>);
+
+impl Probe {
+    /// As [`unacknowledged`]; `None` when the socket is closed.
+    #[allow(unsafe_code)]
+    pub(crate) fn unacknowledged(&self) -> Option<usize> {
+        let descriptor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = (*descriptor)?;
+        // SAFETY: `Probed` forgets the descriptor under the lock, which is held here, before it
+        // closes it. So it is open.
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
+        unacknowledged(socket).ok()
+    }
+}
+
+/// A socket, and a [`Probe`] that forgets it before it is closed.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    socket: TcpStream,
+    probe: Option<Arc<Probe>>,
+}
+
+impl Probed {
+    /// A socket that nobody looks at.
+    pub(crate) fn alone(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            probe: None,
+        }
+    }
+
+    /// The probe of this socket. It is made when first asked for.
+    pub(crate) fn probe(&mut self) -> Arc<Probe> {
+        let raw = self.socket.as_raw_fd();
+        let probe = self
+            .probe
+            .get_or_insert_with(|| Arc::new(Probe(Mutex::new(Some(raw)))));
+        Arc::clone(probe)
+    }
+
+    pub(crate) fn get(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// For reading and writing. Whoever replaced the socket would leave its probe behind: nobody
+    /// does.
+    pub(crate) fn get_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+}
+
+impl Drop for Probed {
+    fn drop(&mut self) {
+        if let Some(probe) = &self.probe {
+            *probe.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    #[tokio::test]
+    async fn a_probe_sees_the_queue_and_then_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (_far, _) = listener.accept().await.unwrap();
+        let mut socket = Probed::alone(near.unwrap());
+        let probe = socket.probe();
+        assert_eq!(probe.unacknowledged(), Some(0));
+        // More than a peer that does not read takes.
+        let junk = vec![0; 1 << 20];
+        while let Ok(Ok(())) = tokio::time::timeout(
+            std::time::Duration::from_millis(100),
+            socket.get_mut().write_all(&junk),
+        )
+        .await
+        {}
+        assert!(probe.unacknowledged() > Some(0));
+        drop(socket);
+        assert_eq!(probe.unacknowledged(), None);
+    }
 }

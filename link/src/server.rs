@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +14,6 @@ use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
@@ -19,17 +21,19 @@ use crate::{
     client::{DNS_PATH, DNS_TYPE, read_message},
     config::{ServerConfig, Tuning},
     datagrams::Datagrams,
+    delivery::{Registry, Tracked},
     error::{LinkError, OpenError, Refusal},
     limit::FlowPermit,
-    relay::{Counters, End, relay},
+    outq::{Probe, Probed},
+    relay::{Counters, End, Network, relay_probed},
     relay_udp::relay_udp,
-    session,
-    stream::Stream,
+    session::{self, Shutdown},
+    stream::{Side, Stream},
     target::Target,
     transport::{Peer, Transport},
     wire::{
         authority::{self, CANDIDATES},
-        proxy_status,
+        flush, proxy_status,
     },
 };
 
@@ -99,23 +103,34 @@ pub async fn serve<H: Handler>(
     peer: Peer,
     handler: Arc<H>,
     config: ServerConfig,
-    shutdown: CancellationToken,
+    shutdown: impl Into<Shutdown>,
 ) -> Result<(), LinkError> {
+    let mut shutdown = shutdown.into();
+    shutdown.force = shutdown.force.child_token();
     let session = Arc::new(Session {
         handler,
         peer,
         tuning: Arc::new(config.tuning.clone()),
         config,
+        registry: Arc::default(),
+        shutdown: shutdown.clone(),
+        cut: AtomicUsize::new(0),
     });
-    let drain_timeout = session.config.drain_timeout;
-    session::drive(
+    let result = session::drive(
         transport,
         &session.tuning,
-        drain_timeout,
+        session.config.drain_timeout,
         &shutdown,
         |request, respond| answer(Arc::clone(&session), request, respond),
     )
-    .await
+    .await;
+    match (result, session.cut.load(Ordering::Relaxed)) {
+        // Not each answer is a flow, and not each flow lost something.
+        (Err(LinkError::DrainTimeout(_)), 0) => Ok(()),
+        // The connection may have ended with the last of them.
+        (Ok(()) | Err(LinkError::DrainTimeout(_)), cut @ 1..) => Err(LinkError::DrainTimeout(cut)),
+        (result, _) => result,
+    }
 }
 
 struct Session<H> {
@@ -123,6 +138,11 @@ struct Session<H> {
     peer: Peer,
     tuning: Arc<Tuning>,
     config: ServerConfig,
+    /// What this connection's flows have not delivered.
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+    /// Flows that were cut.
+    cut: AtomicUsize,
 }
 
 /// What a request asks for.
@@ -130,6 +150,7 @@ enum Asked {
     Tcp(Target),
     Udp(Target),
     Dns,
+    Flush(Duration),
 }
 
 fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
@@ -145,6 +166,14 @@ fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
         (&Method::CONNECT, Some("connect-udp")) => {
             let target = authority::parse_udp_path(uri.path(), candidates);
             Ok(Asked::Udp(target.map_err(|_| Refusal::BadRequest)?))
+        }
+        (&Method::POST, None) if uri.path() == flush::PATH => {
+            let wait = request
+                .headers()
+                .get(flush::WAIT)
+                .map(HeaderValue::as_bytes);
+            let wait = wait.and_then(flush::parse_wait);
+            wait.map(Asked::Flush).ok_or(Refusal::BadRequest)
         }
         (&Method::POST, None) if uri.path() == DNS_PATH => {
             let kind = request
@@ -173,6 +202,11 @@ async fn answer<H: Handler>(
                 Asked::Tcp(target) => session.tcp(target, body, &mut respond).await,
                 Asked::Udp(target) => session.udp(target, body, &mut respond).await,
                 Asked::Dns => session.dns(body, &mut respond).await,
+                Asked::Flush(wait) => {
+                    let gone = session.shutdown.force.cancelled();
+                    crate::flush::answer(&session.registry, wait, &mut respond, gone).await;
+                    Ok(())
+                }
             }
         }
         Err(refusal) => Err(refusal),
@@ -195,12 +229,20 @@ impl<H: Handler> Session<H> {
         let Some((socket, dialled)) = unless_reset(respond, dial).await? else {
             return Ok(());
         };
+        let counters = Arc::new(Counters::default());
+        let mut socket = Probed::alone(socket);
+        // Before the guest knows of the flow, so that no flush can miss it.
+        let tracked = self.track(respond, dialled, &counters, Some(socket.probe()));
         let Some(send) = accept(respond, dialled) else {
             return Ok(());
         };
-        let counters = Arc::new(Counters::default());
-        let stream = Stream::new(send, body, Arc::clone(&self.tuning), None);
-        let end = relay(socket, stream, Arc::clone(&counters)).await;
+        let side = Some(Side::Network(Network {
+            tracked,
+            drain: self.shutdown.drain.clone(),
+            force: self.shutdown.force.clone(),
+        }));
+        let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, None);
+        let end = relay_probed(socket, stream, Arc::clone(&counters)).await;
         self.report(FlowKind::Tcp, dialled, &counters, start, end);
         drop(permit);
         Ok(())
@@ -218,12 +260,23 @@ impl<H: Handler> Session<H> {
         let Some((socket, dialled)) = unless_reset(respond, dial).await? else {
             return Ok(());
         };
+        let counters = Arc::new(Counters::default());
+        let tracked = self.track(respond, dialled, &counters, None);
         let Some(send) = accept(respond, dialled) else {
             return Ok(());
         };
-        let counters = Arc::new(Counters::default());
         let flow = Datagrams::new(send, body, self.tuning.send_buffer, None);
-        let end = relay_udp(socket, flow, Arc::clone(&counters)).await;
+        let relay = relay_udp(socket, flow, Arc::clone(&counters));
+        let mut end = tokio::select! {
+            biased;
+            end = relay => end,
+            () = self.shutdown.force.cancelled() => End::LinkLost,
+        };
+        if end == End::LinkLost && self.shutdown.force.is_cancelled() {
+            // Datagrams that were on their way are lost, as datagrams may be.
+            end = End::Cut { undelivered: 0 };
+        }
+        drop(tracked);
         self.report(FlowKind::Udp, dialled, &counters, start, end);
         drop(permit);
         Ok(())
@@ -259,6 +312,18 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
+    fn track(
+        &self,
+        respond: &SendResponse<Chunk>,
+        dialled: SocketAddr,
+        counters: &Arc<Counters>,
+        probe: Option<Arc<Probe>>,
+    ) -> Tracked {
+        let stream = respond.stream_id().as_u32();
+        self.registry
+            .track(stream, dialled, Arc::clone(counters), probe)
+    }
+
     fn permit(&self) -> Result<Option<FlowPermit>, Refusal> {
         match &self.config.flows {
             None => Ok(None),
@@ -277,6 +342,9 @@ impl<H: Handler> Session<H> {
         // Up is from the socket: towards the guest.
         let (received, sent) = counters.get();
         let duration = start.elapsed();
+        if matches!(end, End::Cut { .. }) {
+            self.cut.fetch_add(1, Ordering::Relaxed);
+        }
         let peer = self.peer;
         self.handler.ended(&FlowReport {
             kind,

@@ -7,7 +7,7 @@ use h2::{
     server::{self, SendResponse},
 };
 use http::Request;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -18,16 +18,38 @@ use crate::{
     transport::Transport,
 };
 
+/// How the host half is told to end.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Take nothing new; what is open may go on until the drain time is over.
+    pub drain: CancellationToken,
+    /// Cut what is still open.
+    pub force: CancellationToken,
+}
+
+impl From<CancellationToken> for Shutdown {
+    fn from(drain: CancellationToken) -> Self {
+        Self {
+            drain,
+            ..Self::default()
+        }
+    }
+}
+
 /// Answers the requests of one connection, each in a task of its own, until the other half closes
-/// it, it fails, or `shutdown` was asked for and the answers have ended.
+/// it, it fails, or a drain was asked for and the answers have ended.
+///
+/// `shutdown.force` belongs to this connection: it is cancelled `drain_timeout` after a drain was
+/// asked for, for the answers to see.
 ///
 /// # Errors
-/// When the connection failed, or answers had to be cut `drain_timeout` after `shutdown`.
+/// When the connection failed, or it had to be cut.
 pub(crate) async fn drive<F>(
     transport: Transport,
     tuning: &Tuning,
     drain_timeout: Duration,
-    shutdown: &CancellationToken,
+    shutdown: &Shutdown,
     answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> F,
 ) -> Result<(), LinkError>
 where
@@ -42,14 +64,13 @@ where
         .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
     let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
     let answers = TaskTracker::new();
-    let mut drain_end = None;
+    let mut draining = false;
+    let out_of_time = async {
+        shutdown.drain.cancelled().await;
+        sleep(drain_timeout).await;
+    };
+    tokio::pin!(out_of_time);
     let result = loop {
-        let drained = async {
-            match drain_end {
-                Some(end) => sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
@@ -64,17 +85,27 @@ where
                 // Nothing is the last here.
                 Pulse::Confirmed => {}
             },
-            () = shutdown.cancelled(), if drain_end.is_none() => {
+            () = shutdown.drain.cancelled(), if !draining => {
                 connection.graceful_shutdown();
-                drain_end = Some(tokio::time::Instant::now() + drain_timeout);
+                draining = true;
             }
-            () = drained => break Err(LinkError::DrainTimeout(answers.len())),
+            () = shutdown.force.cancelled() => break Err(LinkError::DrainTimeout(answers.len())),
+            () = &mut out_of_time => break Err(LinkError::DrainTimeout(answers.len())),
         }
     };
+    if matches!(result, Err(LinkError::DrainTimeout(_))) {
+        shutdown.force.cancel();
+    }
     // Its streams fail now, and with them the answers: within their grace.
     drop(connection);
     answers.close();
-    answers.wait().await;
+    tokio::select! {
+        () = answers.wait() => {}
+        () = &mut out_of_time, if result.is_ok() => {
+            shutdown.force.cancel();
+            answers.wait().await;
+        }
+    }
     result
 }
 

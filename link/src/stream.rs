@@ -11,7 +11,9 @@ use h2::{Reason, RecvStream, SendStream};
 use crate::{
     chunk::{Chunk, InFlight},
     config::Tuning,
+    drain::Drain,
     pool::Slot,
+    relay::{Network, Program},
 };
 
 /// The link's end of a TCP flow, to be given to [`relay`](crate::relay()).
@@ -23,8 +25,19 @@ pub struct Stream {
     pub(crate) recv: RecvStream,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) tuning: Arc<Tuning>,
-    /// Its place in the pool; the host's streams have none.
+    /// Taken by the relay.
+    side: Option<Side>,
+    /// Its place in the pool of whoever opened it.
     _slot: Option<Slot>,
+}
+
+/// What is at the socket's end of the flow.
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// A program, in the guest.
+    Program(Program),
+    /// The network, on the host.
+    Network(Network),
 }
 
 /// A flow was cut, and by whom.
@@ -34,6 +47,8 @@ pub(crate) enum Cut {
     Socket,
     /// The other half sent RST_STREAM.
     Peer,
+    /// The other half sent RST_STREAM(NO_ERROR): it leaves, and what it sent before was all.
+    Gone,
     /// The connection ended.
     Link,
 }
@@ -42,9 +57,16 @@ pub(crate) enum Cut {
 pub(crate) fn cut_by(error: &h2::Error) -> Cut {
     // A reset that h2 itself sends is the other half breaking the protocol on this stream.
     if error.is_reset() {
-        Cut::Peer
+        cut_for(error.reason())
     } else {
         Cut::Link
+    }
+}
+
+fn cut_for(reason: Option<Reason>) -> Cut {
+    match reason {
+        Some(Reason::NO_ERROR) => Cut::Gone,
+        _ => Cut::Peer,
     }
 }
 
@@ -53,6 +75,7 @@ impl Stream {
         send: SendStream<Chunk>,
         recv: RecvStream,
         tuning: Arc<Tuning>,
+        side: Option<Side>,
         slot: Option<Slot>,
     ) -> Self {
         Self {
@@ -60,8 +83,20 @@ impl Stream {
             recv,
             in_flight: Arc::default(),
             tuning,
+            side,
             _slot: slot,
         }
+    }
+
+    /// Which side we are on; a stream without one is beside a program that does not end.
+    pub(crate) fn take_side(&mut self) -> Side {
+        self.side.take().unwrap_or_else(|| {
+            Side::Program(Program {
+                drain: Drain::new(),
+                busy: None,
+                outcome: crate::flush::Outcome::default(),
+            })
+        })
     }
 
     /// Room to send, in bytes, at least 1; asks for up to `wanted`.
@@ -99,7 +134,7 @@ impl Stream {
     /// Ready when the stream was reset or its connection ended.
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
         self.send.poll_reset(cx).map(|result| match result {
-            Ok(_) => Cut::Peer,
+            Ok(reason) => cut_for(Some(reason)),
             Err(error) => cut_by(&error),
         })
     }
@@ -107,6 +142,11 @@ impl Stream {
     /// Resets the flow. What is queued is lost: wait for [`InFlight::empty`] before.
     pub(crate) fn reset(&mut self) {
         self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+
+    /// We leave: our direction has ended and is delivered, the other one is not read any more.
+    pub(crate) fn leave(&mut self) {
+        self.send.send_reset(Reason::NO_ERROR);
     }
 
     /// The next bytes; `None` is the FIN.

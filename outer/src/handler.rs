@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use odyn_link::{FlowReport, Handler, Peer, Refusal, Target};
+use odyn_link::{End, FlowReport, Handler, Peer, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{control::Control, dial, resolver::ResolveError};
 
@@ -62,7 +62,12 @@ impl Handler for Dialler {
             end,
             ..
         } = report;
-        debug!(%peer, ?kind, %dialled, sent, received, ?duration, ?end, "flow ended");
+        if let End::Cut { undelivered } = end {
+            let bytes_undelivered = undelivered;
+            warn!(%peer, ?kind, %dialled, sent, received, bytes_undelivered, "flow cut");
+        } else {
+            debug!(%peer, ?kind, %dialled, sent, received, ?duration, ?end, "flow ended");
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use odyn_link::{
-    FlowLimit, LinkError, Listener, Peer, ServerConfig, Transport, Tuning,
+    FlowLimit, LinkError, Listener, Peer, ServerConfig, Shutdown, Transport, Tuning,
     reverse::{Opening, opening},
     serve,
 };
 use tokio::{sync::Semaphore, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::{
@@ -87,9 +87,29 @@ impl Outer {
     /// ended, or was cut at the end of the drain time.
     ///
     /// The listeners are closed (and the files of Unix sockets removed) as soon as `shutdown` is
-    /// cancelled.
-    pub async fn run(self, listeners: Vec<Listener>, shutdown: CancellationToken) -> Summary {
-        let outer = Arc::new(self);
+    /// cancelled. Each flow that is cut is logged with its bytes. What flows have ended with is
+    /// in the sockets when this returns: the kernel delivers it, whatever becomes of the process.
+    pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Into<Shutdown>) -> Summary {
+        let shutdown = shutdown.into();
+        let mut outer = self;
+        // One limit for all, as the rules have it when the shutdown begins.
+        outer.server.drain_timeout = Duration::MAX;
+        let outer = Arc::new(outer);
+        let serving = Arc::clone(&outer).serve_all(listeners, shutdown.clone());
+        let out_of_time = async {
+            shutdown.drain.cancelled().await;
+            sleep(outer.control.rules().drain_timeout).await;
+            shutdown.force.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            summary = serving => summary,
+            never = out_of_time => never,
+        }
+    }
+
+    async fn serve_all(self: Arc<Self>, listeners: Vec<Listener>, shutdown: Shutdown) -> Summary {
+        let outer = self;
         let ingress = Ingress::new(
             outer.ingress.clone(),
             outer.server.tuning.clone(),
@@ -207,7 +227,7 @@ struct Accepting {
     ingress: Arc<Ingress>,
     links: TaskTracker,
     cut: tokio::sync::mpsc::Sender<usize>,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Accepting {
@@ -217,7 +237,7 @@ impl Accepting {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => break,
+                () = self.shutdown.drain.cancelled() => break,
                 accepted = listener.accept(&self.outer.server.tuning) => accepted,
             };
             match accepted {
@@ -231,7 +251,7 @@ impl Accepting {
     async fn pause(&self, endpoint: &str, error: &io::Error) {
         warn!(endpoint, %error, "can't accept");
         tokio::select! {
-            () = self.shutdown.cancelled() => {}
+            () = self.shutdown.drain.cancelled() => {}
             () = sleep(ACCEPT_PAUSE) => {}
         }
     }
@@ -251,11 +271,10 @@ impl Accepting {
             info!(%peer, "guest connected");
             let present = outer.control.presence().enter(peer);
             let handler = Arc::clone(&outer.handler);
-            let limit = outer.server.tuning.handshake_timeout;
+            let server = outer.server.clone();
+            let limit = server.tuning.handshake_timeout;
             let served = match opening(transport, limit).await {
                 Ok(Opening::Forward(transport)) => {
-                    let mut server = outer.server.clone();
-                    server.drain_timeout = outer.control.rules().drain_timeout;
                     serve(transport, peer, handler, server, shutdown).await
                 }
                 Ok(Opening::Reversed(transport)) => ingress.serve(transport, peer).await,

@@ -7,9 +7,11 @@ use std::{
 };
 
 use enclaver_outer::{Control, Outer, Summary};
-use odyn_link::{ListenOptions, Listener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use odyn_link::{ListenOptions, Listener, Shutdown};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -65,7 +67,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         reloader: Reloader::new(control.clone(), log, most, &configured.report),
         control,
     };
-    let shutdown = CancellationToken::new();
+    let shutdown = Shutdown::default();
     let mut running = pin!(outer.run(listeners, shutdown.clone()));
     let mut beat = pin!(notify::beat());
     let mut look = tokio::time::interval(LOOK);
@@ -83,11 +85,15 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
             signal = signals.next() => match signal {
                 Told::Stop(name) if service.is_draining() => {
                     warn!(signal = name, "told to stop again: not draining any more");
+                    shutdown.force.cancel();
+                    if let Ok(summary) = timeout(LAST_STEPS, &mut running).await {
+                        service.ended(summary);
+                    }
                     return Ok(());
                 }
                 Told::Stop(name) => {
                     service.stop(name);
-                    shutdown.cancel();
+                    shutdown.drain.cancel();
                 }
                 Told::Reload if service.is_draining() => {}
                 Told::Reload => {

@@ -112,7 +112,9 @@ async fn flows_that_do_not_end_are_cut_at_the_deadline() {
     assert_eq!(output.status.code(), Some(0));
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("flows were cut"), "{log}");
-    assert_eq!(soon("end", relay).await.unwrap(), End::LinkLost);
+    // The reset of the flow and the end of its connection are under way at once.
+    let end = soon("end", relay).await.unwrap();
+    assert!(matches!(end, End::LinkLost | End::ResetByPeer), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,9 @@ pub struct AuditRecord {
     pub bytes_sent: u64,
     /// Payload bytes from the peer to the program.
     pub bytes_received: u64,
+    /// Of a flow that was cut: bytes that are not known to have arrived.
+    #[serde(default)]
+    pub bytes_undelivered: Option<u64>,
     /// How long the flow lived, in milliseconds.
     pub duration_ms: f64,
     /// How the flow ended.
@@ -108,6 +111,7 @@ mod tests {
             dialled: None,
             bytes_sent: 0,
             bytes_received: 0,
+            bytes_undelivered: None,
             duration_ms: 0.0,
             end: "closed".into(),
         }

@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod cut;
+pub mod deliver;
 pub mod guest;
 pub mod namespace;
 pub mod process;

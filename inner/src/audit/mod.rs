@@ -130,6 +130,8 @@ struct Line {
     dialled: Option<SocketAddr>,
     bytes_sent: u64,
     bytes_received: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_undelivered: Option<u64>,
     duration_ms: f64,
     end: End,
 }
@@ -168,6 +170,7 @@ impl Audit {
                 dialled: None,
                 bytes_sent: 0,
                 bytes_received: 0,
+                bytes_undelivered: None,
                 duration_ms: 0.0,
                 end: End::Cut,
             },
@@ -252,6 +255,11 @@ impl Record {
         Arc::clone(&self.counters)
     }
 
+    /// Bytes that were taken from the program and are not known to have arrived.
+    pub fn undelivered(&mut self, bytes: u64) {
+        self.line.bytes_undelivered = Some(bytes);
+    }
+
     /// The flow ended this way; the record is written at once.
     pub fn ended(mut self, end: End) {
         self.line.end = end;
@@ -266,6 +274,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         (self.line.bytes_sent, self.line.bytes_received) = self.counters.get();
+        if self.line.end == End::Cut {
+            self.line.report_cut();
+        }
         if !self.audit.is_kept() {
             return;
         }
@@ -278,6 +289,21 @@ impl Drop for Record {
             }
             Err(error) => tracing::error!(%error, "an audit record could not be encoded"),
         }
+    }
+}
+
+impl Line {
+    /// The report of a flow that had to be cut, for whoever reads no audit records.
+    fn report_cut(&self) {
+        tracing::warn!(
+            flow = self.flow,
+            protocol = self.protocol,
+            name = self.name.as_deref(),
+            destination = self.destination,
+            bytes_sent = self.bytes_sent,
+            bytes_undelivered = self.bytes_undelivered,
+            "flow cut"
+        );
     }
 }
 

@@ -31,7 +31,11 @@ pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize
         .await
 }
 
-fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Route)> {
+/// As [`receive`], without waiting: [`io::ErrorKind::WouldBlock`] when the kernel has none.
+///
+/// # Errors
+/// As [`receive`].
+pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Route)> {
     let mut control = nix::cmsg_space!(nix::libc::sockaddr_in6);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(

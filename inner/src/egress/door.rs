@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odyn_link::{
-    Client, Datagrams, Drained, LinkState, OpenError, Opened, Stream, Target, TargetHost,
+    Busy, Client, Datagrams, Drained, LinkState, OpenError, Opened, Phase, Stream, Target,
+    TargetHost,
 };
 use odyn_policy::Permit;
 use tokio::sync::watch;
@@ -45,9 +46,29 @@ impl Door {
         self.link.dns(query).await
     }
 
-    /// Opens no more flows, and waits until the host half has read all that was sent.
-    pub async fn drain(&self, limit: Duration) -> Drained {
-        self.link.drain(limit).await
+    /// For whoever is about to open a flow: holds the end of the drain off.
+    pub fn busy(&self) -> Busy {
+        self.link.busy()
+    }
+
+    /// The program is gone: not a byte is written to its sockets any more.
+    pub fn begin_drain(&self) {
+        self.link.begin_drain();
+    }
+
+    /// As [`Client::drain`].
+    pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
+        self.link.drain(limit, force).await
+    }
+
+    /// As [`Client::close`].
+    pub async fn close(&self, limit: Duration) {
+        self.link.close(limit).await;
+    }
+
+    /// Waits for a phase of the end.
+    pub async fn reached(&self, phase: Phase) {
+        self.link.reached(phase).await;
     }
 
     /// Whether the link is up.

@@ -200,7 +200,8 @@ pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
             Refusal::DnsError | Refusal::BadRequest | Refusal::Internal => End::LinkFault,
         },
         OpenError::Timeout(_) => End::Timeout,
-        OpenError::LinkDown(_) | OpenError::LinkLost | OpenError::Closing => End::LinkLost,
+        OpenError::LinkDown(_) | OpenError::LinkLost => End::LinkLost,
+        OpenError::Closing => End::Cut,
         _ => End::LinkFault,
     }
 }

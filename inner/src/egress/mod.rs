@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 pub use door::Door;
 pub use gate::{LinkUpstream, PolicyGate, Resolver};
-pub(crate) use tcp::end_of_relay;
+pub(crate) use tcp::finish;
 
 use crate::audit::{Audit, Refusal};
 use crate::capture::rejected::Rejected;
@@ -32,11 +32,14 @@ pub struct Egress {
     refusals: icmp::Refusals,
     udp_flows: udp::Flows,
     flows: TaskTracker,
+    /// No datagram comes any more than those that are there.
+    last_datagrams: CancellationToken,
 }
 
-/// The running egress; it ends by [`Running::drain`].
+/// The running egress; it ends by [`Running::stop`].
 pub struct Running {
     stop: CancellationToken,
+    last_datagrams: CancellationToken,
     flows: TaskTracker,
     listeners: TaskTracker,
 }
@@ -58,6 +61,7 @@ pub fn start(
     );
     let running = Running {
         stop: CancellationToken::new(),
+        last_datagrams: CancellationToken::new(),
         flows: TaskTracker::new(),
         listeners: TaskTracker::new(),
     };
@@ -68,6 +72,7 @@ pub fn start(
         refusals: capture.refusals,
         udp_flows: udp::Flows::default(),
         flows: running.flows.clone(),
+        last_datagrams: running.last_datagrams.clone(),
     });
     for family in capture.families {
         let listeners = &running.listeners;
@@ -95,14 +100,13 @@ impl Egress {
 }
 
 impl Running {
-    /// Takes what the kernel has already accepted for us, and waits for every flow to end.
-    /// Cancel safe: whoever has a deadline drops the future at it.
-    pub async fn drain(&self) {
+    /// Takes what the kernel has already accepted for us, and nothing after that. Flows go on;
+    /// those of UDP, which have no end of their own, end behind the last datagram.
+    pub async fn stop(&self) {
         self.stop.cancel();
         self.listeners.close();
         self.listeners.wait().await;
-        self.flows.close();
-        self.flows.wait().await;
+        self.last_datagrams.cancel();
     }
 
     /// Flows that are open at this moment.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use odyn_link::Busy;
 use odyn_policy::{Protocol, Reason};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,14 +23,20 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts redirected connections until `stop`, and then those that the kernel has completed
 /// already, so that none of them is lost.
 pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: CancellationToken) {
+    // Until the backlog is empty.
+    let _busy = egress.door.busy();
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => accept_now(&listener),
+            accepted = listener.accept() => accepted.map(|(stream, _)| stream),
         };
         match accepted {
-            Ok((stream, _)) => egress.spawn(flow(stream, Arc::clone(&egress))),
+            Ok(stream) => {
+                let busy = egress.door.busy();
+                egress.spawn(flow(stream, Arc::clone(&egress), busy));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "no connection can be accepted at the moment");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
@@ -40,6 +47,13 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
     }
 }
 
+/// Asks the kernel, not the runtime, which may not have heard yet of a connection that is there.
+fn accept_now(listener: &TcpListener) -> io::Result<TcpStream> {
+    let (socket, _) = SockRef::from(listener).accept()?;
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket.into())
+}
+
 fn is_exhaustion(error: &io::Error) -> bool {
     use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     matches!(
@@ -48,7 +62,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-async fn flow(stream: TcpStream, egress: Arc<Egress>) {
+async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
     let Ok(destination) = original_destination(&stream) else {
         // Without a destination there is nothing to judge: fail closed.
         let local = stream
@@ -67,7 +81,7 @@ async fn flow(stream: TcpStream, egress: Arc<Egress>) {
         .judge(destination, Protocol::Tcp, &mut record)
         .await
     {
-        Ok(passed) => carry(stream, destination, passed, record, &egress).await,
+        Ok(passed) => carry(stream, destination, passed, record, &egress, busy).await,
         Err(stopped) => {
             // First the program's answer, then our paper work.
             reset(&stream);
@@ -86,6 +100,7 @@ async fn carry(
     passed: Passed,
     mut record: Record,
     egress: &Egress,
+    busy: Busy,
 ) {
     if passed.permit.sni_required() && !has_expected_sni(&stream, &passed).await {
         reset(&stream);
@@ -107,8 +122,10 @@ async fn carry(
         }
     };
     record.dialled(opened.dialled);
+    // From here on the flow says itself when it has nothing more to hand over.
+    drop(busy);
     let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
-    record.ended(end_of_relay(end));
+    finish(record, end);
 }
 
 async fn has_expected_sni(stream: &TcpStream, passed: &Passed) -> bool {
@@ -118,14 +135,19 @@ async fn has_expected_sni(stream: &TcpStream, passed: &Passed) -> bool {
     matches!(sni::peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
 }
 
-/// What the end of a relay is in a record.
-pub(crate) fn end_of_relay(end: odyn_link::End) -> End {
-    match end {
+/// Closes the record of a flow that was relayed.
+pub(crate) fn finish(mut record: Record, end: odyn_link::End) {
+    let end = match end {
         odyn_link::End::Closed => End::Closed,
         odyn_link::End::ResetBySocket => End::ResetByApp,
         odyn_link::End::ResetByPeer => End::ResetByPeer,
         odyn_link::End::LinkLost => End::LinkLost,
-    }
+        odyn_link::End::Cut { undelivered } => {
+            record.undelivered(undelivered);
+            End::Cut
+        }
+    };
+    record.ended(end);
 }
 
 /// Makes the close of this socket a reset, which the program sees as ECONNRESET at once.

@@ -6,22 +6,24 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use odyn_link::{Counters, DatagramError, Datagrams};
+use nix::sys::socket::{MsgFlags, recv};
+use odyn_link::{Busy, Counters, DatagramError, Datagrams, Phase};
 use odyn_policy::{Protocol, Reason};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Egress;
 use super::judge::{Stopped, end_of_open};
 use crate::audit::{End, Record, Refusal};
-use crate::capture::datagrams::{MAX_DATAGRAM, Route, receive};
+use crate::capture::datagrams::{MAX_DATAGRAM, Route, receive, try_receive};
 use crate::capture::sockets::reply_socket;
 
 /// A flow without datagrams for this long is over. RFC 4787 (REQ-5) asks for two minutes or more.
@@ -29,30 +31,50 @@ const IDLE: Duration = Duration::from_secs(150);
 /// How long a denied client and destination are remembered as one flow.
 const DENIED_IDLE: Duration = Duration::from_secs(30);
 /// Datagrams that may wait while a flow is being opened; further ones are lost, as UDP allows.
-const OPENING_QUEUE: usize = 64;
+const OPENING_QUEUE: usize = 4096;
+/// Bytes that may wait so, of all flows together.
+const OPENING_BYTES: usize = 8 << 20;
 /// Flows at one time; each holds a descriptor here and in the host half.
 const MAX_FLOWS: usize = 16_384;
 
 /// The flows that exist, shared by the listeners of both families.
-#[derive(Default)]
 pub(super) struct Flows {
-    queues: Mutex<HashMap<Route, mpsc::Sender<Bytes>>>,
+    queues: Mutex<HashMap<Route, mpsc::Sender<Queued>>>,
+    room: Arc<Semaphore>,
 }
 
-/// Receives captured datagrams until `stop`.
+/// A datagram that waits, and the room that it takes.
+struct Queued {
+    datagram: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self {
+            queues: Mutex::default(),
+            room: Arc::new(Semaphore::new(OPENING_BYTES)),
+        }
+    }
+}
+
+/// Receives captured datagrams until `stop`, and then those that are there already.
 pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: CancellationToken) {
+    // Until the socket is empty.
+    let _busy = egress.door.busy();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
             biased;
+            () = stop.cancelled() => try_receive(&socket, &mut buffer),
             received = receive(&socket, &mut buffer) => received,
-            () = stop.cancelled() => return,
         };
         match received {
             Ok((length, route)) => {
                 let datagram = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
-                dispatch(&egress, route, datagram, &stop);
+                dispatch(&egress, route, datagram);
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 egress
                     .audit
@@ -65,8 +87,17 @@ pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: Cancell
     }
 }
 
-fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes, stop: &CancellationToken) {
+fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes) {
     let length = datagram.len();
+    let room = Arc::clone(&egress.udp_flows.room);
+    // At most 65 535: it fits.
+    let Ok(room) = room.try_acquire_many_owned(u32::try_from(length).unwrap_or(u32::MAX)) else {
+        return;
+    };
+    let datagram = Queued {
+        datagram,
+        _room: room,
+    };
     let mut queues = egress.udp_flows.lock();
     if let Some(queue) = queues.get(&route) {
         // A full queue loses the datagram, as a full socket buffer would.
@@ -90,13 +121,13 @@ fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes, stop: &Cancella
         egress: Arc::clone(egress),
         route,
         queue,
-        stop: stop.clone(),
+        busy: Some(egress.door.busy()),
     };
     egress.spawn(flow.run());
 }
 
 impl Flows {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Route, mpsc::Sender<Bytes>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Route, mpsc::Sender<Queued>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,8 +135,9 @@ impl Flows {
 struct Flow {
     egress: Arc<Egress>,
     route: Route,
-    queue: mpsc::Receiver<Bytes>,
-    stop: CancellationToken,
+    queue: mpsc::Receiver<Queued>,
+    /// Until it is decided whether the flow is carried.
+    busy: Option<Busy>,
 }
 
 impl Drop for Flow {
@@ -155,21 +187,33 @@ impl Flow {
                 return self.refuse_queued();
             }
         };
-        let end = self.pump(&reply, opened.flow, &record).await;
+        // From here on the link's flow says when there is nothing more to hand over.
+        self.busy = None;
+        let mut link = opened.flow;
+        let end = match self.pump(&reply, &mut link, &record).await {
+            Some(end) => end,
+            None => return self.finish(&reply, link, record).await,
+        };
         if matches!(end, End::Refused | End::ResetByPeer | End::LinkLost) {
             egress.refusals.port_unreachable(self.route, 0);
         }
         record.ended(end);
     }
 
-    async fn pump(&mut self, reply: &UdpSocket, mut link: Datagrams, record: &Record) -> End {
+    /// Moves datagrams until the flow ends, or the guest does: `None`.
+    async fn pump(
+        &mut self,
+        reply: &UdpSocket,
+        link: &mut Datagrams,
+        record: &Record,
+    ) -> Option<End> {
         let counters = record.counters();
         let mut scratch = Vec::new();
         loop {
             let event = timeout(IDLE, async {
                 tokio::select! {
                     biased;
-                    Some(datagram) = self.queue.recv() => Event::FromApp(Some(datagram)),
+                    Some(queued) = self.queue.recv() => Event::FromApp(Some(queued.datagram)),
                     ready = reply.readable() => match ready {
                         Ok(()) => Event::FromApp(None),
                         Err(_) => Event::End(End::Closed),
@@ -179,16 +223,17 @@ impl Flow {
                         Ok(None) => Event::End(End::Closed),
                         Err(error) => Event::End(end_of_datagrams(&error)),
                     },
-                    () = self.stop.cancelled() => Event::End(End::Closed),
+                    () = self.egress.last_datagrams.cancelled() => Event::LastOnes,
                 }
             })
             .await;
             match event {
-                Err(_idle) => return End::Idle,
-                Ok(Event::End(end)) => return end,
+                Err(_idle) => return Some(End::Idle),
+                Ok(Event::End(end)) => return Some(end),
+                Ok(Event::LastOnes) => return None,
                 Ok(Event::FromApp(Some(datagram))) => {
-                    if let Err(error) = send(&mut link, &datagram, &counters) {
-                        return end_of_datagrams(&error);
+                    if let Err(error) = send(link, &datagram, &counters) {
+                        return Some(end_of_datagrams(&error));
                     }
                 }
                 Ok(Event::FromApp(None)) => {
@@ -197,13 +242,13 @@ impl Flow {
                         match reply.try_recv(&mut scratch) {
                             Ok(length) => {
                                 let datagram = scratch.get(..length).unwrap_or_default();
-                                if let Err(error) = send(&mut link, datagram, &counters) {
-                                    return end_of_datagrams(&error);
+                                if let Err(error) = send(link, datagram, &counters) {
+                                    return Some(end_of_datagrams(&error));
                                 }
                             }
                             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                             // The client's socket is closed: the kernel refused our last answer.
-                            Err(_) => return End::Closed,
+                            Err(_) => return Some(End::Closed),
                         }
                     }
                     // An idle flow must not keep 64 KiB.
@@ -216,7 +261,7 @@ impl Flow {
                     // A full socket buffer loses the datagram, as UDP allows.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        return End::Closed;
+                        return Some(End::Closed);
                     }
                     Err(error) => tracing::debug!(%error, "an answer could not be delivered"),
                 },
@@ -224,18 +269,58 @@ impl Flow {
         }
     }
 
+    /// The program is gone: what it has sent is sent on, without losing any, and confirmed.
+    async fn finish(mut self, reply: &UdpSocket, mut link: Datagrams, record: Record) {
+        let counters = record.counters();
+        let egress = Arc::clone(&self.egress);
+        tokio::select! {
+            sent = self.send_last(reply, &mut link, &counters) => if let Err(error) = sent {
+                return record.ended(end_of_datagrams(&error));
+            },
+            () = egress.door.reached(Phase::Forced) => {}
+        }
+        let (taken, _) = counters.get();
+        super::tcp::finish(record, link.finish(taken).await);
+    }
+
+    async fn send_last(
+        &mut self,
+        reply: &UdpSocket,
+        link: &mut Datagrams,
+        counters: &Counters,
+    ) -> Result<(), DatagramError> {
+        // In the order in which they came: the queue is older.
+        while let Ok(queued) = self.queue.try_recv() {
+            send_all(link, &queued.datagram, counters).await?;
+        }
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        loop {
+            // Asks the kernel, not the runtime, which may not have heard yet of a datagram.
+            match recv(reply.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => {
+                    let datagram = buffer.get(..length).unwrap_or_default();
+                    send_all(link, datagram, counters).await?;
+                }
+                // Our last answer found nobody; told once.
+                Err(nix::errno::Errno::ECONNREFUSED | nix::errno::Errno::EINTR) => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Answers each datagram of a denied flow, which is recorded once.
     async fn refuse_until_idle(mut self) {
+        self.busy = None;
         loop {
             let next = tokio::select! {
                 next = timeout(DENIED_IDLE, self.queue.recv()) => next,
-                () = self.stop.cancelled() => return,
+                () = self.egress.last_datagrams.cancelled() => return,
             };
             match next {
-                Ok(Some(datagram)) => {
+                Ok(Some(queued)) => {
                     self.egress
                         .refusals
-                        .port_unreachable(self.route, datagram.len());
+                        .port_unreachable(self.route, queued.datagram.len());
                 }
                 Ok(None) | Err(_) => return,
             }
@@ -244,10 +329,10 @@ impl Flow {
 
     /// Answers what waits; the next datagram begins a new flow.
     fn refuse_queued(mut self) {
-        while let Ok(datagram) = self.queue.try_recv() {
+        while let Ok(queued) = self.queue.try_recv() {
             self.egress
                 .refusals
-                .port_unreachable(self.route, datagram.len());
+                .port_unreachable(self.route, queued.datagram.len());
         }
     }
 }
@@ -256,6 +341,8 @@ enum Event {
     /// A queued datagram, or those that wait in the socket.
     FromApp(Option<Bytes>),
     FromPeer(Bytes),
+    /// The program is gone.
+    LastOnes,
     End(End),
 }
 
@@ -271,6 +358,24 @@ fn send(link: &mut Datagrams, datagram: &[u8], counters: &Counters) -> Result<()
         // Longer than UDP over IPv4 carries (the IPv6 limit is higher): it is lost, as it would be
         // on the way.
         Ok(false) | Err(DatagramError::TooLong(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Hands a datagram to the link, and waits for room there.
+async fn send_all(
+    link: &mut Datagrams,
+    datagram: &[u8],
+    counters: &Counters,
+) -> Result<(), DatagramError> {
+    match link.send_all(datagram).await {
+        Ok(()) => {
+            counters
+                .up
+                .fetch_add(datagram.len() as u64, Ordering::Relaxed);
+            Ok(())
+        }
+        Err(DatagramError::TooLong(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::denials::Denials;
 use super::program::Program;
 use crate::audit::{Audit, End, Record, Refusal};
-use crate::egress::end_of_relay;
+use crate::egress::finish;
 
 /// Reason of a denial: the port is not in the policy's `ingress`.
 const NOT_WANTED: &str = "no-ingress";
@@ -86,7 +86,7 @@ impl Clients {
             return record.ended(End::ResetByPeer);
         };
         let end = relay(socket, stream, record.counters()).await;
-        record.ended(end_of_relay(end));
+        finish(record, end);
     }
 }
 

@@ -157,6 +157,23 @@ impl Watch {
         }
     }
 
+    /// Waits until odyn-net is told to stop, after its program has ended.
+    pub async fn told_to_stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.child.recv() => {
+                    let _ = reap_all();
+                }
+                signal = next(&mut self.forwarded) => {
+                    if matches!(signal, Signal::SIGTERM | Signal::SIGINT) {
+                        tracing::warn!(%signal, "told to stop: not draining any more");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// The program, or in `simulate` the guest, was stopped. On a terminal with a shell we stop
     /// with it, and continue it when the shell continues us.
     fn stopped(&self, watched: &Watched, signal: i32) {

@@ -1,18 +1,26 @@
 //! One connection on which we open the streams: from its handshake to its last flow.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
 
 use h2::{
     PingPong,
     client::{self, SendRequest},
 };
+use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
-use super::Pool;
+use super::{Connection, Pool, Shared};
 use crate::{
     chunk::Chunk,
     config::{ClientConfig, MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS},
+    drain::{Phase, Step},
     error::LinkError,
+    flush::{self, Verdict},
     keepalive::{Pulse, keepalive},
     transport::Transport,
 };
@@ -110,102 +118,120 @@ pub(super) async fn greet(
 ///
 /// Its flows go on until they end: a task of the pool drives it until then.
 pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened) -> Leave {
+    let (left, leave) = oneshot::channel();
+    let connection = pool.publish(opened.requests.clone());
+    let shared = Arc::clone(&connection.shared);
+    let place = Place {
+        pool: Arc::clone(pool),
+        connection: Some(connection),
+        left: Some(left),
+    };
+    pool.tasks.spawn(run(place, shared, opened));
+    leave
+        .await
+        .unwrap_or_else(|_| Leave::Lost("its task failed".into()))
+}
+
+/// A connection's place in its pool.
+struct Place {
+    pool: Arc<Pool>,
+    connection: Option<Connection>,
+    left: Option<oneshot::Sender<Leave>>,
+}
+
+impl Place {
+    /// Opens no more flows on it. The first reason counts.
+    fn leave(&mut self, reason: Leave) {
+        let (Some(connection), Some(left)) = (self.connection.take(), self.left.take()) else {
+            return debug!(%reason, "a connection that left the pool");
+        };
+        self.pool.retire(&connection);
+        self.pool.set_down_if_empty(&reason.to_string());
+        let _ = left.send(reason);
+    }
+}
+
+/// Drives a connection until it ends.
+async fn run(mut place: Place, shared: Arc<Shared>, opened: Opened) {
     let Opened {
         requests,
         mut driver,
         pings,
     } = opened;
-    let mut watched = Some(requests.clone());
-    let connection = pool.publish(requests);
-    let mut pulse = Box::pin({
-        let pool = Arc::clone(pool);
-        async move {
-            let last = async {
-                pool.closing.cancelled().await;
-                pool.flows.none().await;
-            };
-            keepalive(pings, &pool.config.tuning, last).await
-        }
-    });
-
-    let progress = poll_fn(|cx| {
-        let ended = Pin::new(&mut driver).poll(cx);
-        // GOAWAY shows only on the handle for new streams.
-        let ready = watched.as_mut().map(|requests| requests.poll_ready(cx));
-        match (ended, ready) {
-            (Poll::Ready(_), Some(Poll::Ready(Err(error)))) if is_asked(&error) => {
-                Poll::Ready(Progress::Ended(Leave::Asked))
-            }
-            (Poll::Ready(Ok(())), _) => {
-                let reason = "closed by the other half".into();
-                Poll::Ready(Progress::Ended(Leave::Lost(reason)))
-            }
-            (Poll::Ready(Err(error)), _) => {
-                Poll::Ready(Progress::Ended(Leave::Lost(error.to_string())))
-            }
-            (Poll::Pending, Some(Poll::Ready(Err(error)))) => {
-                Poll::Ready(Progress::Retired(if is_asked(&error) {
-                    Leave::Asked
-                } else {
-                    Leave::Lost(error.to_string())
-                }))
-            }
-            (Poll::Pending, _) => Poll::Pending,
-        }
-    });
-    let mut beats = true;
-    let mut lives = true;
-    let leave = tokio::select! {
-        biased;
-        progress = progress => match progress {
-            Progress::Ended(leave) => {
-                lives = false;
-                leave
-            }
-            Progress::Retired(leave) => {
-                // The handle would keep the connection open behind its last flow.
-                watched.take();
-                leave
-            }
-        },
-        pulse = &mut pulse => match pulse {
-            Pulse::Dead(silence) => {
-                lives = false;
-                Leave::Lost(LinkError::Dead(silence).to_string())
-            }
-            Pulse::Confirmed => {
-                watched.take();
-                beats = false;
-                Leave::Closing
-            }
-        },
-        // The handle keeps the connection open until the host has confirmed all that we sent.
-        () = pool.closing.cancelled() => Leave::Closing,
+    let pool = Arc::clone(&place.pool);
+    let (closing, cut) = (pool.closing.clone(), pool.cut.clone());
+    // Keeps the connection open until the host has confirmed all that we sent.
+    let mut watched = Some(requests);
+    let last = async {
+        pool.closing.cancelled().await;
+        pool.flows.none().await;
     };
-    pool.retire(&connection);
-    drop(connection);
-    pool.set_down_if_empty(&leave.to_string());
-    if !lives {
-        return leave;
-    }
-    let cut = pool.cut.clone();
-    pool.tasks.spawn(async move {
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut driver => return debug!(?ended, "retired connection ended"),
-                pulse = &mut pulse, if beats => match pulse {
-                    Pulse::Confirmed => {
-                        drop(watched.take());
-                        beats = false;
-                    }
-                    Pulse::Dead(silence) => return debug!(?silence, "retired connection is dead"),
-                },
-                () = cut.cancelled() => return,
+    let mut pulse = std::pin::pin!(keepalive(pings, &pool.config.tuning, last));
+    let mut beats = true;
+    let mut steps = pool.drain.watch();
+    let mut asked = Phase::Draining;
+    let mut flush: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> = None;
+    let reason = loop {
+        let progress = poll_fn(|cx| {
+            let ended = Pin::new(&mut driver).poll(cx);
+            // GOAWAY shows only on the handle for new streams.
+            let ready = watched.as_mut().map(|requests| requests.poll_ready(cx));
+            match (ended, ready) {
+                (Poll::Ready(_), Some(Poll::Ready(Err(error)))) if is_asked(&error) => {
+                    Poll::Ready(Progress::Ended(Leave::Asked))
+                }
+                (Poll::Ready(Ok(())), _) => {
+                    let reason = "closed by the other half".into();
+                    Poll::Ready(Progress::Ended(Leave::Lost(reason)))
+                }
+                (Poll::Ready(Err(error)), _) => {
+                    Poll::Ready(Progress::Ended(Leave::Lost(error.to_string())))
+                }
+                (Poll::Pending, Some(Poll::Ready(Err(error)))) => {
+                    Poll::Ready(Progress::Retired(if is_asked(&error) {
+                        Leave::Asked
+                    } else {
+                        Leave::Lost(error.to_string())
+                    }))
+                }
+                (Poll::Pending, _) => Poll::Pending,
             }
+        });
+        tokio::select! {
+            biased;
+            progress = progress => match progress {
+                Progress::Ended(leave) => break leave,
+                Progress::Retired(leave) => {
+                    // The handle would keep the connection open behind its last flow.
+                    watched = None;
+                    place.leave(leave);
+                }
+            },
+            pulse = &mut pulse, if beats => match pulse {
+                Pulse::Dead(silence) => break Leave::Lost(LinkError::Dead(silence).to_string()),
+                Pulse::Confirmed => {
+                    watched = None;
+                    beats = false;
+                    place.leave(Leave::Closing);
+                }
+            },
+            step = next_flush(&mut steps, asked) => {
+                asked = step.phase;
+                flush = Some(Box::pin(flush_all(watched.clone(), Arc::clone(&shared), step)));
+            }
+            verdict = some(&mut flush) => {
+                flush = None;
+                shared.verdict.set(verdict);
+            }
+            () = closing.cancelled(), if place.left.is_some() => place.leave(Leave::Closing),
+            () = cut.cancelled() => break Leave::Closing,
         }
+    };
+    shared.verdict.set(match reason {
+        Leave::Closing => Verdict::Unconfirmed,
+        Leave::Asked | Leave::Lost(_) => Verdict::Lost,
     });
-    leave
+    place.leave(reason);
 }
 
 enum Progress {
@@ -218,4 +244,39 @@ enum Progress {
 /// Whether the other half wants no more flows (GOAWAY without an error).
 fn is_asked(error: &h2::Error) -> bool {
     error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+}
+
+/// The next phase after `asked` in which the host half has to be asked what is delivered.
+async fn next_flush(steps: &mut watch::Receiver<Step>, asked: Phase) -> Step {
+    let later = |step: &Step| asked < step.phase && step.phase < Phase::Done;
+    // The guard of what is seen must be gone before the next wait.
+    let seen = steps.wait_for(later).await.map(|step| *step);
+    match seen {
+        Ok(step) => step,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// What of this connection's flows is delivered.
+async fn flush_all(
+    requests: Option<SendRequest<Chunk>>,
+    shared: Arc<Shared>,
+    step: Step,
+) -> Verdict {
+    if !shared.used.load(Ordering::Relaxed) {
+        return Verdict::delivered();
+    }
+    match requests {
+        Some(requests) => flush::ask(requests, step).await,
+        // The host half is leaving, too: it opens no streams, and delivers by itself.
+        None => Verdict::HandedOver,
+    }
+}
+
+/// What a future that may be there gives.
+async fn some<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }

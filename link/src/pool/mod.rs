@@ -9,8 +9,8 @@ mod report;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -21,7 +21,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::jitter::Jitter;
 use self::{keep::keep, report::report};
-use crate::{chunk::Chunk, client::LinkState, config::ClientConfig, endpoint::Endpoint};
+use crate::{
+    chunk::Chunk,
+    client::LinkState,
+    config::ClientConfig,
+    drain::Drain,
+    endpoint::Endpoint,
+    flush::{self, Verdict},
+};
 
 /// What the tasks and the handles of a client share.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(crate) struct Pool {
     pub(crate) state: watch::Sender<LinkState>,
     /// Flows that are open or being opened.
     pub(crate) flows: Arc<Flows>,
+    /// How far the end is.
+    pub(crate) drain: Drain,
     /// Cancelled: no more flows, no more dialling; what is open goes on.
     pub(crate) closing: CancellationToken,
     /// Cancelled: every connection is dropped.
@@ -40,6 +49,8 @@ pub(crate) struct Pool {
     /// How often the link has gone up or down, or down for another reason.
     changes: Arc<AtomicU64>,
     places: Mutex<Vec<Option<Connection>>>,
+    /// Connections that still carry flows, those that left the pool included.
+    live: Mutex<Vec<Weak<Shared>>>,
 }
 
 /// A connection on which flows can be opened.
@@ -48,7 +59,17 @@ pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Chunk>,
     /// When it was opened.
     pub(crate) born: Instant,
-    load: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// What a connection and its flows share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    load: AtomicUsize,
+    /// It has carried a flow.
+    used: AtomicBool,
+    /// What the other half says of the flows' delivery, at the end.
+    verdict: flush::Outcome,
 }
 
 /// What a flow needs from its connection.
@@ -92,24 +113,30 @@ impl Flows {
 /// One flow's place in the counts.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    load: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     flows: Arc<Flows>,
 }
 
 impl Slot {
-    fn new(load: &Arc<AtomicUsize>, flows: &Arc<Flows>) -> Self {
-        load.fetch_add(1, Ordering::Relaxed);
+    fn new(shared: &Arc<Shared>, flows: &Arc<Flows>) -> Self {
+        shared.load.fetch_add(1, Ordering::Relaxed);
+        shared.used.store(true, Ordering::Relaxed);
         flows.count.fetch_add(1, Ordering::AcqRel);
         Self {
-            load: Arc::clone(load),
+            shared: Arc::clone(shared),
             flows: Arc::clone(flows),
         }
+    }
+
+    /// What the other half will say of the delivery on this connection.
+    pub(crate) fn outcome(&self) -> flush::Outcome {
+        self.shared.verdict.clone()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.shared.load.fetch_sub(1, Ordering::Relaxed);
         if self.flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.flows.none.notify_waiters();
         }
@@ -138,11 +165,13 @@ impl Pool {
             config,
             state: watch::Sender::new(LinkState::Down("not connected yet".into())),
             flows: Arc::default(),
+            drain: Drain::new(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             changes: Arc::default(),
             places: Mutex::default(),
+            live: Mutex::default(),
         });
         pool.tasks.spawn(report(
             pool.name.clone(),
@@ -167,16 +196,30 @@ impl Pool {
                     Lane::Quick => *place == QUICK_PLACE,
                     Lane::Any => true,
                 };
-                (!is_meant, connection.load.load(Ordering::Relaxed))
+                (!is_meant, connection.shared.load.load(Ordering::Relaxed))
             })?;
-        Some((best.clone(), Slot::new(&best.load, &self.flows)))
+        Some((best.clone(), Slot::new(&best.shared, &self.flows)))
     }
 
     /// Takes a connection out of the pool: it opens no more flows.
     pub(crate) fn retire(&self, connection: &Connection) {
         for place in self.places().iter_mut() {
-            place.take_if(|there| Arc::ptr_eq(&there.load, &connection.load));
+            place.take_if(|there| Arc::ptr_eq(&there.shared, &connection.shared));
         }
+    }
+
+    /// Waits for the verdict of every connection that there is, and returns them.
+    pub(crate) async fn verdicts(&self) -> Vec<Arc<Verdict>> {
+        let live: Vec<_> = self.live().iter().filter_map(Weak::upgrade).collect();
+        let mut verdicts = Vec::with_capacity(live.len());
+        for connection in live {
+            verdicts.push(connection.verdict.wait().await);
+        }
+        verdicts
+    }
+
+    fn live(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn places(&self) -> MutexGuard<'_, Vec<Option<Connection>>> {
@@ -189,8 +232,12 @@ impl Pool {
         let connection = Connection {
             requests,
             born: Instant::now(),
-            load: Arc::default(),
+            shared: Arc::default(),
         };
+        let mut live = self.live();
+        live.retain(|shared| shared.strong_count() > 0);
+        live.push(Arc::downgrade(&connection.shared));
+        drop(live);
         let mut places = self.places();
         match places.iter_mut().find(|place| place.is_none()) {
             Some(free) => *free = Some(connection.clone()),

@@ -48,6 +48,33 @@ impl Down {
         self.state == State::Failed
     }
 
+    /// Bytes that came and are not written.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len
+    }
+
+    /// The socket has everything, the FIN included.
+    pub(super) fn fin_sent(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Throws away what has come and was not written.
+    pub(super) fn discard(&mut self, stream: &mut Stream) {
+        stream.release(self.queue.len);
+        self.queue = Queue::default();
+    }
+
+    /// Takes all that has come and throws it away.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+    ) -> Result<(), Cut> {
+        let taken = self.take(cx, stream);
+        self.discard(stream);
+        taken
+    }
+
     /// The other half has properly ended this direction.
     pub(super) fn ended_by_stream(&self) -> bool {
         matches!(self.state, State::StreamEnded | State::Done)
@@ -102,7 +129,9 @@ impl Down {
                 Poll::Ready(Ok(None)) if self.failed() => return Ok(()),
                 Poll::Ready(Ok(None)) => self.state = State::StreamEnded,
                 Poll::Ready(Err(cut)) => {
-                    if cut == Cut::Link && self.empty_frame && !self.failed() {
+                    // Who leaves has ended its direction before.
+                    let ended = cut == Cut::Gone || cut == Cut::Link && self.empty_frame;
+                    if ended && !self.failed() {
                         self.state = State::StreamEnded;
                     }
                     return Err(cut);
@@ -152,18 +181,22 @@ struct Queue {
     chunks: VecDeque<Bytes>,
     /// Small chunks, behind all of `chunks`.
     tail: BytesMut,
+    /// Bytes of both.
+    len: usize,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.tail.is_empty()
+        self.len == 0
     }
 
     fn push(&mut self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
         }
-        if bytes.len() <= SMALL && !self.is_empty() {
+        let was_empty = self.is_empty();
+        self.len += bytes.len();
+        if bytes.len() <= SMALL && !was_empty {
             self.tail.extend_from_slice(&bytes);
             return;
         }
@@ -202,6 +235,7 @@ impl Queue {
     }
 
     fn advance(&mut self, mut count: usize) {
+        self.len = self.len.saturating_sub(count);
         while let Some(front) = self.chunks.front_mut() {
             if count < front.len() {
                 front.advance(count);

@@ -18,8 +18,11 @@
 //! | socket: RST, or a write to it failed | the bytes that had been read, then RST_STREAM |
 //! | stream: RST_STREAM | the bytes (and FIN) that had come, then RST |
 //! | link lost | RST at once; but what had ended with END_STREAM is delivered before |
+//! | stream: RST_STREAM(NO_ERROR), from a guest that leaves | the bytes and the FIN that had come, then a plain close |
 
 mod down;
+mod network;
+mod program;
 mod up;
 
 use std::{
@@ -38,9 +41,10 @@ use tokio::{
 };
 
 use self::{down::Down, up::Up};
+pub(crate) use self::{network::Network, program::Program};
 use crate::{
-    outq::unacknowledged,
-    stream::{Cut, Stream},
+    outq::{Probed, unacknowledged},
+    stream::{Cut, Side, Stream},
 };
 
 /// Bytes moved by a relay, readable while it runs.
@@ -73,6 +77,11 @@ pub enum End {
     ResetByPeer,
     /// The connection of the link ended.
     LinkLost,
+    /// We had to stop before it was over.
+    Cut {
+        /// Bytes that had been taken for the other side and are not known to have arrived there.
+        undelivered: u64,
+    },
 }
 
 /// Pause between looks at the send queue of a socket that is to be reset.
@@ -81,10 +90,15 @@ const ACK_PAUSE: Duration = Duration::from_millis(5);
 /// Moves bytes both ways until both directions have ended, or either side gave up.
 ///
 /// `counters` counts what was moved. The socket is closed on return; it is reset when the flow
-/// did not end with [`End::Closed`].
+/// did not end with [`End::Closed`]. While the guest drains ([`Phase`](crate::Phase)), a flow
+/// beside its program ends when the host half has confirmed what the program wrote.
 pub async fn relay(tcp: TcpStream, stream: Stream, counters: Arc<Counters>) -> End {
+    relay_probed(Probed::alone(tcp), stream, counters).await
+}
+
+pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Counters>) -> End {
     // Small writes are the sender's choice, already made once.
-    let _ = tcp.set_nodelay(true);
+    let _ = tcp.get().set_nodelay(true);
     let mut flow = Flow {
         up: Up::new(&stream.tuning),
         down: Down::default(),
@@ -92,34 +106,30 @@ pub async fn relay(tcp: TcpStream, stream: Stream, counters: Arc<Counters>) -> E
         stream,
         counters,
     };
-    let result = poll_fn(|cx| flow.poll(cx)).await;
-    match result {
-        Ok(()) => flow.flush().await,
-        Err(Cut::Socket) => flow.reset_stream().await,
-        Err(Cut::Peer) => flow.reset_socket().await,
-        Err(Cut::Link) => flow.lose_link().await,
+    match flow.stream.take_side() {
+        Side::Program(program) => program::relay(flow, program).await,
+        Side::Network(network) => network::relay(flow, network).await,
     }
 }
 
 struct Flow {
     up: Up,
     down: Down,
-    tcp: TcpStream,
+    tcp: Probed,
     stream: Stream,
     counters: Arc<Counters>,
 }
 
 impl Flow {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let tcp = self.tcp.get_mut();
         let down = self
             .down
-            .poll(cx, &mut self.tcp, &mut self.stream, &self.counters.down)?;
+            .poll(cx, tcp, &mut self.stream, &self.counters.down)?;
         // A socket that can't be written to may still hold bytes to be read, from before it was
         // reset: they are read to their end.
         self.up.socket_is_dead = self.down.failed();
-        let up = self
-            .up
-            .poll(cx, &mut self.tcp, &mut self.stream, &self.counters.up)?;
+        let up = self.up.poll(cx, tcp, &mut self.stream, &self.counters.up)?;
         if self.down.ended_by_stream()
             && let Poll::Ready(cut) = self.stream.poll_cut(cx)
         {
@@ -128,60 +138,41 @@ impl Flow {
         }
         match (up.is_ready(), down.is_ready()) {
             (true, true) => Poll::Ready(Ok(())),
-            (true, false) => self.up.poll_reset(cx, &self.tcp),
+            (true, false) => self.up.poll_reset(cx, tcp),
             (false, _) => Poll::Pending,
         }
     }
 
-    /// Both directions have ended: the last bytes may still be in h2.
-    async fn flush(mut self) -> End {
-        self.stream.in_flight.empty().await;
-        if !self.stream.in_flight.lost() {
-            return End::Closed;
-        }
-        match poll_fn(|cx| Poll::Ready(self.stream.poll_cut(cx))).await {
-            Poll::Ready(Cut::Peer) => End::ResetByPeer,
-            _ => End::LinkLost,
-        }
-    }
-
-    /// The socket is gone: the other half gets what had been read, then the reset.
-    async fn reset_stream(mut self) -> End {
-        let grace = self.stream.tuning.reset_grace;
-        let _ = timeout(grace, self.stream.in_flight.empty()).await;
-        self.stream.reset();
-        End::ResetBySocket
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.down.poll_rest(
+            cx,
+            self.tcp.get_mut(),
+            &mut self.stream,
+            &self.counters.down,
+        )
     }
 
     /// The other half gave up: the socket gets what had come, then the reset.
-    async fn reset_socket(mut self) -> End {
+    async fn reset_socket(&mut self) {
         let grace = self.stream.tuning.reset_grace;
         let _ = timeout(grace, self.deliver()).await;
-        let _ = self.tcp.set_zero_linger();
-        End::ResetByPeer
+        let _ = self.tcp.get().set_zero_linger();
     }
 
     /// The connection is gone. What had properly ended is still delivered.
-    async fn lose_link(mut self) -> End {
+    async fn lose_link(&mut self) {
         if self.down.ended_by_stream() {
             let grace = self.stream.tuning.reset_grace;
             let _ = timeout(grace, self.deliver()).await;
         }
-        let _ = self.tcp.set_zero_linger();
-        End::LinkLost
+        let _ = self.tcp.get().set_zero_linger();
     }
 
     /// Writes all that came to the socket and waits until its peer's kernel has it: a reset throws
     /// away what is still in the send queue.
     async fn deliver(&mut self) {
-        let Self {
-            down,
-            tcp,
-            stream,
-            counters,
-            ..
-        } = self;
-        poll_fn(|cx| down.poll_rest(cx, tcp, stream, &counters.down)).await;
+        poll_fn(|cx| self.poll_rest(cx)).await;
+        let tcp = self.tcp.get();
         // A socket that was reset has no peer any more (ENOTCONN), but keeps its count.
         while tcp.peer_addr().is_ok() && unacknowledged(tcp).is_ok_and(|bytes| bytes > 0) {
             sleep(ACK_PAUSE).await;

@@ -35,6 +35,8 @@ pub(super) struct Up {
     ended: bool,
     /// Set when a write to the socket failed: its end is not a FIN any more.
     pub(super) socket_is_dead: bool,
+    /// Reads what the socket holds however long that takes, also of one that was reset.
+    pub(super) patient: bool,
     /// Empty between reads, and without memory while the socket has nothing.
     buf: BytesMut,
     read_size: usize,
@@ -49,11 +51,17 @@ impl Up {
         Self {
             ended: false,
             socket_is_dead: false,
+            patient: false,
             buf: BytesMut::new(),
             read_size: FIRST_READ.min(tuning.max_read),
             max_read: tuning.max_read,
             next_check: None,
         }
+    }
+
+    /// The FIN was handed to h2.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// Ready when the FIN was handed to h2.
@@ -136,6 +144,9 @@ impl Up {
         tcp: &TcpStream,
     ) -> Poll<Result<(), Cut>> {
         self.buf = BytesMut::new();
+        if self.patient {
+            return Poll::Pending;
+        }
         loop {
             let timer = self
                 .next_check

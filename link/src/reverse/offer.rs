@@ -56,7 +56,7 @@ impl Pending {
     /// The client's end of the connection; `None` when it has gone.
     pub fn accept(mut self) -> Option<Stream> {
         let send = self.respond.send_response(Response::new(()), false).ok()?;
-        Some(Stream::new(send, self.body, self.tuning, None))
+        Some(Stream::new(send, self.body, self.tuning, None, None))
     }
 
     /// There is no connection for it: the client's is reset.
@@ -203,7 +203,7 @@ impl<I: Ingress> Offer<I> {
             transport,
             &self.tuning,
             NO_LIMIT,
-            &self.stop,
+            &self.stop.clone().into(),
             |request, respond| {
                 greeted.store(true, Ordering::Relaxed);
                 Arc::clone(self).answer(request, respond)

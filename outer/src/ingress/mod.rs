@@ -19,10 +19,10 @@ use std::{
 };
 
 use odyn_link::{
-    ClientConfig, FlowLimit, LinkError, Peer, Transport, Tuning, reverse::greet,
+    ClientConfig, FlowLimit, LinkError, Peer, Shutdown, Transport, Tuning, reverse::greet,
     wire::ingress::Hello,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use self::mapping::{Mapping, MappingError, Selector};
@@ -51,7 +51,7 @@ pub(crate) struct Ingress {
     /// Flows of all guests, egress included.
     flows: Option<Arc<FlowLimit>>,
     tasks: TaskTracker,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
     control: Control,
     cut: AtomicUsize,
 }
@@ -63,7 +63,7 @@ impl Ingress {
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
         control: Control,
-        shutdown: CancellationToken,
+        shutdown: Shutdown,
     ) -> Arc<Self> {
         let mut config = ClientConfig::default();
         config.tuning = tuning;
@@ -91,7 +91,7 @@ impl Ingress {
                 self.tasks.clone(),
             );
             let run = listening.run();
-            let shutdown = self.shutdown.clone();
+            let shutdown = self.shutdown.drain.clone();
             self.tasks.spawn(shutdown.run_until_cancelled_owned(run));
         }
     }
@@ -150,14 +150,19 @@ impl Ingress {
         let left = async {
             self.guests.gone(&guest, LINGER).await;
             info!(%guest, "guest wants no more clients");
-            guest.client.drain(Duration::MAX).await
+            guest.client.close(Duration::MAX).await
         };
         tokio::select! {
             _ = left => {}
-            () = self.shutdown.cancelled() => {
+            () = self.shutdown.drain.cancelled() => {
                 let limit = self.control.rules().drain_timeout;
-                let drained = guest.client.drain(limit).await;
-                self.cut.fetch_add(drained.cut, Ordering::Relaxed);
+                let cut = tokio::select! {
+                    cut = guest.client.close(limit) => cut,
+                    () = self.shutdown.force.cancelled() => {
+                        guest.client.close(Duration::ZERO).await
+                    }
+                };
+                self.cut.fetch_add(cut, Ordering::Relaxed);
             }
         }
     }

@@ -11,6 +11,7 @@ mod bypass;
 mod chaos;
 mod dns;
 mod doctor;
+mod drain;
 mod ends;
 mod files;
 mod flood;

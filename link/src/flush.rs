@@ -1,0 +1,221 @@
+//! `POST /flush`, from both sides: see [`crate::wire::flush`].
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{client::SendRequest, server::SendResponse};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    chunk::{Chunk, InFlight},
+    client::{OUTER, read_body},
+    delivery::Registry,
+    drain::{Phase, Step},
+    wire::flush::{self, Undelivered},
+};
+
+/// Between two looks at what is not delivered: the first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+
+/// How much later than its time the host half's answer may come.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What is known of the delivery of a connection's flows when all was sent on it.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The host half answered; what is not in here is delivered.
+    Answered(Mutex<HashMap<u32, Undelivered>>),
+    /// The host half is leaving itself (GOAWAY) and can't be asked any more; it delivers before it
+    /// goes, or says what it did not.
+    HandedOver,
+    /// The host half gave no answer that one could use.
+    Unconfirmed,
+    /// The connection ended before.
+    Lost,
+}
+
+impl Verdict {
+    pub(crate) fn delivered() -> Self {
+        Self::answered(Vec::new())
+    }
+
+    fn answered(list: Vec<Undelivered>) -> Self {
+        let flows = list.into_iter().map(|flow| (flow.stream, flow));
+        Self::Answered(Mutex::new(flows.collect()))
+    }
+
+    /// What is not delivered of a stream, asked for once.
+    pub(crate) fn take(&self, stream: u32) -> Option<Undelivered> {
+        match self {
+            Self::Answered(flows) => lock(flows).remove(&stream),
+            Self::HandedOver | Self::Unconfirmed | Self::Lost => None,
+        }
+    }
+
+    /// Those that nobody asked for: flows that had ended before.
+    pub(crate) fn rest(&self) -> Vec<Undelivered> {
+        match self {
+            Self::Answered(flows) => lock(flows).drain().map(|(_, flow)| flow).collect(),
+            Self::HandedOver | Self::Unconfirmed | Self::Lost => Vec::new(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A verdict that is to come. Clones wait for the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome(Arc<watch::Sender<Option<Arc<Verdict>>>>);
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
+
+impl Outcome {
+    /// The first one counts.
+    pub(crate) fn set(&self, verdict: Verdict) {
+        self.0.send_if_modified(|known| {
+            let is_first = known.is_none();
+            if is_first {
+                *known = Some(Arc::new(verdict));
+            }
+            is_first
+        });
+    }
+
+    pub(crate) async fn wait(&self) -> Arc<Verdict> {
+        let mut verdicts = self.0.subscribe();
+        loop {
+            if let Some(verdict) = verdicts.borrow_and_update().as_ref() {
+                return Arc::clone(verdict);
+            }
+            if verdicts.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Asks the host half whether all that came on a connection is delivered, and gives it until the
+/// end of a phase to make it so; in [`Phase::Forced`], no time.
+pub(crate) async fn ask(requests: SendRequest<Chunk>, step: Step) -> Verdict {
+    let (wait, limit) = match step.phase {
+        Phase::Forced => (Duration::ZERO, step.until),
+        _ => (
+            step.until.saturating_duration_since(Instant::now()),
+            step.until + LATE,
+        ),
+    };
+    match timeout_at(limit, request(requests, wait)).await {
+        Ok(Ok(list)) => Verdict::answered(list),
+        Ok(Err(error)) => {
+            warn!(error, "the host half does not say what it has delivered");
+            Verdict::Unconfirmed
+        }
+        Err(_) => {
+            warn!("the host half did not say in time what it has delivered");
+            Verdict::Unconfirmed
+        }
+    }
+}
+
+async fn request(
+    requests: SendRequest<Chunk>,
+    wait: Duration,
+) -> Result<Vec<Undelivered>, &'static str> {
+    let failed = |error: h2::Error| {
+        debug!(%error, "flush");
+        "the request failed"
+    };
+    let uri = http::Uri::builder()
+        .scheme("http")
+        .authority(OUTER)
+        .path_and_query(flush::PATH)
+        .build()
+        .map_err(|_| "the path is not a URI")?;
+    let wait = HeaderValue::try_from(flush::write_wait(wait)).map_err(|_| "not a header")?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(flush::WAIT, wait);
+    let mut requests = requests.ready().await.map_err(failed)?;
+    let (response, _body) = requests.send_request(request, true).map_err(failed)?;
+    let response = response.await.map_err(failed)?;
+    if response.status() != StatusCode::OK {
+        return Err("it refuses to");
+    }
+    let body = read_body(&mut response.into_body(), flush::MAX_ANSWER)
+        .await
+        .map_err(|_| "its answer is broken off or too long")?;
+    flush::parse_answer(&body).ok_or("its answer is malformed")
+}
+
+/// Waits until everything that `registry` has now is delivered, or `wait` is over, and says what
+/// is not. Ends early when `gone` does.
+pub(crate) async fn answer(
+    registry: &Registry,
+    wait: Duration,
+    respond: &mut SendResponse<Chunk>,
+    gone: impl Future<Output = ()>,
+) {
+    let until = Instant::now() + wait;
+    let mut flows = registry.flush();
+    let settled = async {
+        let (mut pause, longest) = PAUSES;
+        while !flows.look() && Instant::now() < until {
+            sleep_until(until.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(longest);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = settled => {}
+        () = reset(respond) => return,
+        () = gone => {}
+    }
+    let list = flows.finish();
+    debug!(undelivered = list.len(), "flush");
+    let mut response = Response::new(());
+    let media_type = HeaderValue::from_static(flush::TYPE);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    let body = Bytes::from(flush::write_answer(&list));
+    if let Ok(mut send) = respond.send_response(response, body.is_empty())
+        && !body.is_empty()
+    {
+        let in_flight = Arc::new(InFlight::default());
+        if send.send_data(in_flight.chunk(body), true).is_ok() {
+            in_flight.empty().await;
+        }
+    }
+}
+
+async fn reset(respond: &mut SendResponse<Chunk>) {
+    let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+    debug!(?reset, "the guest does not wait for its flush any more");
+}
+
+/// Waits for the bytes of a socket to be acknowledged: `look` says how many are not.
+pub(crate) async fn acknowledged(mut look: impl FnMut() -> bool) {
+    let (mut pause, longest) = PAUSES;
+    while !look() {
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}

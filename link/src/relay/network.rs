@@ -1,0 +1,139 @@
+//! The relay beside the network: it answers for the delivery of what came from a guest.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{End, Flow};
+use crate::{
+    delivery::{LINGER, Tracked},
+    flush::acknowledged,
+    stream::Cut,
+};
+
+/// What a flow beside the network needs.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) tracked: Tracked,
+    /// The host half was told to stop.
+    pub(crate) drain: CancellationToken,
+    /// It stops now.
+    pub(crate) force: CancellationToken,
+}
+
+pub(super) async fn relay(mut flow: Flow, network: Network) -> End {
+    let whole = async {
+        let result = poll_fn(|cx| {
+            let result = flow.poll(cx);
+            flow.note(&network.tracked);
+            result
+        })
+        .await;
+        flow.end(result, &network).await
+    };
+    let ended = tokio::select! {
+        biased;
+        end = whole => Some(end),
+        () = network.force.cancelled() => None,
+    };
+    match ended {
+        // The connection goes because we have no more time.
+        Some(End::LinkLost) if network.force.is_cancelled() => flow.cut(&network.tracked),
+        Some(end) => {
+            // What a peer refused by a reset is not undelivered.
+            if flow.tcp.get().peer_addr().is_ok() {
+                network.tracked.give_up();
+            }
+            end
+        }
+        None => flow.cut(&network.tracked),
+    }
+}
+
+impl Flow {
+    fn note(&self, tracked: &Tracked) {
+        tracked.note(self.down.queued(), self.down.fin_sent(), self.down.failed());
+    }
+
+    async fn end(&mut self, result: Result<(), Cut>, network: &Network) -> End {
+        match result {
+            Ok(()) => {
+                let end = self.flush().await;
+                self.linger(network).await;
+                end
+            }
+            Err(Cut::Socket) => {
+                self.reset_stream().await;
+                End::ResetBySocket
+            }
+            Err(Cut::Peer) => {
+                self.reset_socket().await;
+                End::ResetByPeer
+            }
+            Err(Cut::Gone) => {
+                poll_fn(|cx| {
+                    let written = self.poll_rest(cx);
+                    self.note(&network.tracked);
+                    written
+                })
+                .await;
+                self.linger(network).await;
+                End::Closed
+            }
+            Err(Cut::Link) => {
+                self.lose_link().await;
+                End::LinkLost
+            }
+        }
+    }
+
+    /// Both directions have ended: the last bytes may still be in h2.
+    async fn flush(&mut self) -> End {
+        self.stream.in_flight.empty().await;
+        if !self.stream.in_flight.lost() {
+            return End::Closed;
+        }
+        match poll_fn(|cx| Poll::Ready(self.stream.poll_cut(cx))).await {
+            Poll::Ready(Cut::Peer) => End::ResetByPeer,
+            Poll::Ready(Cut::Gone) => End::Closed,
+            _ => End::LinkLost,
+        }
+    }
+
+    /// The socket is gone: the other half gets what had been read, then the reset.
+    async fn reset_stream(&mut self) {
+        let grace = self.stream.tuning.reset_grace;
+        let _ = timeout(grace, self.stream.in_flight.empty()).await;
+        self.stream.reset();
+    }
+
+    /// Keeps the socket until its peer has everything, so that whoever asks gets an answer. A host
+    /// half that stops leaves this to the kernel, unless its guest waits for the answer.
+    async fn linger(&self, network: &Network) {
+        let tracked = &network.tracked;
+        let delivered = || {
+            tracked.pending() == 0
+                // A socket that was reset keeps its count.
+                || self.tcp.get().peer_addr().is_err()
+                || network.drain.is_cancelled() && !tracked.is_asked()
+        };
+        let _ = timeout(LINGER, acknowledged(delivered)).await;
+    }
+
+    /// No more time. The peer must not take what it has for all.
+    fn cut(mut self, tracked: &Tracked) -> End {
+        if self.down.fin_sent() && self.up.ended() {
+            // The rest is the kernel's.
+            return End::Closed;
+        }
+        self.note(tracked);
+        let undelivered = tracked.pending();
+        self.stream.reset();
+        if !self.down.fin_sent() {
+            let _ = self.tcp.get().set_zero_linger();
+        }
+        End::Cut { undelivered }
+    }
+}
