@@ -13,6 +13,7 @@ use crate::doctor::diagnosis::Wish;
 use crate::init::Init;
 use crate::init::on_exit::OnExit;
 use crate::program::launch::Launch;
+use crate::report::StdioMode;
 
 /// The settings file that is used when it exists and no other is named.
 pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";
@@ -129,6 +130,11 @@ pub struct Run {
         value_name = "ACTION"
     )]
     pub on_exit: OnExit,
+    /// Where the program's standard output and error go: to the host half as streams of their
+    /// own, and odyn-net's own log with them, or to where odyn-net's go [default: host when
+    /// odyn-net is the first process (PID 1), else inherit].
+    #[arg(long, env = "ODYN_STDIO", value_name = "MODE")]
+    pub stdio: Option<StdioMode>,
     /// What `run` and `simulate` share.
     #[command(flatten)]
     pub common: Common,
@@ -164,8 +170,8 @@ pub struct Common {
     /// Append one JSON line for each flow to this file; `-` is standard output.
     #[arg(long, env = "ODYN_AUDIT", value_name = "FILE|-")]
     pub audit: Option<PathBuf>,
-    /// Write odyn-net's own log to this file; `-` is standard error. Without it there is none, so
-    /// that the program's output stays the program's.
+    /// Write odyn-net's own log to this file; `-` is standard error. Without it there is none
+    /// (but see --stdio host), so that the program's output stays the program's.
     #[arg(long, env = "ODYN_LOG", value_name = "FILE|-")]
     pub log: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter such as odyn_link=debug,info.

@@ -53,6 +53,8 @@ pub struct StartError {
     pub failure: Failure,
     /// One or more lines.
     pub message: String,
+    /// Whether the person has been told already.
+    pub told: bool,
 }
 
 impl StartError {
@@ -61,6 +63,7 @@ impl StartError {
         Self {
             failure,
             message: message.into(),
+            told: false,
         }
     }
 }

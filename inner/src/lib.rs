@@ -18,6 +18,7 @@ pub mod ingress;
 pub mod init;
 pub mod logging;
 pub mod program;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod shutdown;

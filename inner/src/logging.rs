@@ -5,10 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::exit::{Failure, StartError};
+use crate::report::LogFeed;
 
 /// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
 /// traces each frame: the program could fill the disk with either.
@@ -16,39 +21,61 @@ const LIBRARIES: &str = "warn,hickory_proto=error";
 /// The targets of our own crates.
 const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "enclaver_outer"];
 
-/// Sends the log to a file, to standard error (`-`), or nowhere.
+/// Sends the log to a file or to standard error (`-`), to the host half, to both, or nowhere.
 ///
 /// # Errors
 /// The file cannot be opened or the filter is not one.
-pub fn start(destination: Option<&Path>, level: &str) -> Result<(), StartError> {
+pub fn start(
+    destination: Option<&Path>,
+    level: &str,
+    host: Option<LogFeed>,
+) -> Result<(), StartError> {
     let filter = EnvFilter::try_new(directives(level)).map_err(|error| {
         StartError::new(Failure::Usage, format!("--log-level {level}: {error}"))
     })?;
-    let Some(path) = destination else {
+    let file = destination.map(open).transpose()?;
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
+    if let Some(writer) = file {
+        layers.push(fmt::layer().with_ansi(false).with_writer(writer).boxed());
+    }
+    if let Some(feed) = host {
+        let lines = fmt::layer().with_ansi(false).with_writer(feed);
+        layers.push(lines.with_filter(filter_fn(is_for_the_host)).boxed());
+    }
+    if layers.is_empty() {
         return Ok(());
-    };
-    let writer = if path == Path::new("-") {
-        BoxMakeWriter::new(io::stderr)
-    } else {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| {
-                StartError::new(
-                    Failure::Output,
-                    format!("--log {}: {error}", path.display()),
-                )
-            })?;
-        BoxMakeWriter::new(Mutex::new(file))
-    };
+    }
     // Fails only when a log was set up before, which main does not do.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(writer)
+    let _ = tracing_subscriber::registry()
+        .with(layers)
+        .with(filter)
         .try_init();
     Ok(())
+}
+
+fn open(path: &Path) -> Result<BoxMakeWriter, StartError> {
+    if path == Path::new("-") {
+        return Ok(BoxMakeWriter::new(io::stderr));
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|error| {
+            StartError::new(
+                Failure::Output,
+                format!("--log {}: {error}", path.display()),
+            )
+        })?;
+    Ok(BoxMakeWriter::new(Mutex::new(file)))
+}
+
+/// What the host is sent crosses the link itself: an event for each frame that carries an event
+/// would never end.
+fn is_for_the_host(event: &Metadata<'_>) -> bool {
+    let is = |target: &str| event.target().split("::").next() == Some(target);
+    *event.level() <= Level::WARN
+        || (OURS.into_iter().any(is) && !event.target().starts_with("odyn_link::feed"))
 }
 
 /// A bare level is meant for our own crates; a filter is taken as it is.
@@ -74,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_wrong_level_is_a_usage_error() {
-        let error = start(None, "loud").unwrap_err();
+        let error = start(None, "loud", None).unwrap_err();
         assert_eq!(error.failure, Failure::Usage);
         assert!(error.message.contains("loud"));
     }

@@ -57,6 +57,8 @@ fn odyn_net() -> (ExitCode, OnExit) {
 }
 
 fn failed(error: &StartError) -> ExitCode {
-    eprintln!("odyn-net: {error}");
+    if !error.told {
+        eprintln!("odyn-net: {error}");
+    }
     error.failure.into()
 }

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use enclaver_outer::GuestState;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{Client, ClientConfig, LinkState};
 use odyn_policy::Policy;
+use tokio::time::Instant;
 
 use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
@@ -19,6 +21,7 @@ use crate::exit::{Failure, StartError};
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
 use crate::program::watch::{Ending, Watch, Watched};
+use crate::report::{LogFeed, Report, StdioMode};
 use crate::{identity, ingress, init, logging, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
@@ -37,9 +40,14 @@ pub fn run(args: Run) -> Result<ExitCode, StartError> {
     let init = init::prepare(args.init)?;
     let policy = load_policy(&args.common.policy)?;
     let audit = open_audit(&args.common)?;
-    logging::start(args.common.log.as_deref(), &args.common.log_level)?;
+    let mode = StdioMode::choose(args.stdio);
+    let log = (mode == StdioMode::Host).then(LogFeed::default);
+    logging::start(
+        args.common.log.as_deref(),
+        &args.common.log_level,
+        log.clone(),
+    )?;
     init.finish(policy.settings().name.as_deref());
-    let launch = prepare_launch(&args.common)?;
     // Nobody who shares our user id may read our memory or trace us.
     prctl::set_dumpable(false).map_err(os_error("protect our memory"))?;
 
@@ -48,19 +56,77 @@ pub fn run(args: Run) -> Result<ExitCode, StartError> {
         .build()
         .map_err(os_error("start the runtime"))?;
     // block_on stays on this thread, so the program's parent thread lives as long as we do.
-    let result = runtime.block_on(serve(args, policy, audit.clone(), launch));
+    let result = runtime.block_on(report(args, policy, audit.clone(), log));
     // Flows that are still open are dropped here, and each drop writes a record.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     audit.flush();
     result
 }
 
-async fn serve(
+/// The link and what the host half is told come first, so that it is told of any failure later.
+async fn report(
     args: Run,
     policy: Arc<Policy>,
     audit: Audit,
-    launch: Launch,
+    log: Option<LogFeed>,
 ) -> Result<ExitCode, StartError> {
+    let guest = identity::own(policy.settings().name.as_deref())
+        .map_err(os_error("make an id for this run"))?;
+    let drain_timeout = args
+        .common
+        .drain_timeout
+        .unwrap_or(policy.settings().shutdown.drain_timeout);
+    let client = Client::new(args.link.clone(), ClientConfig::default());
+    let mut report = Report::start(&client, &guest, log);
+    let parts = Parts {
+        policy,
+        audit,
+        client: client.clone(),
+        guest,
+        drain_timeout,
+    };
+    match serve(args, parts, &mut report).await {
+        Ok(Ended { ending, deadline }) => {
+            report.finish(ending, deadline).await;
+            client.close(LAST_WORDS).await;
+            Ok(ending.into())
+        }
+        Err(mut error) => {
+            eprintln!("odyn-net: {error}");
+            error.told = true;
+            // Somebody waits at a terminal; the first process of a machine has no such.
+            let limit = (std::process::id() != 1).then_some(drain_timeout);
+            report.fatal(&error, limit).await;
+            Err(error)
+        }
+    }
+}
+
+/// How a run went.
+struct Ended {
+    ending: Ending,
+    /// When the host half must have everything.
+    deadline: Instant,
+}
+
+/// What a run needs beside its arguments.
+struct Parts {
+    policy: Arc<Policy>,
+    audit: Audit,
+    client: Client,
+    guest: odyn_link::Identity,
+    drain_timeout: Duration,
+}
+
+async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, StartError> {
+    let Parts {
+        policy,
+        audit,
+        client,
+        guest,
+        drain_timeout,
+    } = parts;
+    let launch = prepare_launch(&args.common)?;
     let own = OwnAddresses {
         v4: odyn_dns::pool::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
@@ -71,28 +137,26 @@ async fn serve(
             format!("cannot capture the network, so the program is not started: {error}"),
         )
     })?;
-    let drain_timeout = args
-        .common
-        .drain_timeout
-        .unwrap_or(policy.settings().shutdown.drain_timeout);
-    let door = Door::new(Client::new(args.link.clone(), ClientConfig::default()));
+    let door = Door::new(client);
     let link_state = door.state();
-    let identity = identity::own(policy.settings().name.as_deref())
-        .map_err(os_error("make a number for this run"))?;
     let ingress = ingress::start(
         args.link.clone(),
         &policy.settings().ingress,
-        identity,
+        guest,
         audit.clone(),
     );
     let running = egress::start(capture, own, policy, door.clone(), audit);
 
     await_link(link_state, &args.link.to_string()).await;
     let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
+    let stdio = report
+        .stdio(StdioMode::choose(args.stdio))
+        .map_err(os_error("make pipes for the program"))?;
     let child = launch
-        .spawn()
+        .spawn(stdio)
         .map_err(os_error("start a process for the program"))?;
     tracing::info!(pid = child.id(), "program started");
+    report.state(&GuestState::Running);
     let ending = watch
         .wait(&Watched::group(child.id()))
         .await
@@ -102,14 +166,15 @@ async fn serve(
     watch.end_leftovers().await;
     tracing::info!(?ending, flows = running.open_flows(), "program ended");
 
+    report.state(&GuestState::Draining);
+    let deadline = Instant::now() + drain_timeout;
     let flows = shutdown::Flows {
         egress: &running,
         ingress: &ingress,
     };
     shutdown::drain(flows, &door, drain_timeout, watch.told_to_stop()).await;
-    door.close(LAST_WORDS).await;
     // Tasks that are left are dropped with the runtime, each with its record.
-    Ok(Ending::into(ending))
+    Ok(Ended { ending, deadline })
 }
 
 /// Reads and checks the policy. Warnings are `policyctl check`'s business; errors end the start.

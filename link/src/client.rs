@@ -327,13 +327,15 @@ impl Client {
     }
 
     /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         lane: Lane,
         request: &Request<()>,
         body: Option<Bytes>,
     ) -> Result<Exchange, OpenError> {
-        if self.phase() >= Phase::Flushing {
+        // Feeds go on to the end: they tell how the drain went.
+        let is_flow = lane != Lane::Feed;
+        if is_flow && self.phase() >= Phase::Flushing {
             return Err(OpenError::Closing);
         }
         let limit = self.pool.config.open_timeout;
@@ -342,7 +344,7 @@ impl Client {
             biased;
             opened = exchange => opened.map_err(|_| OpenError::Timeout(limit))?,
             // Only what nobody needs any more is still being asked for then.
-            _ = self.pool.drain.reached(Phase::Flushing) => Err(OpenError::Closing),
+            _ = self.pool.drain.reached(Phase::Flushing), if is_flow => Err(OpenError::Closing),
         }
     }
 
@@ -429,7 +431,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
-fn outer_uri(path: &str) -> Result<Uri, OpenError> {
+pub(crate) fn outer_uri(path: &str) -> Result<Uri, OpenError> {
     path_uri(OUTER, path).map_err(|_| OpenError::Protocol("the path is not a URI"))
 }
 
@@ -447,7 +449,11 @@ pub(crate) fn authority_uri(authority: &str) -> Result<Uri, http::Error> {
     Uri::builder().authority(authority).build()
 }
 
-fn request(method: Method, uri: Uri, candidates: Option<String>) -> Result<Request<()>, OpenError> {
+pub(crate) fn request(
+    method: Method,
+    uri: Uri,
+    candidates: Option<String>,
+) -> Result<Request<()>, OpenError> {
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
@@ -461,8 +467,8 @@ fn request(method: Method, uri: Uri, candidates: Option<String>) -> Result<Reque
 }
 
 /// A request that was answered with 2xx.
-struct Exchange {
-    response: Response<RecvStream>,
+pub(crate) struct Exchange {
+    pub(crate) response: Response<RecvStream>,
     send: SendStream<Chunk>,
     slot: Slot,
 }
@@ -497,7 +503,7 @@ impl Exchange {
             .ok_or(OpenError::Protocol("malformed proxy-status"))
     }
 
-    fn into_parts(self) -> (SendStream<Chunk>, RecvStream, Slot) {
+    pub(crate) fn into_parts(self) -> (SendStream<Chunk>, RecvStream, Slot) {
         (self.send, self.response.into_body(), self.slot)
     }
 }

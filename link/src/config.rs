@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::task::TaskTracker;
+
 use crate::limit::FlowLimit;
 
 /// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
@@ -142,6 +144,9 @@ pub struct ServerConfig {
     /// Flows that may be open at once, over every connection that shares this limit. `None`:
     /// as many as the connections' streams.
     pub flows: Option<Arc<FlowLimit>>,
+    /// The flows that are open, over every connection that shares this tracker. Feeds go on until
+    /// the shutdown was asked for and these have ended: what happens meanwhile is still reported.
+    pub open: TaskTracker,
     /// How long flows may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
 }
@@ -151,6 +156,7 @@ impl Default for ServerConfig {
         Self {
             tuning: Tuning::default(),
             flows: None,
+            open: TaskTracker::new(),
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -10,6 +10,7 @@
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
 //! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
+//! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`]) |
 //! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
 //! | outcome of a dial | status and `proxy-status` (RFC 9209) |
 //!
@@ -39,6 +40,7 @@ mod dial;
 mod drain;
 mod endpoint;
 mod error;
+mod feed;
 mod flush;
 pub mod identity;
 mod keepalive;
@@ -64,6 +66,7 @@ pub use dial::dial;
 pub use drain::{Busy, Phase};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
+pub use feed::{Feed, FeedSink, Pending, now};
 pub use identity::{GuestName, Identity, RunId};
 pub use limit::{FlowLimit, FlowPermit};
 pub use listener::{ListenOptions, Listener};
@@ -75,3 +78,4 @@ pub use session::Shutdown;
 pub use stream::Stream;
 pub use target::{Target, TargetHost};
 pub use transport::{Peer, Transport};
+pub use wire::feed::{Opening, Record};

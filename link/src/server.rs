@@ -14,6 +14,7 @@ use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     datagrams::Datagrams,
     delivery::{Registry, Tracked},
     error::{LinkError, OpenError, Refusal},
+    feed::{FeedSink, serve::serve as serve_feed},
     limit::FlowPermit,
     outq::{Probe, Probed},
     relay::{Counters, End, Network, relay_probed},
@@ -33,6 +35,7 @@ use crate::{
     transport::{Peer, Transport},
     wire::{
         authority::{self, CANDIDATES},
+        feed::{self, Opening},
         flush, proxy_status,
     },
 };
@@ -56,6 +59,17 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a DNS message.
     fn dns(&self, query: Bytes, peer: &Peer)
     -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+
+    /// Opens a feed, and says by its sink which record it wants. Waits for what is still being
+    /// written of an earlier opening.
+    fn feed(
+        &self,
+        opening: Opening,
+        peer: &Peer,
+    ) -> impl Future<Output = Result<Box<dyn FeedSink>, Refusal>> + Send {
+        let _ = (opening, peer);
+        async { Err(Refusal::BadRequest) }
+    }
 
     /// Called once for each flow that was opened, when it has ended.
     fn ended(&self, report: &FlowReport) {
@@ -116,14 +130,27 @@ pub async fn serve<H: Handler>(
         shutdown: shutdown.clone(),
         cut: AtomicUsize::new(0),
     });
+    let feeds = TaskTracker::new();
     let result = session::drive(
         transport,
         &session.tuning,
         session.config.drain_timeout,
         &shutdown,
-        |request, respond| answer(Arc::clone(&session), request, respond),
+        |request, respond| {
+            // A feed that is open keeps nobody from closing the connection.
+            let feeds = is_feed(&request).then(|| feeds.clone());
+            let answer = answer(Arc::clone(&session), request, respond);
+            async move {
+                match feeds {
+                    Some(feeds) => drop(feeds.spawn(answer)),
+                    None => answer.await,
+                }
+            }
+        },
     )
     .await;
+    feeds.close();
+    feeds.wait().await;
     match (result, session.cut.load(Ordering::Relaxed)) {
         // Not each answer is a flow, and not each flow lost something.
         (Err(LinkError::DrainTimeout(_)), 0) => Ok(()),
@@ -145,12 +172,17 @@ struct Session<H> {
     cut: AtomicUsize,
 }
 
+fn is_feed(request: &Request<RecvStream>) -> bool {
+    request.method() == Method::POST && request.uri().path().starts_with(feed::PREFIX)
+}
+
 /// What a request asks for.
 enum Asked {
     Tcp(Target),
     Udp(Target),
     Dns,
     Flush(Duration),
+    Feed(Opening),
 }
 
 fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
@@ -186,6 +218,11 @@ fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
                 Err(Refusal::BadRequest)
             }
         }
+        _ if is_feed(request) => {
+            let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+            let opening = feed::parse_opening(uri.path(), header);
+            Ok(Asked::Feed(opening.map_err(|_| Refusal::BadRequest)?))
+        }
         _ => Err(Refusal::BadRequest),
     }
 }
@@ -198,6 +235,8 @@ async fn answer<H: Handler>(
     let result = match asked(&request) {
         Ok(asked) => {
             let body = request.into_body();
+            let is_flow = !matches!(asked, Asked::Feed(_));
+            let _open = is_flow.then(|| session.config.open.token());
             match asked {
                 Asked::Tcp(target) => session.tcp(target, body, &mut respond).await,
                 Asked::Udp(target) => session.udp(target, body, &mut respond).await,
@@ -207,6 +246,7 @@ async fn answer<H: Handler>(
                     crate::flush::answer(&session.registry, wait, &mut respond, gone).await;
                     Ok(())
                 }
+                Asked::Feed(opening) => session.feed(opening, body, &mut respond).await,
             }
         }
         Err(refusal) => Err(refusal),
@@ -322,6 +362,25 @@ impl<H: Handler> Session<H> {
         let stream = respond.stream_id().as_u32();
         self.registry
             .track(stream, dialled, Arc::clone(counters), probe)
+    }
+
+    async fn feed(
+        &self,
+        opening: Opening,
+        body: RecvStream,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Refusal> {
+        let open = self.handler.feed(opening, &self.peer);
+        let Some(sink) = unless_reset(respond, open).await? else {
+            return Ok(());
+        };
+        let stop = async {
+            self.shutdown.drain.cancelled().await;
+            self.config.open.close();
+            self.config.open.wait().await;
+        };
+        serve_feed(sink, body, respond, stop).await;
+        Ok(())
     }
 
     fn permit(&self) -> Result<Option<FlowPermit>, Refusal> {

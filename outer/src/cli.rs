@@ -3,6 +3,7 @@
 use std::{num::ParseIntError, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use enclaver_outer::GuestLogs;
 use enclaver_outer::ingress::Mapping;
 use ipnet::IpNet;
 use odyn_link::Endpoint;
@@ -121,6 +122,15 @@ pub(crate) struct Run {
         default_value = "listening"
     )]
     pub(crate) ready_when: ReadyWhen,
+    /// Where the logs of the guests go: stdout (a line for each line, with time, guest and
+    /// stream), none, or a directory: DIR/NAME/stdout.log, stderr.log and log.log, byte for byte.
+    #[arg(
+        long,
+        value_name = "stdout|none|DIR",
+        env = "OUTER_GUEST_LOGS",
+        default_value = "stdout"
+    )]
+    pub(crate) guest_logs: GuestLogs,
 
     /// What is logged to stderr; debug has every flow.
     #[arg(

@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Settings(SettingsError),
     #[error("{0}")]
     Listen(ListenError),
+    #[error("{0}")]
+    Output(io::Error),
     #[error("can't start: {0}")]
     Runtime(io::Error),
 }
@@ -38,6 +40,8 @@ impl Failure {
 
     /// The settings file is wrong (EX_CONFIG).
     const CONFIG: Code = Code(78);
+    /// A file of ours can't be written (EX_CANTCREAT).
+    const OUTPUT: Code = Code(73);
 
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -49,6 +53,7 @@ impl Failure {
                 io::ErrorKind::AddrInUse => Self::UNAVAILABLE,
                 _ => Self::SYSTEM,
             },
+            Self::Output(_) => Self::OUTPUT,
             // `ListenError` may grow.
             Self::Listen(_) | Self::Runtime(_) => Self::SYSTEM,
         }

@@ -3,15 +3,16 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use odyn_link::{End, FlowReport, Handler, Peer, Refusal, Target};
+use odyn_link::{End, FeedSink, FlowReport, Handler, Opening, Peer, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::{debug, warn};
 
-use crate::{control::Control, dial, resolver::ResolveError};
+use crate::{control::Control, dial, guests::Guests, resolver::ResolveError};
 
 /// What the guests get.
 pub(crate) struct Dialler {
     pub(crate) control: Control,
+    pub(crate) guests: Guests,
 }
 
 impl Handler for Dialler {
@@ -49,6 +50,15 @@ impl Handler for Dialler {
             debug!(%peer, %error, "resolver failed");
             refusal(&error)
         })
+    }
+
+    async fn feed(&self, opening: Opening, peer: &Peer) -> Result<Box<dyn FeedSink>, Refusal> {
+        let (guest, feed) = (opening.guest.name.clone(), opening.name.clone());
+        let opened = self.guests.open(opening, *peer).await;
+        if let Err(refusal) = &opened {
+            debug!(%peer, %guest, feed, %refusal, "feed refused");
+        }
+        opened
     }
 
     fn ended(&self, report: &FlowReport) {

@@ -8,13 +8,17 @@
 
 mod control;
 mod dial;
+mod guests;
 mod handler;
 pub mod ingress;
 mod limits;
+mod logs;
 mod outer;
 mod presence;
 pub mod resolver;
 
 pub use control::{Control, Counts, Rules};
+pub use guests::{FeedView, GuestState, GuestView, Guests, Snapshot, States};
 pub use limits::Limits;
+pub use logs::GuestLogs;
 pub use outer::{Builder, Outer, Summary};

@@ -7,15 +7,20 @@ use odyn_link::{
     reverse::{Opening, opening},
     serve,
 };
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep,
+};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::{
     control::{Control, Rules},
+    guests::{Guests, States},
     handler::Dialler,
     ingress::{Ingress, Mapping},
     limits::Limits,
+    logs::{Destination, GuestLogs},
     resolver::SystemResolver,
 };
 
@@ -37,6 +42,7 @@ pub struct Builder {
     server: ServerConfig,
     only_pid: Option<i32>,
     ingress: Vec<Mapping>,
+    logs: GuestLogs,
 }
 
 /// What became of a run.
@@ -75,12 +81,23 @@ impl Outer {
             server: ServerConfig::default(),
             only_pid: None,
             ingress: Vec::new(),
+            logs: GuestLogs::None,
         }
     }
 
     /// Changes rules while it runs, and says who is here.
     pub fn control(&self) -> Control {
         self.control.clone()
+    }
+
+    /// The guests, also while it runs.
+    pub fn guests(&self) -> Guests {
+        self.handler.guests.clone()
+    }
+
+    /// How many guests there are, in which state, and changes of it.
+    pub fn states(&self) -> watch::Receiver<States> {
+        self.handler.guests.states()
     }
 
     /// Serves the guests that come to `listeners` until `shutdown` is cancelled and every flow has
@@ -189,8 +206,17 @@ impl Builder {
         self
     }
 
+    /// Where the logs of the guests go; nowhere unless told.
+    pub fn guest_logs(mut self, logs: GuestLogs) -> Self {
+        self.logs = logs;
+        self
+    }
+
     /// Makes the service, with the resolver that it asks for its guests.
-    pub fn build(self, resolver: SystemResolver) -> Outer {
+    ///
+    /// # Errors
+    /// When the directory for the guests' logs can't be made.
+    pub fn build(self, resolver: SystemResolver) -> io::Result<Outer> {
         let Self {
             limits,
             connect_timeout,
@@ -198,7 +224,9 @@ impl Builder {
             mut server,
             only_pid,
             ingress,
+            logs,
         } = self;
+        let guests = Guests::new(Destination::new(logs)?);
         let flows = Arc::new(FlowLimit::new(max_flows));
         server.flows = Some(Arc::clone(&flows));
         let rules = Rules {
@@ -208,16 +236,17 @@ impl Builder {
             resolver: Arc::new(resolver),
         };
         let control = Control::new(rules, flows);
-        Outer {
+        Ok(Outer {
             handler: Arc::new(Dialler {
                 control: control.clone(),
+                guests,
             }),
             control,
             server,
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
             ingress,
-        }
+        })
     }
 }
 

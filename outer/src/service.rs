@@ -50,7 +50,9 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         .drain_timeout(args.drain_timeout)
         .max_flows(args.max_flows.unwrap_or(most))
         .ingress(args.ingress.iter().cloned())
-        .build(reload::resolver(args));
+        .guest_logs(args.guest_logs.clone())
+        .build(reload::resolver(args))
+        .map_err(Failure::Output)?;
     let control = outer.control();
 
     // Before anyone can connect: a signal that comes now is not lost.

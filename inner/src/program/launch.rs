@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use caps::CapSet;
 use nix::sys::prctl;
@@ -58,14 +58,15 @@ impl Launch {
         }
     }
 
-    /// Starts the process that will become the program, as the leader of its own process group.
+    /// Starts the process that will become the program, as the leader of its own process group,
+    /// with this standard output and error.
     ///
     /// Must be called on a thread that lives as long as odyn-net: the kernel kills the program
     /// when the thread that started it ends.
     ///
     /// # Errors
     /// The process could not be made (memory, process limit, /proc not mounted).
-    pub fn spawn(&self) -> io::Result<Child> {
+    pub fn spawn(&self, (stdout, stderr): (Stdio, Stdio)) -> io::Result<Child> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("odyn-net").arg(crate::cli::PROGRAM_COMMAND);
         for (flag, value) in [("--uid", self.uid), ("--gid", self.gid)] {
@@ -87,6 +88,7 @@ impl Launch {
             };
         }
         command.arg("--").args(&self.command);
+        command.stdout(stdout).stderr(stderr);
         command.process_group(0).spawn()
     }
 

@@ -61,7 +61,10 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         let mut watch = Watch::install().map_err(failed("install signal handlers"))?;
         let child = spawn_guest(&link, &args.common).map_err(failed("start the guest"))?;
         let stop = CancellationToken::new();
-        let outer = Outer::builder().only_pid(child.id()).build(resolver);
+        let outer = Outer::builder()
+            .only_pid(child.id())
+            .build(resolver)
+            .map_err(failed("start the host half"))?;
         let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));
         let ending = watch
             .wait(&Watched::process(child.id()))

@@ -81,6 +81,8 @@ pub(crate) enum Lane {
     Quick,
     /// Whatever has the fewest flows.
     Any,
+    /// Logs and status: as quick ones, but no flow that a drain waits for.
+    Feed,
 }
 
 /// The connection that bulk flows keep away from.
@@ -114,17 +116,20 @@ impl Flows {
 #[derive(Debug)]
 pub(crate) struct Slot {
     shared: Arc<Shared>,
-    flows: Arc<Flows>,
+    /// `None`: a feed, for which no drain waits.
+    flows: Option<Arc<Flows>>,
 }
 
 impl Slot {
-    fn new(shared: &Arc<Shared>, flows: &Arc<Flows>) -> Self {
+    fn new(shared: &Arc<Shared>, flows: Option<&Arc<Flows>>) -> Self {
         shared.load.fetch_add(1, Ordering::Relaxed);
-        shared.used.store(true, Ordering::Relaxed);
-        flows.count.fetch_add(1, Ordering::AcqRel);
+        if let Some(flows) = flows {
+            shared.used.store(true, Ordering::Relaxed);
+            flows.count.fetch_add(1, Ordering::AcqRel);
+        }
         Self {
             shared: Arc::clone(shared),
-            flows: Arc::clone(flows),
+            flows: flows.cloned(),
         }
     }
 
@@ -137,8 +142,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.load.fetch_sub(1, Ordering::Relaxed);
-        if self.flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.flows.none.notify_waiters();
+        let Some(flows) = &self.flows else { return };
+        if flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            flows.none.notify_waiters();
         }
     }
 }
@@ -193,12 +199,13 @@ impl Pool {
             .min_by_key(|(place, connection)| {
                 let is_meant = match lane {
                     Lane::Bulk => *place != QUICK_PLACE,
-                    Lane::Quick => *place == QUICK_PLACE,
+                    Lane::Quick | Lane::Feed => *place == QUICK_PLACE,
                     Lane::Any => true,
                 };
                 (!is_meant, connection.shared.load.load(Ordering::Relaxed))
             })?;
-        Some((best.clone(), Slot::new(&best.shared, &self.flows)))
+        let counted = (lane != Lane::Feed).then_some(&self.flows);
+        Some((best.clone(), Slot::new(&best.shared, counted)))
     }
 
     /// Takes a connection out of the pool: it opens no more flows.

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod capsule;
+pub mod feed;
 pub mod flush;
 pub mod hybrid;
 pub mod ingress;

@@ -50,6 +50,8 @@ fn first(script: &str, more: &str) -> Guest {
     Guest::new(&["/bin/sh", "-c", script])
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
         .flag("--user=65534")
+        // What the tests read is the output of the program itself.
+        .flag("--stdio=inherit")
         .wrap(&[
             "unshare",
             "--mount",

@@ -21,6 +21,7 @@ mod init;
 mod interfaces;
 mod kernel;
 mod lifecycle;
+mod logs;
 mod many;
 mod neighbour;
 mod odd;

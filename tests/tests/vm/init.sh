@@ -23,7 +23,7 @@ outer=$!
 
 start=$(cut -d' ' -f1 /proc/uptime)
 unshare -p -n -m -f chroot /guest /bin/busybox sh -c '/bin/busybox mount -t proc proc /proc; exec "$@"' sh \
-    /odyn-net run --link vsock://1:7000 --policy /policy.yaml --audit /audit.log --log /odyn.log \
+    /odyn-net run --stdio inherit --link vsock://1:7000 --policy /policy.yaml --audit /audit.log --log /odyn.log \
     -- /bin/busybox sh /program.sh
 echo "RESULT exit $?"
 # Up to here, the guest's last bytes may not be on their way any more: it is gone.

@@ -1,0 +1,170 @@
+//! Carries a feed to the host, over as many connections as it takes.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::{HeaderValue, Method};
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::{Feed, queue::Work};
+use crate::{
+    chunk::{Chunk, InFlight},
+    client::{Client, Exchange, outer_uri, request},
+    error::OpenError,
+    identity::{GUEST, Identity, RUN},
+    pool::Lane,
+    wire::feed::{self, AckDecoder, FIRST, NEXT, PREFIX},
+};
+
+/// Bytes that are handed to HTTP/2 at once: others share the connection.
+const PIECE: usize = 32 * 1024;
+/// First pause before a feed is opened again; doubled as long as nothing is acknowledged.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause before a feed is opened again.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Why a stream of a feed ended before the feed did.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("{0}")]
+    Stream(#[from] h2::Error),
+    #[error("the host ended the stream")]
+    Ended,
+    #[error("the host broke the protocol: {0}")]
+    Protocol(&'static str),
+}
+
+/// Carries `feed` until the host has all of it, or no more can be opened.
+pub(crate) async fn carry(client: Client, guest: Identity, name: &'static str, feed: Feed) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let before = feed.first();
+        // Nothing is asked of the host for a feed that has nothing to say.
+        feed.work(before, 0).await;
+        let broken = match attempt(&client, &guest, name, &feed).await {
+            Ok(()) => return feed.finish(),
+            Err(Broken::Open(OpenError::Closing)) => {
+                debug!(name, "the link is closed before the feed has ended");
+                return;
+            }
+            Err(broken) => broken,
+        };
+        if feed.first() > before {
+            pause = PAUSE_MIN;
+        }
+        debug!(name, reason = %broken, ?pause, "feed is to be opened again");
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// One stream: until the end of the feed is confirmed.
+async fn attempt(client: &Client, guest: &Identity, name: &str, feed: &Feed) -> Result<(), Broken> {
+    let exchange = open(client, guest, name, feed.first()).await?;
+    let next = wanted(&exchange)?;
+    let (mut send, mut recv, _slot) = exchange.into_parts();
+    if next > feed.end_number() {
+        return Err(Broken::Protocol("it wants a record that is not there yet"));
+    }
+    // Asking for records that another host half has acknowledged is in vain: they are gone.
+    let mut cursor = next.max(feed.first());
+    feed.acknowledge(cursor);
+    let in_flight = Arc::new(InFlight::default());
+    let mut decoder = AckDecoder::default();
+    let mut out = Bytes::new();
+    let mut ended = false;
+    loop {
+        tokio::select! {
+            biased;
+            data = recv.data() => match data {
+                Some(Ok(bytes)) => {
+                    let _ = recv.flow_control().release_capacity(bytes.len());
+                    decoder.push(&bytes, |number| check(number, feed, cursor))?;
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None if ended && feed.first() == cursor => return Ok(()),
+                None => return Err(Broken::Ended),
+            },
+            room = room(&mut send, out.len()), if !out.is_empty() => {
+                let part = out.split_to(room?.min(out.len()));
+                send.send_data(in_flight.chunk(part), false)?;
+            }
+            work = feed.work(cursor, PIECE), if out.is_empty() && !ended => match work {
+                Work::Records(bytes, count) => {
+                    out = bytes;
+                    cursor += count;
+                }
+                Work::End => {
+                    send.send_data(in_flight.chunk(Bytes::new()), true)?;
+                    ended = true;
+                }
+            },
+        }
+    }
+}
+
+/// Asks the host to take the feed from record `first` on.
+async fn open(
+    client: &Client,
+    guest: &Identity,
+    name: &str,
+    first: u64,
+) -> Result<Exchange, OpenError> {
+    let mut request = request(Method::POST, outer_uri(&format!("{PREFIX}{name}"))?, None)?;
+    for (header, value) in [
+        (GUEST, guest.name.to_string()),
+        (RUN, guest.run.to_string()),
+    ] {
+        let value = HeaderValue::try_from(value)
+            .map_err(|_| OpenError::Protocol("the guest's name is not a header"))?;
+        request.headers_mut().insert(header, value);
+    }
+    request
+        .headers_mut()
+        .insert(FIRST, HeaderValue::from(first));
+    client.exchange(Lane::Feed, &request, None).await
+}
+
+/// The record that the host wants next.
+fn wanted(exchange: &Exchange) -> Result<u64, Broken> {
+    let value = exchange.response.headers().get(NEXT);
+    value
+        .and_then(|value| feed::parse_number(value.as_bytes()).ok())
+        .ok_or(Broken::Protocol("it does not say which record it wants"))
+}
+
+/// Takes an acknowledgement, if it can be true.
+fn check(number: u64, feed: &Feed, sent: u64) -> Result<(), Broken> {
+    if number > sent {
+        return Err(Broken::Protocol("it acknowledges what was not sent"));
+    }
+    if number < feed.first() {
+        return Err(Broken::Protocol("an acknowledgement goes back"));
+    }
+    feed.acknowledge(number);
+    Ok(())
+}
+
+/// Waits for room to send up to `wanted` bytes.
+async fn room(send: &mut SendStream<Chunk>, wanted: usize) -> Result<usize, h2::Error> {
+    send.reserve_capacity(wanted);
+    poll_fn(|cx| {
+        loop {
+            let room = send.capacity();
+            if room > 0 {
+                return Poll::Ready(Ok(room));
+            }
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                // The stream is closed; the receiving side says why.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}

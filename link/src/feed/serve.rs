@@ -1,0 +1,246 @@
+//! The host's end of a feed: reads records, has them written, acknowledges them.
+
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderValue, Response};
+use tracing::debug;
+
+use super::FeedSink;
+use crate::{
+    chunk::{Chunk, InFlight},
+    wire::feed::{FeedError, NEXT, Record, RecordDecoder},
+};
+
+/// Most bytes that a sink is given at once, one record more or less.
+const BATCH: usize = 128 * 1024;
+
+/// What to do next.
+enum Step {
+    Write(Vec<Record>),
+    End,
+    /// The guest or the connection gave up.
+    Gone,
+    /// The host half is about to stop.
+    Stop,
+    Malformed(FeedError),
+}
+
+/// Serves one stream of a feed, until it ends or `stop` is ready.
+pub(crate) async fn serve(
+    mut sink: Box<dyn FeedSink>,
+    body: RecvStream,
+    respond: &mut SendResponse<Chunk>,
+    stop: impl Future<Output = ()>,
+) {
+    let mut written = sink.next();
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(NEXT, HeaderValue::from(written));
+    let Ok(send) = respond.send_response(response, false) else {
+        return;
+    };
+    let mut acks = Acks::new(send, written);
+    let mut reader = Reader {
+        body,
+        decoder: RecordDecoder::default(),
+        batch: Vec::new(),
+        size: 0,
+    };
+    tokio::pin!(stop);
+    loop {
+        let step = tokio::select! {
+            biased;
+            event = acks.event() => match event {
+                Event::Reset => Step::Gone,
+                Event::Room => {
+                    acks.say(false);
+                    continue;
+                }
+            },
+            () = &mut stop => Step::Stop,
+            step = poll_fn(|cx| reader.poll_step(cx)) => step,
+        };
+        match step {
+            Step::Write(records) => {
+                let Some(next) = written.checked_add(records.len() as u64) else {
+                    return acks.fail("more records than there are numbers");
+                };
+                tokio::select! {
+                    biased;
+                    result = sink.write(records) => if let Err(refusal) = result {
+                        return acks.fail(refusal);
+                    },
+                    () = acks.reset() => return,
+                }
+                written = next;
+                acks.set(written);
+            }
+            Step::End => {
+                tokio::select! {
+                    biased;
+                    result = sink.end() => if let Err(refusal) = result {
+                        return acks.fail(refusal);
+                    },
+                    () = acks.reset() => return,
+                }
+                return acks.finish().await;
+            }
+            // What is not acknowledged comes again, by another connection.
+            Step::Stop => return acks.finish().await,
+            Step::Gone => return,
+            Step::Malformed(error) => return acks.fail(error),
+        }
+    }
+}
+
+/// The stream of records.
+struct Reader {
+    body: RecvStream,
+    decoder: RecordDecoder,
+    batch: Vec<Record>,
+    size: usize,
+}
+
+impl Reader {
+    /// Collects what is there, and waits only when that is nothing.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            while self.size < BATCH {
+                match self.decoder.record() {
+                    Ok(Some(record)) => {
+                        self.size += record.size();
+                        self.batch.push(record);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return Poll::Ready(Step::Malformed(error)),
+                }
+            }
+            if self.size >= BATCH {
+                return Poll::Ready(self.take());
+            }
+            match self.body.poll_data(cx) {
+                Poll::Pending if self.batch.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(self.take()),
+                Poll::Ready(Some(Ok(bytes))) => {
+                    let _ = self.body.flow_control().release_capacity(bytes.len());
+                    self.decoder.push(&bytes);
+                }
+                Poll::Ready(Some(Err(_))) if self.batch.is_empty() => {
+                    return Poll::Ready(Step::Gone);
+                }
+                Poll::Ready(None) if self.batch.is_empty() => {
+                    return Poll::Ready(match self.decoder.finish() {
+                        Ok(()) => Step::End,
+                        Err(error) => Step::Malformed(error),
+                    });
+                }
+                // What came before the end or the error is written first.
+                Poll::Ready(_) => return Poll::Ready(self.take()),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Step {
+        self.size = 0;
+        Step::Write(std::mem::take(&mut self.batch))
+    }
+}
+
+/// What happened on the stream of acknowledgements.
+enum Event {
+    Reset,
+    Room,
+}
+
+/// The stream of acknowledgements. A number that can't be sent now is replaced by the next.
+struct Acks {
+    send: SendStream<Chunk>,
+    in_flight: Arc<InFlight>,
+    said: u64,
+    now: u64,
+}
+
+impl Acks {
+    fn new(mut send: SendStream<Chunk>, said: u64) -> Self {
+        send.reserve_capacity(size_of::<u64>());
+        Self {
+            send,
+            in_flight: Arc::default(),
+            said,
+            now: said,
+        }
+    }
+
+    /// So many records are written.
+    fn set(&mut self, now: u64) {
+        self.now = now;
+        if self.send.capacity() >= size_of::<u64>() {
+            self.say(false);
+        }
+    }
+
+    fn say(&mut self, end: bool) {
+        let number = Bytes::copy_from_slice(&self.now.to_be_bytes());
+        // Fails when the stream was reset: the guest asks again.
+        let _ = self.send.send_data(self.in_flight.chunk(number), end);
+        self.said = self.now;
+        self.send.reserve_capacity(size_of::<u64>());
+    }
+
+    /// Whether a number had no room.
+    fn owes(&self) -> bool {
+        self.said != self.now
+    }
+
+    /// Waits for the end of the stream, or for room for a number that had none.
+    async fn event(&mut self) -> Event {
+        poll_fn(|cx| {
+            if let Poll::Ready(reset) = self.send.poll_reset(cx) {
+                debug!(?reset, "the guest gave a feed up");
+                return Poll::Ready(Event::Reset);
+            }
+            if !self.owes() {
+                return Poll::Pending;
+            }
+            loop {
+                if self.send.capacity() >= size_of::<u64>() {
+                    return Poll::Ready(Event::Room);
+                }
+                match self.send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    _ => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for the end of the stream.
+    async fn reset(&mut self) {
+        let reset = poll_fn(|cx| self.send.poll_reset(cx)).await;
+        debug!(?reset, "the guest gave a feed up");
+    }
+
+    /// The last number, and the end.
+    async fn finish(mut self) {
+        if self.owes() {
+            self.say(true);
+        } else {
+            let chunk = self.in_flight.chunk(Bytes::new());
+            let _ = self.send.send_data(chunk, true);
+        }
+        self.in_flight.empty().await;
+    }
+
+    fn fail(mut self, reason: impl std::fmt::Display) {
+        debug!(%reason, "a feed is cut");
+        self.send.send_reset(Reason::INTERNAL_ERROR);
+    }
+}

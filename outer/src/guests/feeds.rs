@@ -1,0 +1,142 @@
+//! Feeds of guests: into the destination of the logs, or into the registry.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures::future::BoxFuture;
+use odyn_link::{FeedSink, Opening, Peer, Record, Refusal};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    GuestState, Guests,
+    registry::{Key, Place, Turn},
+};
+use crate::logs::Output;
+
+/// The feed that says how a guest is.
+const STATUS: &str = "status";
+
+impl Guests {
+    /// Opens a feed. Waits for what is still being written of it.
+    pub(crate) async fn open(
+        &self,
+        opening: Opening,
+        peer: Peer,
+    ) -> Result<Box<dyn FeedSink>, Refusal> {
+        let (key, place, feed) = self.registry().admit(&opening.guest, &opening.name, peer)?;
+        let visit = Arc::new(Visit {
+            guests: self.clone(),
+            key,
+        });
+        self.changed();
+        let output = if feed == STATUS {
+            None
+        } else {
+            let label = self.label(key).ok_or(Refusal::Internal)?;
+            Some(
+                self.shared
+                    .destination
+                    .output(&label, feed, opening.guest.run),
+            )
+        };
+        let mut turn = Arc::clone(&place.turn).lock_owned().await;
+        turn.opening += 1;
+        // The first opening here may be one of many: a file knows how far the host half before
+        // this one has come.
+        let known = match &output {
+            Some(output) if turn.next == 0 => output.recover().await,
+            _ => None,
+        };
+        let next = turn.next.max(opening.first).max(known.unwrap_or(0));
+        turn.next = next;
+        place.written.store(next, Ordering::Release);
+        Ok(Box::new(Sink {
+            visit,
+            opening: turn.opening,
+            next,
+            place,
+            output,
+        }))
+    }
+
+    fn label(&self, key: Key) -> Option<String> {
+        let registry = self.registry();
+        Some(registry.guests.get(&key)?.label.clone())
+    }
+}
+
+/// One feed is open.
+#[derive(Debug)]
+struct Visit {
+    guests: Guests,
+    key: Key,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.guests.leave(self.key);
+    }
+}
+
+struct Sink {
+    visit: Arc<Visit>,
+    place: Arc<Place>,
+    /// Which opening of the feed this is.
+    opening: u64,
+    next: u64,
+    /// `None`: the status.
+    output: Option<Output>,
+}
+
+impl Sink {
+    /// Our turn to write, unless the guest has opened the feed again since.
+    async fn turn(place: &Place, opening: u64) -> Result<OwnedMutexGuard<Turn>, Refusal> {
+        let turn = Arc::clone(&place.turn).lock_owned().await;
+        if turn.opening == opening {
+            Ok(turn)
+        } else {
+            Err(Refusal::BadRequest)
+        }
+    }
+}
+
+impl FeedSink for Sink {
+    fn next(&self) -> u64 {
+        self.next
+    }
+
+    fn write(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Refusal>> {
+        let (place, opening, output) = (Arc::clone(&self.place), self.opening, self.output.clone());
+        let visit = Arc::clone(&self.visit);
+        // A task of its own: it goes on to the end when nobody waits for it any more, and the
+        // next opening waits for its turn.
+        let task = tokio::spawn(async move {
+            let mut turn = Self::turn(&place, opening).await?;
+            let next = turn.next + records.len() as u64;
+            match output {
+                Some(output) => output.write(&records, next).await,
+                None => {
+                    for state in records.iter().filter_map(state_of) {
+                        visit.guests.set_state(visit.key, state);
+                    }
+                }
+            }
+            turn.next = next;
+            place.written.store(next, Ordering::Release);
+            Ok(())
+        });
+        Box::pin(async move { task.await.unwrap_or(Err(Refusal::Internal)) })
+    }
+
+    fn end(&mut self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async {
+            drop(Self::turn(&self.place, self.opening).await?);
+            self.place.ended.store(true, Ordering::Release);
+            self.visit.guests.changed();
+            Ok(())
+        })
+    }
+}
+
+fn state_of(record: &Record) -> Option<GuestState> {
+    GuestState::from_record(&record.bytes)
+}

@@ -1,0 +1,115 @@
+//! The guests of the host half: what they are called, how they are, and where their logs go.
+
+mod feeds;
+mod registry;
+mod snapshot;
+mod state;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+pub use snapshot::{FeedView, GuestView, Snapshot};
+pub use state::GuestState;
+use tokio::sync::watch;
+use tracing::info;
+
+use self::registry::{Key, Registry};
+use crate::logs::Destination;
+
+/// How many guests there are, in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct States {
+    /// Guests whose odyn-net is on the link.
+    pub linked: usize,
+    /// Of these: those whose program runs.
+    pub running: usize,
+    /// Of these: those whose program has ended, and whose flows are being delivered.
+    pub draining: usize,
+}
+
+/// The guests of an [`Outer`](crate::Outer). Clones are handles of the same.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Mutex<Registry>,
+    destination: Destination,
+    states: watch::Sender<States>,
+    /// Counts the changes that a snapshot shows.
+    changes: watch::Sender<u64>,
+}
+
+impl Guests {
+    pub(crate) fn new(destination: Destination) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                registry: Mutex::default(),
+                destination,
+                states: watch::Sender::default(),
+                changes: watch::Sender::default(),
+            }),
+        }
+    }
+
+    /// How many there are, in which state, and changes of it.
+    pub fn states(&self) -> watch::Receiver<States> {
+        self.shared.states.subscribe()
+    }
+
+    /// Changes with every change that a snapshot shows, and that is not only a record more.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Nothing that could panic runs under the lock.
+        self.shared
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A guest has said how it is.
+    fn set_state(&self, key: Key, state: GuestState) {
+        if let Some(guest) = self.registry().guests.get_mut(&key) {
+            info!(guest = guest.label, run = %key.1, %state, "state of a guest");
+            guest.state = state;
+            guest.since = SystemTime::now();
+        }
+        self.changed();
+    }
+
+    fn leave(&self, key: Key) {
+        self.registry().leave(key);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        let mut states = States::default();
+        for guest in self
+            .registry()
+            .guests
+            .values()
+            .filter(|guest| guest.open > 0)
+        {
+            states.linked += 1;
+            match guest.state {
+                GuestState::Running => states.running += 1,
+                GuestState::Draining => states.draining += 1,
+                _ => {}
+            }
+        }
+        self.shared.states.send_if_modified(|old| {
+            let changed = *old != states;
+            *old = states;
+            changed
+        });
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,282 @@
+//! Which guests there are and were. Bounded, whatever guests do: see the constants.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use odyn_link::{Identity, Peer, Refusal, RunId};
+
+use super::GuestState;
+
+/// Runs without an open feed that are remembered; the oldest is forgotten for the next.
+const MAX_QUIET: usize = 256;
+/// Runs of one peer that are remembered.
+const MAX_RUNS: usize = 16;
+/// Runs with an open feed, of all peers.
+const MAX_OPEN: usize = 1024;
+/// Names that one peer may use; after that it is called by its address.
+const MAX_NAMES: usize = 16;
+/// The feeds that a guest has.
+const FEEDS: [&str; 4] = ["stdout", "stderr", "log", "status"];
+
+/// One feed of one run: how far it is written.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// Held while records are written.
+    pub(super) turn: Arc<tokio::sync::Mutex<Turn>>,
+    /// Records that are written, for those who only look.
+    pub(super) written: AtomicU64,
+    pub(super) ended: AtomicBool,
+}
+
+/// What whoever writes a feed needs to know.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Number of the record that comes next.
+    pub(super) next: u64,
+    /// Which opening of the feed is the newest: an older one may not write any more.
+    pub(super) opening: u64,
+}
+
+/// One run of a guest.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// What it is called here: its own name, or one that tells it from another's.
+    pub(super) label: String,
+    pub(super) name: String,
+    pub(super) state: GuestState,
+    pub(super) since: SystemTime,
+    /// Feeds that are open.
+    pub(super) open: usize,
+    pub(super) places: BTreeMap<&'static str, Arc<Place>>,
+    /// Larger is newer.
+    touched: u64,
+}
+
+/// A run is one peer's: another that says the same is another guest.
+pub(super) type Key = (Peer, RunId);
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    pub(super) guests: HashMap<Key, Guest>,
+    names: HashMap<Peer, HashSet<String>>,
+    clock: u64,
+}
+
+impl Registry {
+    /// A feed of a guest is opened: where it stands, and what the guest is called.
+    pub(super) fn admit(
+        &mut self,
+        guest: &Identity,
+        feed: &str,
+        peer: Peer,
+    ) -> Result<(Key, Arc<Place>, &'static str), Refusal> {
+        let feed = FEEDS
+            .into_iter()
+            .find(|name| *name == feed)
+            .ok_or(Refusal::BadRequest)?;
+        let key = (peer, guest.run);
+        if !self.guests.contains_key(&key) {
+            self.make_room(peer)?;
+            let label = self.label(guest.name.as_str(), peer);
+            self.guests.insert(
+                key,
+                Guest {
+                    label,
+                    name: guest.name.to_string(),
+                    state: GuestState::Starting,
+                    since: SystemTime::now(),
+                    open: 0,
+                    places: BTreeMap::new(),
+                    touched: 0,
+                },
+            );
+        }
+        self.clock += 1;
+        let clock = self.clock;
+        let entry = self.guests.get_mut(&key).ok_or(Refusal::Internal)?;
+        if entry.name != guest.name.as_str() {
+            return Err(Refusal::BadRequest);
+        }
+        entry.open += 1;
+        entry.touched = clock;
+        let place = Arc::clone(entry.places.entry(feed).or_default());
+        Ok((key, place, feed))
+    }
+
+    /// A feed is closed, for now or for good.
+    pub(super) fn leave(&mut self, key: Key) {
+        self.clock += 1;
+        if let Some(guest) = self.guests.get_mut(&key) {
+            guest.open = guest.open.saturating_sub(1);
+            guest.touched = self.clock;
+        }
+        while self.quiet().count() > MAX_QUIET {
+            self.forget_oldest(|_| true);
+        }
+    }
+
+    /// Room for one more run of `peer`.
+    fn make_room(&mut self, peer: Peer) -> Result<(), Refusal> {
+        let of_peer = |registry: &Self| registry.guests.keys().filter(|key| key.0 == peer).count();
+        if of_peer(self) >= MAX_RUNS && !self.forget_oldest(|key| key.0 == peer) {
+            return Err(Refusal::LimitReached);
+        }
+        let open = self.guests.len() - self.quiet().count();
+        if open >= MAX_OPEN {
+            return Err(Refusal::LimitReached);
+        }
+        Ok(())
+    }
+
+    fn quiet(&self) -> impl Iterator<Item = (&Key, &Guest)> {
+        self.guests.iter().filter(|(_, guest)| guest.open == 0)
+    }
+
+    /// Forgets the run that has been quiet for longest, of those that `of` selects.
+    fn forget_oldest(&mut self, of: impl Fn(&Key) -> bool) -> bool {
+        let oldest = self
+            .quiet()
+            .filter(|(key, _)| of(key))
+            .min_by_key(|(_, guest)| guest.touched)
+            .map(|(key, _)| *key);
+        let Some(key) = oldest else { return false };
+        self.guests.remove(&key);
+        if !self.guests.keys().any(|other| other.0 == key.0) {
+            self.names.remove(&key.0);
+        }
+        true
+    }
+
+    /// What a guest is called: its name, unless that is another's, or it has had too many.
+    fn label(&mut self, name: &str, peer: Peer) -> String {
+        let taken = self.guests.iter().any(|((other, _), guest)| {
+            let is_other = owner(*other) != owner(peer) || (guest.open > 0 && *other != peer);
+            guest.name == name && is_other
+        });
+        let names = self.names.entry(peer).or_default();
+        if names.len() >= MAX_NAMES && !names.contains(name) {
+            return address(peer);
+        }
+        names.insert(name.to_owned());
+        // A guest's own name has no @.
+        if taken {
+            format!("{name}{}", address(peer))
+        } else {
+            name.to_owned()
+        }
+    }
+
+    /// So many feeds of so many records, for a look from outside.
+    pub(super) fn positions(guest: &Guest) -> BTreeMap<&'static str, (u64, bool)> {
+        let of = |place: &Place| {
+            let written = place.written.load(Ordering::Acquire);
+            (written, place.ended.load(Ordering::Acquire))
+        };
+        guest
+            .places
+            .iter()
+            .map(|(name, place)| (*name, of(place)))
+            .collect()
+    }
+}
+
+/// Who answers for a peer: a machine, or a user of this one.
+fn owner(peer: Peer) -> (bool, u32) {
+    match peer {
+        Peer::Vsock { cid } => (true, cid),
+        Peer::Unix { uid, .. } => (false, uid),
+        // There is no other kind yet; each of it would be its own.
+        _ => (false, u32::MAX),
+    }
+}
+
+fn address(peer: Peer) -> String {
+    match peer {
+        Peer::Vsock { cid } => format!("@cid{cid}"),
+        Peer::Unix { pid: Some(pid), .. } => format!("@pid{pid}"),
+        Peer::Unix { uid, .. } => format!("@uid{uid}"),
+        _ => "@other".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use odyn_link::GuestName;
+
+    use super::*;
+
+    const VM: Peer = Peer::Vsock { cid: 16 };
+
+    fn guest(name: &str, run: u32) -> Identity {
+        let mut bits = [0; 16];
+        bits[..4].copy_from_slice(&run.to_be_bytes());
+        Identity {
+            name: GuestName::nearest(name),
+            run: RunId::new(bits),
+        }
+    }
+
+    #[test]
+    fn endless_runs_and_names_are_forgotten() {
+        let mut registry = Registry::default();
+        for run in 0..10_000 {
+            let name = format!("name{run}");
+            let peer = Peer::Vsock { cid: run % 100 };
+            let (key, ..) = registry.admit(&guest(&name, run), "stdout", peer).unwrap();
+            registry.leave(key);
+        }
+        assert_eq!(registry.guests.len(), MAX_QUIET);
+        assert!(registry.names.len() <= 100);
+        assert!(
+            registry
+                .names
+                .values()
+                .all(|names| names.len() <= MAX_NAMES)
+        );
+    }
+
+    #[test]
+    fn a_peer_cannot_hold_more_than_its_share() {
+        let mut registry = Registry::default();
+        for run in 0..MAX_RUNS as u32 {
+            registry.admit(&guest("a", run), "log", VM).unwrap();
+        }
+        let more = registry.admit(&guest("a", 99), "log", VM);
+        assert_eq!(more.unwrap_err(), Refusal::LimitReached);
+        let other = Peer::Vsock { cid: 17 };
+        registry.admit(&guest("b", 99), "log", other).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_anothers_is_told_apart() {
+        let mut registry = Registry::default();
+        let mut label = |name: &str, run, peer| {
+            let (key, ..) = registry.admit(&guest(name, run), "log", peer).unwrap();
+            registry.leave(key);
+            registry.guests[&key].label.clone()
+        };
+        assert_eq!(label("payments", 1, VM), "payments");
+        assert_eq!(label("payments", 2, VM), "payments", "its next run");
+        let thief = Peer::Vsock { cid: 66 };
+        assert_eq!(label("payments", 1, thief), "payments@cid66");
+        for run in 10..40 {
+            let label = label(&format!("n{run}"), run, thief);
+            assert!(run < 25 || label == "@cid66", "{run} {label}");
+        }
+    }
+
+    #[test]
+    fn only_known_feeds_and_one_name_for_a_run() {
+        let mut registry = Registry::default();
+        let mut admit = |name, feed| registry.admit(&guest(name, 1), feed, VM).map(|_| ());
+        assert_eq!(admit("a", "stdout"), Ok(()));
+        assert_eq!(admit("a", "other"), Err(Refusal::BadRequest));
+        assert_eq!(admit("b", "stdout"), Err(Refusal::BadRequest));
+    }
+}

@@ -1,0 +1,77 @@
+//! How the guests are at one moment, for those who ask.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{GuestState, Guests, registry::Registry};
+
+/// All guests that are remembered, by name and then by age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The guests.
+    pub guests: Vec<GuestView>,
+}
+
+/// One run of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GuestView {
+    /// What it is called here.
+    pub name: String,
+    /// Who it is: `cid 16` or `pid 77 (uid 0)`.
+    pub peer: String,
+    /// Its run, 32 hex digits.
+    pub run: String,
+    /// What it said last.
+    #[serde(flatten)]
+    pub state: GuestState,
+    /// When it said so, by the host's clock.
+    pub since: String,
+    /// Whether its odyn-net is on the link.
+    pub connected: bool,
+    /// Its feeds.
+    pub feeds: BTreeMap<String, FeedView>,
+}
+
+/// One feed of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FeedView {
+    /// Records that are written.
+    pub records: u64,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+impl Guests {
+    /// How they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        let registry = self.registry();
+        let mut guests: Vec<(SystemTime, GuestView)> = registry
+            .guests
+            .iter()
+            .map(|((peer, run), guest)| {
+                let feeds = Registry::positions(guest)
+                    .into_iter()
+                    .map(|(name, (records, ended))| (name.to_owned(), FeedView { records, ended }));
+                let view = GuestView {
+                    name: guest.label.clone(),
+                    peer: peer.to_string(),
+                    run: run.to_string(),
+                    state: guest.state.clone(),
+                    since: humantime::format_rfc3339_millis(guest.since).to_string(),
+                    connected: guest.open > 0,
+                    feeds: feeds.collect(),
+                };
+                (guest.since, view)
+            })
+            .collect();
+        drop(registry);
+        guests.sort_by(|(a_since, a), (b_since, b)| (&a.name, a_since).cmp(&(&b.name, b_since)));
+        Snapshot {
+            guests: guests.into_iter().map(|(_, view)| view).collect(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Lines of guests for people and for the journal.
+//!
+//! ```text
+//! 2026-11-21T01:02:03.123456Z payments stdout a line
+//! 2026-11-21T01:02:03.123456Z payments stdout+ the first part of a line that is too long
+//! ```
+//!
+//! What a guest writes cannot look like another guest's line, nor like a command to a terminal.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use odyn_link::Record;
+
+/// Longest text of one line; what is longer is continued on the next.
+const MAX_TEXT: usize = 16 * 1024;
+/// The year 10 000, which the format cannot say: a guest's clock may say anything.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// How the lines of one feed begin.
+#[derive(Debug, Clone)]
+pub(crate) struct Style {
+    label: String,
+    feed: &'static str,
+}
+
+impl Style {
+    pub(super) fn new(label: &str, feed: &'static str) -> Self {
+        Self {
+            label: label.to_owned(),
+            feed,
+        }
+    }
+
+    /// The lines of a record, one by one: `each` gets a whole line with its newline.
+    pub(super) fn lines<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = String> + 'a {
+        let at = Duration::from_micros(record.at).min(Duration::from_secs(LAST_SECOND));
+        let time = humantime::format_rfc3339_micros(UNIX_EPOCH + at);
+        pieces(&record.bytes).map(move |(text, ended)| {
+            let goes_on = if ended { "" } else { "+" };
+            let mut line = format!("{time} {} {}{goes_on} ", self.label, self.feed);
+            escape(text, &mut line);
+            line.push('\n');
+            line
+        })
+    }
+}
+
+/// Cuts bytes into lines, and lines into pieces; says of each whether its line ends with it.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let window = &rest[..rest.len().min(MAX_TEXT + 1)];
+        if let Some(end) = window.iter().position(|&byte| byte == b'\n') {
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            return Some((line, true));
+        }
+        let (piece, more) = rest.split_at(cut(rest));
+        rest = more;
+        Some((piece, false))
+    })
+}
+
+/// Where to cut a line that is too long: not inside a character.
+fn cut(bytes: &[u8]) -> usize {
+    if bytes.len() <= MAX_TEXT {
+        return bytes.len();
+    }
+    let is_inside = |at: &usize| bytes[*at] & 0xc0 == 0x80;
+    (MAX_TEXT - 3..=MAX_TEXT)
+        .rev()
+        .find(|at| !is_inside(at))
+        .unwrap_or(MAX_TEXT)
+}
+
+/// Text as it is; whatever is not text, or moves text about, as an escape.
+fn escape(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' => out.push(c),
+                '\r' => out.push_str("\\r"),
+                // Writes from right to left, and breaks of lines, are no control characters.
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
+                    out.extend(c.escape_unicode());
+                }
+                c if c.is_ascii_control() => {
+                    let _ = write!(out, "\\x{:02x}", u32::from(c));
+                }
+                c if c.is_control() => out.extend(c.escape_unicode()),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn lines(bytes: &[u8]) -> Vec<String> {
+        let record = Record {
+            at: 1_795_222_923_123_456,
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        Style::new("payments", "stdout").lines(&record).collect()
+    }
+
+    #[test]
+    fn each_line_says_whose_it_is() {
+        assert_eq!(
+            lines(b"one\n\nthree"),
+            [
+                "2026-11-21T01:02:03.123456Z payments stdout one\n",
+                "2026-11-21T01:02:03.123456Z payments stdout \n",
+                "2026-11-21T01:02:03.123456Z payments stdout+ three\n",
+            ]
+        );
+        assert!(lines(b"").is_empty());
+    }
+
+    #[test]
+    fn what_is_not_text_is_escaped() {
+        let wild = "a\rb\0\u{1b}[2J\u{9b}1m\u{202e}x\ttab größe".as_bytes();
+        let all = [wild, b" \xff\xfe\n"].concat();
+        let line = lines(&all).remove(0);
+        assert!(
+            line.ends_with("a\\rb\\x00\\x1b[2J\\u{9b}1m\\u{202e}x\ttab größe \\xff\\xfe\n"),
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_cut_between_characters() {
+        let long = "ä".repeat(100_000) + "\nshort\n";
+        let lines = lines(long.as_bytes());
+        let mut text = String::new();
+        for line in &lines {
+            assert!(line.len() < MAX_TEXT + 100, "{}", line.len());
+            let (head, rest) = line.split_once(" stdout").unwrap();
+            assert!(head.ends_with(" payments"));
+            let rest = rest.strip_suffix('\n').unwrap();
+            match rest.strip_prefix("+ ") {
+                Some(part) => text.push_str(part),
+                None => text = text + &rest[1..] + "\n",
+            }
+        }
+        assert!(text == long);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_no_harm() {
+        let record = Record {
+            at: u64::MAX,
+            bytes: Bytes::from_static(b"x\n"),
+        };
+        let line = Style::new("a", "log").lines(&record).next().unwrap();
+        assert!(line.starts_with("9999-12-31T23:59:59"), "{line}");
+    }
+}

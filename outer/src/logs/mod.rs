@@ -1,0 +1,111 @@
+//! Where the logs of the guests go. Whatever it is, it takes no more than it can write: a guest
+//! waits, and its flows and the other guests do not.
+
+mod files;
+mod lines;
+mod stdout;
+
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use odyn_link::{Record, RunId};
+
+use self::{
+    files::{Files, LogFile},
+    lines::Style,
+    stdout::Writer,
+};
+
+/// Pause after a write failed, as on a full disk.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where the logs of the guests go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GuestLogs {
+    /// Nowhere.
+    #[default]
+    None,
+    /// To standard output, each line with its time, its guest and its stream.
+    Stdout,
+    /// To files, byte for byte: `DIR/NAME/stdout.log`, `stderr.log` and `log.log`.
+    Directory(PathBuf),
+}
+
+impl FromStr for GuestLogs {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "stdout" => Ok(Self::Stdout),
+            "none" => Ok(Self::None),
+            path if path.contains('/') => Ok(Self::Directory(path.into())),
+            _ => Err("expected stdout, none or a directory, which has a slash in it"),
+        }
+    }
+}
+
+/// The same, ready to be written to.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    Discard,
+    Stdout(Writer),
+    Files(Files),
+}
+
+impl Destination {
+    pub(crate) fn new(logs: GuestLogs) -> std::io::Result<Self> {
+        Ok(match logs {
+            GuestLogs::None => Self::Discard,
+            GuestLogs::Stdout => Self::Stdout(Writer::start(std::io::stdout())?),
+            GuestLogs::Directory(root) => Self::Files(Files::new(root)?),
+        })
+    }
+
+    /// For one feed of one guest.
+    pub(crate) fn output(&self, label: &str, feed: &'static str, run: RunId) -> Output {
+        match self {
+            Self::Discard => Output::Discard,
+            Self::Stdout(writer) => Output::Lines(writer.clone(), Style::new(label, feed)),
+            Self::Files(files) => Output::File(files.file(label, feed), run),
+        }
+    }
+}
+
+/// Where one feed goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    Discard,
+    Lines(Writer, Style),
+    File(Arc<LogFile>, RunId),
+}
+
+impl Output {
+    /// Which record is next after those that a host half before this one has written.
+    pub(crate) async fn recover(&self) -> Option<u64> {
+        match self {
+            Self::File(file, run) => file.recover(*run).await,
+            Self::Discard | Self::Lines(..) => None,
+        }
+    }
+
+    /// Writes records, of which the last is the one before `next`. Waits for as long as it takes.
+    pub(crate) async fn write(&self, records: &[Record], next: u64) {
+        match self {
+            Self::Discard => {}
+            Self::Lines(writer, style) => writer.write(records, style).await,
+            Self::File(file, run) => file.append(records, *run, next).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_told_apart() {
+        assert_eq!("stdout".parse(), Ok(GuestLogs::Stdout));
+        assert_eq!("none".parse(), Ok(GuestLogs::None));
+        assert_eq!("./logs".parse(), Ok(GuestLogs::Directory("./logs".into())));
+        assert!("stdot".parse::<GuestLogs>().is_err());
+    }
+}
