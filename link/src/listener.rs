@@ -191,15 +191,20 @@ mod tests {
     async fn a_stale_file_is_replaced_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        replaced(unix(path.clone()), &path);
+        let hybrid = Endpoint::Hybrid { path, port: 5000 };
+        replaced(hybrid, &dir.path().join("s_5000"));
+    }
+
+    fn replaced(endpoint: Endpoint, path: &Path) {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
         assert!(
             path.exists(),
             "std leaves the file behind, as a killed process does"
         );
-        let endpoint = unix(path.clone());
         let listener = Listener::bind(&endpoint, ListenOptions::default()).unwrap();
         assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o600
         );
         assert!(matches!(

@@ -143,6 +143,28 @@ def probe():
     time.sleep(0.005)
 
 
+def answer(s):
+    with s:
+        s.settimeout(HUNG)
+        try:
+            while part := s.recv(100):
+                s.sendall(part)
+        except OSError:
+            pass
+
+
+def serve():
+    """Answers clients of ours, until the end."""
+    listener = socket.create_server(("127.0.0.1", 8080))
+    listener.settimeout(0.1)
+    while phase != "stop":
+        try:
+            s, _ = listener.accept()
+            threading.Thread(target=answer, args=[s]).start()
+        except TimeoutError:
+            pass
+
+
 WORKERS = [
     (3, probe),
     (2, lambda: flow("short", echo)),
@@ -166,6 +188,7 @@ def worker(work):
 threads = [
     threading.Thread(target=worker, args=[work]) for number, work in WORKERS for _ in range(number)
 ]
+threads.append(threading.Thread(target=serve))
 for thread in threads:
     thread.start()
 while any(thread.is_alive() for thread in threads):

@@ -226,11 +226,14 @@ fn every_security_property_names_tests_that_exist() {
     let tests = root().join("tests/tests/net");
     let mut named = 0;
     for word in text.split('`') {
-        let Some((module, function)) = word.split_once("::") else {
+        let Some((module, function)) = word.rsplit_once("::") else {
             continue;
         };
+        let module = tests.join(module.replace("::", "/"));
         // Other crates' tests are named by their own paths.
-        let Ok(source) = fs::read_to_string(tests.join(module).with_extension("rs")) else {
+        let Ok(source) = fs::read_to_string(module.with_extension("rs"))
+            .or_else(|_| fs::read_to_string(module.join("mod.rs")))
+        else {
             continue;
         };
         named += 1;

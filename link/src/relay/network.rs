@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,9 @@ pub(crate) struct Network {
 }
 
 pub(super) async fn relay(mut flow: Flow, network: Network) -> End {
+    // The kernel closes the sockets of a killed process with a FIN, and a stream that was cut would
+    // look like a whole one: until both directions have ended, a close is a reset.
+    let _ = flow.tcp.get().set_zero_linger();
     let whole = async {
         let result = poll_fn(|cx| {
             let result = flow.poll(cx);
@@ -60,6 +64,7 @@ impl Flow {
     async fn end(&mut self, result: Result<(), Cut>, network: &Network) -> End {
         match result {
             Ok(()) => {
+                self.close_plainly();
                 let end = self.flush().await;
                 self.linger(network).await;
                 end
@@ -79,6 +84,7 @@ impl Flow {
                     written
                 })
                 .await;
+                self.close_plainly();
                 self.linger(network).await;
                 End::Closed
             }
@@ -87,6 +93,15 @@ impl Flow {
                 End::LinkLost
             }
         }
+    }
+
+    /// From here on the kernel delivers what is in the socket, whatever becomes of us.
+    fn close_plainly(&self) {
+        let linger = nix::libc::linger {
+            l_onoff: 0,
+            l_linger: 0,
+        };
+        let _ = setsockopt(self.tcp.get(), sockopt::Linger, &linger);
     }
 
     /// Both directions have ended: the last bytes may still be in h2.
@@ -124,6 +139,9 @@ impl Flow {
 
     /// No more time. The peer must not take what it has for all.
     fn cut(mut self, tracked: &Tracked) -> End {
+        if self.down.fin_sent() {
+            self.close_plainly();
+        }
         if self.down.fin_sent() && self.up.ended() {
             // The rest is the kernel's.
             return End::Closed;
@@ -131,9 +149,6 @@ impl Flow {
         self.note(tracked);
         let undelivered = tracked.pending();
         self.stream.reset();
-        if !self.down.fin_sent() {
-            let _ = self.tcp.get().set_zero_linger();
-        }
         End::Cut { undelivered }
     }
 }

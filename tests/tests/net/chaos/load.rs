@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use nix::unistd::Pid;
 use odyn_tests::process::until;
-use odyn_tests::{Guest, World, serve};
+use odyn_tests::{Guest, Process, World, serve};
 
+use super::measure::now;
 use crate::program;
 
 /// What a hang would take; no figure of the product.
@@ -24,17 +24,24 @@ egress:
   allow:
     - 203.0.113.20
     - '*.dyn.shop.example'
+ingress:
+  - listen_port: 80
+    target_port: 8080
 ";
+/// Where the host half listens for the program's clients.
+pub(super) const INGRESS: &str = "80=192.0.2.2:8000";
 
 /// The load, its servers, and the events of its flows.
 pub(super) struct Load {
     events: PathBuf,
+    /// The files with events, and how far they are read.
+    files: [(PathBuf, u64); 2],
+    clients: Option<Process>,
     control: PathBuf,
     /// Connections that the servers have.
     open: Arc<AtomicUsize>,
     /// Whether the server that does not read goes on with that.
     holding: &'static AtomicBool,
-    read_to: u64,
     pub(super) seen: Vec<Event>,
 }
 
@@ -47,14 +54,32 @@ pub(super) struct Event {
     pub(super) outcome: String,
 }
 
+impl Event {
+    fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [kind, began, ended, outcome] = words[..] else {
+            panic!("not an event: {line:?}");
+        };
+        Self {
+            kind: kind.into(),
+            began: began.parse().expect("seconds"),
+            ended: ended.parse().expect("seconds"),
+            outcome: outcome.into(),
+        }
+    }
+}
+
 impl Load {
     pub(super) fn new(world: &World) -> Self {
-        let load = Self {
-            events: world.scratch().join("events"),
+        let events = world.scratch().join("events");
+        let client_events = world.dir().join("client-events");
+        let mut load = Self {
+            files: [(events.clone(), 0), (client_events.clone(), 0)],
+            events,
+            clients: None,
             control: world.dir().join("control"),
             open: Arc::default(),
             holding: Box::leak(Box::default()),
-            read_to: 0,
             seen: Vec::new(),
         };
         load.set("load");
@@ -77,6 +102,11 @@ impl Load {
             read_all(stream);
         });
         serve::udp_echo(world.internet().udp("203.0.113.20:7006"));
+        let files = [&client_events, &load.control].map(|path| path.display().to_string());
+        let mut words = vec!["python3", "-c", program!("clients")];
+        words.extend(files.iter().map(String::as_str));
+        words.extend(["192.0.2.2", "8000"]);
+        load.clients = Some(world.internet_spawn("clients", &words));
         load
     }
 
@@ -113,44 +143,38 @@ impl Load {
 
     /// Reads the events since the last look.
     pub(super) fn look(&mut self) {
-        let Ok(mut file) = File::open(&self.events) else {
-            return;
-        };
-        let mut text = String::new();
-        file.seek(SeekFrom::Start(self.read_to)).expect("a file");
-        file.read_to_string(&mut text).expect("text");
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        self.read_to += whole as u64;
-        for line in text[..whole].lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [kind, began, ended, outcome] = words[..] else {
-                panic!("not an event: {line:?}");
+        for (path, read_to) in &mut self.files {
+            let Ok(mut file) = File::open(path) else {
+                continue;
             };
-            self.seen.push(Event {
-                kind: kind.into(),
-                began: began.parse().expect("seconds"),
-                ended: ended.parse().expect("seconds"),
-                outcome: outcome.into(),
-            });
+            let mut text = String::new();
+            file.seek(SeekFrom::Start(*read_to)).expect("a file");
+            file.read_to_string(&mut text).expect("text");
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            *read_to += whole as u64;
+            self.seen.extend(text[..whole].lines().map(Event::parse));
         }
     }
 
-    /// Waits for the first flow that was begun from `dead` on and carried a byte; how long after
-    /// `moment` it did.
-    pub(super) fn recovery(&mut self, moment: f64, dead: f64) -> f64 {
+    /// Waits for the first flow of each direction that was begun from `dead` on and carried a byte.
+    /// How long after `moment` it did: out of the guest, and into it.
+    pub(super) fn recovery(&mut self, moment: f64, dead: f64) -> [f64; 2] {
         let mut from = self.seen.len();
-        let mut first = f64::INFINITY;
-        until(SOON, "a new flow that carries a byte", || {
+        let mut first = [f64::INFINITY; 2];
+        let mut both = || {
             self.look();
             for event in &self.seen[from..] {
-                if event.kind == "probe" && event.outcome == "ok" && event.began >= dead {
-                    first = first.min(event.ended);
+                for (kind, first) in ["probe", "client"].iter().zip(&mut first) {
+                    if event.kind == *kind && event.outcome == "ok" && event.began >= dead {
+                        *first = first.min(event.ended);
+                    }
                 }
             }
             from = self.seen.len();
-            first.is_finite()
-        });
-        first - moment
+            first.iter().all(|first| first.is_finite())
+        };
+        until(SOON, "new flows that carry a byte", &mut both);
+        first.map(|first| first - moment)
     }
 
     /// Waits until the network works.
@@ -167,9 +191,9 @@ impl Load {
         });
     }
 
-    /// Flows of these kinds, each of which is a TCP connection that somebody accepted.
+    /// The program's TCP connections that somebody accepted.
     pub(super) fn tcp(&self) -> impl Iterator<Item = &Event> {
-        let is_tcp = |kind: &str| !matches!(kind, "dns" | "udp");
+        let is_tcp = |kind: &str| !matches!(kind, "dns" | "udp" | "client");
         self.seen.iter().filter(move |event| is_tcp(&event.kind))
     }
 }
@@ -195,56 +219,6 @@ fn hold(stream: &TcpStream, holding: &AtomicBool) {
         let mut files = [PollFd::new(stream.as_fd(), PollFlags::empty())];
         if poll(&mut files, PollTimeout::from(20u8)) != Ok(0) {
             return;
-        }
-    }
-}
-
-/// Seconds since the epoch, by the clock that the program has too.
-pub(super) fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs_f64()
-}
-
-/// What a process takes of the machine.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Footprint {
-    pub(super) pss: u64,
-    pub(super) files: usize,
-    pub(super) threads: usize,
-}
-
-impl Footprint {
-    /// Of a process that has come to rest: its connections are all there again.
-    pub(super) fn at_rest(pid: Pid) -> Self {
-        let mut last = Self::of(pid);
-        let mut looks = 0;
-        until(SOON, "a process to come to rest", || {
-            std::thread::sleep(Duration::from_millis(100));
-            let now = Self::of(pid);
-            looks = if now.files == last.files {
-                looks + 1
-            } else {
-                0
-            };
-            last = now;
-            looks == 10
-        });
-        last
-    }
-
-    /// Of a process; `pss` in KiB.
-    pub(super) fn of(pid: Pid) -> Self {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a process");
-        let line = text.lines().find(|line| line.starts_with("Pss:"));
-        let pss = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-        let count =
-            |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).map_or(0, Iterator::count);
-        Self {
-            pss: pss.expect("a size"),
-            files: count("fd"),
-            threads: count("task"),
         }
     }
 }

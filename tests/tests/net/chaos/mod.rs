@@ -5,11 +5,12 @@
 //! the death to the first new flow that carries a byte.
 
 mod load;
+mod measure;
+mod silence;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -18,70 +19,14 @@ use odyn_tests::guest::Running;
 use odyn_tests::process::{self, run, until};
 use odyn_tests::{AuditRecord, Namespace, World};
 
-use self::load::{Event, Footprint, Load, POLICY, SOON, now};
+use self::load::{Event, INGRESS, Load, POLICY, SOON};
+use self::measure::{Footprint, Random, Times, WARM_UP, back_to, deaths, now, print_times};
 use crate::start;
-
-/// Deaths without `ODYN_TEST_CHAOS`: what CI has a minute for.
-const DEATHS: usize = 24;
-
-/// Load before the first look at what it costs: caches are filled, and buffers have been large.
-const WARM_UP: Duration = Duration::from_secs(3);
-
-/// The part of all deaths, in hundredths, that a test here has.
-fn deaths(part: usize) -> usize {
-    let all = match std::env::var("ODYN_TEST_CHAOS") {
-        Ok(text) => text.parse().expect("ODYN_TEST_CHAOS is a number"),
-        Err(_) => DEATHS,
-    };
-    (all * part).div_ceil(100)
-}
-
-/// Random numbers that come again with the same seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn new(test: &str) -> Self {
-        let seed = match std::env::var("ODYN_TEST_SEED") {
-            Ok(text) => text.parse().expect("ODYN_TEST_SEED is a number"),
-            Err(_) => now().to_bits(),
-        };
-        eprintln!("{test}: ODYN_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % limit
-    }
-
-    /// Some time under load before the next death.
-    fn pause(&mut self) {
-        std::thread::sleep(Duration::from_millis(self.below(400)));
-    }
-}
-
-/// How long the deaths took the network away.
-#[derive(Default)]
-struct Times(Vec<f64>);
-
-impl Times {
-    fn print(mut self, what: &str) {
-        if self.0.is_empty() {
-            return;
-        }
-        self.0.sort_by(f64::total_cmp);
-        let at = |part: usize| self.0[(self.0.len() * part / 100).min(self.0.len() - 1)] * 1000.0;
-        let (count, p50, p99, max) = (self.0.len(), at(50), at(99), at(100));
-        println!("{what}: {count} times, p50 {p50:.0} ms, p99 {p99:.0} ms, max {max:.0} ms");
-    }
-}
 
 fn world() -> odyn_tests::world::Builder {
     World::builder()
         .policy(POLICY)
+        .outer(&["--ingress", INGRESS])
         .dns("address=/dyn.shop.example/203.0.113.20")
 }
 
@@ -92,7 +37,7 @@ fn one_record_each(load: &Load, records: &[AuditRecord]) {
     let last = ids.iter().max().copied().unwrap_or(0);
     let missing: Vec<u64> = (1..=last).filter(|id| !ids.contains(id)).collect();
     assert!(missing.is_empty(), "flows without a record: {missing:?}");
-    let tcp = records.iter().filter(|record| record.protocol == "tcp");
+    let tcp = records.iter().filter(|record| is_connection(record));
     assert_eq!(
         load.tcp().count(),
         tcp.count(),
@@ -100,6 +45,11 @@ fn one_record_each(load: &Load, records: &[AuditRecord]) {
     );
     let cut: Vec<_> = records.iter().filter(|r| r.end == "cut").collect();
     assert!(cut.is_empty(), "{cut:?}");
+}
+
+/// One that the program made.
+fn is_connection(record: &AuditRecord) -> bool {
+    record.protocol == "tcp" && record.direction == "egress"
 }
 
 /// That nothing hung, and every question had an answer.
@@ -112,39 +62,20 @@ fn nothing_hung(load: &Load) {
     assert!(hung.is_empty(), "{hung:?}");
 }
 
-/// How long flows that were open at these moments still took to end.
-fn ends_after(load: &Load, moments: &[f64]) -> Times {
-    let mut times = Times::default();
-    for moment in moments {
-        let ends = load
-            .tcp()
+/// Says how long flows that were open at these moments still took to end.
+fn print_ends(load: &Load, what: &str, moments: &[f64]) {
+    let last = |moment: &f64| {
+        load.tcp()
             .filter(|event| event.began < *moment && event.ended > *moment)
-            .map(|event| event.ended - moment);
-        let last = ends.fold(0.0, f64::max);
-        assert!(last < SOON.as_secs_f64(), "a flow ended after {last} s");
-        times.0.push(last);
-    }
-    times
-}
-
-/// That a process at rest comes to take no more than it did, but for what an allocator keeps.
-fn back_to(what: &str, pid: Pid, before: Footprint) {
-    // What was reset is remembered for half a minute, and an idle thread waits for some seconds.
-    let deadline = now() + 60.0;
-    loop {
-        let after = Footprint::at_rest(pid);
-        let is_back = after.files <= before.files
-            && after.threads <= before.threads
-            && after.pss <= before.pss + before.pss / 4 + 8 * 1024;
-        if is_back {
-            println!("{what}: before {before:?}, after {after:?}");
-            return;
-        }
-        assert!(
-            now() < deadline,
-            "{what}: before {before:?}, after {after:?}"
-        );
-    }
+            .map(|event| event.ended - moment)
+            .fold(0.0, f64::max)
+    };
+    let times: Vec<f64> = moments.iter().map(last).collect();
+    assert!(
+        times.iter().all(|last| *last < SOON.as_secs_f64()),
+        "{times:?}"
+    );
+    print_times(&format!("end of the flows after {what}"), times);
 }
 
 fn outer_pid(world: &mut World) -> Pid {
@@ -209,7 +140,7 @@ fn the_wire_may_be_cut_at_any_moment() {
                 for connection in &connections[..some] {
                     wire.cut(*connection);
                 }
-                times.0.push(load.recovery(moment, now()));
+                times.add(load.recovery(moment, now()));
                 continue;
             }
             _ => {}
@@ -220,7 +151,7 @@ fn the_wire_may_be_cut_at_any_moment() {
         }
         whole.push(moment);
         if random.below(8) > 0 {
-            times.0.push(load.recovery(moment, now()));
+            times.add(load.recovery(moment, now()));
         }
     }
     load.works();
@@ -232,8 +163,8 @@ fn the_wire_may_be_cut_at_any_moment() {
     let out = running.finish();
     out.ok();
     load.look();
-    times.print("recovery after a cut");
-    ends_after(&load, &whole).print("end of the flows after a cut");
+    times.print("a cut");
+    print_ends(&load, "a cut", &whole);
     nothing_hung(&load);
     one_record_each(&load, &out.audit);
 }
@@ -272,7 +203,7 @@ fn the_host_half_may_die_at_any_moment() {
         world.start_outer();
         moments.push(moment);
         if random.below(8) > 0 {
-            times.0.push(load.recovery(moment, dead));
+            times.add(load.recovery(moment, dead));
         }
     }
     load.works();
@@ -288,8 +219,8 @@ fn the_host_half_may_die_at_any_moment() {
     let out = running.finish();
     out.ok();
     load.look();
-    times.print("recovery after the death of enclaver-outer");
-    ends_after(&load, &moments).print("end of the flows after it");
+    times.print("the death of enclaver-outer");
+    print_ends(&load, "the death of enclaver-outer", &moments);
     nothing_hung(&load);
     one_record_each(&load, &out.audit);
 }
@@ -329,9 +260,7 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
         let records = running.audit_path().to_owned();
         let before = std::mem::replace(&mut running, guest.spawn(&world));
         let recovery = load.recovery(moment, dead);
-        if is_both { &mut times_both } else { &mut times }
-            .0
-            .push(recovery);
+        if is_both { &mut times_both } else { &mut times }.add(recovery);
         until(SOON, "the program to end with odyn-net", || {
             process::is_gone(program)
         });
@@ -348,8 +277,8 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
     println!("flows that had ended, without their record: {lost:?}");
     load.set("stop");
     running.finish().ok();
-    times.print("recovery after the death of odyn-net");
-    times_both.print("recovery after the death of both");
+    times.print("the death of odyn-net");
+    times_both.print("the death of both");
 }
 
 /// Waits until every flow that the program saw end in this run has its record: nobody flushes.
@@ -371,7 +300,7 @@ fn tcp_records(file: &Path) -> usize {
     for line in whole.lines() {
         let record: AuditRecord = serde_json::from_str(line).expect("a record");
         assert!(ids.insert(record.flow), "twice: {line}");
-        tcp += usize::from(record.protocol == "tcp");
+        tcp += usize::from(is_connection(&record));
     }
     tcp
 }
