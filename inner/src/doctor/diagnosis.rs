@@ -65,13 +65,34 @@ impl Wish {
     }
 }
 
+/// Which link is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// None that needs anything of the kernel.
+    Other,
+    /// vsock to the host of a virtual machine.
+    Vsock,
+    /// vsock within one machine.
+    VsockLoopback,
+}
+
+impl Link {
+    const fn requires(self) -> &'static [Id] {
+        match self {
+            Link::Other => &[],
+            Link::Vsock => &[Id::Vsock, Id::VsockCid],
+            Link::VsockLoopback => &[Id::Vsock, Id::VsockLoopback],
+        }
+    }
+}
+
 /// What is asked of the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Purpose {
     /// The capture.
     pub capture: Wish,
-    /// Whether the link is vsock.
-    pub vsock: bool,
+    /// The link.
+    pub link: Link,
 }
 
 /// The answer.
@@ -117,16 +138,16 @@ pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis
         candidate.built_in() && worst(findings, candidate.need()) == Verdict::Present
     });
     let mut needs = vec![Need::Program];
-    if purpose.vsock {
-        needs.push(Need::Vsock);
-    }
     match capture {
         Some(backend) => needs.push(backend.need()),
         None => needs.extend(candidates.iter().map(|candidate| candidate.need())),
     }
     let blocking_ids: Vec<Id> = Id::ALL
         .into_iter()
-        .filter(|id| needs.iter().any(|need| id.entry().required_by(*need)))
+        .filter(|id| {
+            purpose.link.requires().contains(id)
+                || needs.iter().any(|need| id.entry().required_by(*need))
+        })
         .filter(|id| !passes(findings, *id))
         .collect();
     Diagnosis {
@@ -163,7 +184,7 @@ mod tests {
     fn auto() -> Purpose {
         Purpose {
             capture: Wish::Auto,
-            vsock: false,
+            link: Link::Other,
         }
     }
 
@@ -199,15 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn vsock_is_required_for_a_vsock_link_only() {
-        let mut findings = all_present();
-        findings.insert(Id::VsockCid, Finding::missing(""));
-        assert!(diagnose(&findings, auto()).ready);
-        let purpose = Purpose {
-            vsock: true,
-            ..auto()
+    fn a_vsock_link_needs_its_own_transport() {
+        let blocking = |absent, link| {
+            let mut findings = all_present();
+            findings.insert(absent, Finding::missing(""));
+            diagnose(&findings, Purpose { link, ..auto() }).blocking
         };
-        assert_eq!(diagnose(&findings, purpose).blocking, ["vsock-cid"]);
+        let none = [""; 0];
+        assert_eq!(blocking(Id::VsockCid, Link::Other), none);
+        assert_eq!(blocking(Id::VsockCid, Link::Vsock), ["vsock-cid"]);
+        assert_eq!(blocking(Id::VsockCid, Link::VsockLoopback), none);
+        assert_eq!(blocking(Id::VsockLoopback, Link::Vsock), none);
+        assert_eq!(
+            blocking(Id::VsockLoopback, Link::VsockLoopback),
+            ["vsock-loopback"]
+        );
+        assert_eq!(blocking(Id::Vsock, Link::Vsock), ["vsock"]);
     }
 
     #[test]

@@ -17,9 +17,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use nix::libc::VMADDR_CID_LOCAL;
 use odyn_link::Endpoint;
 
-use self::diagnosis::{Purpose, diagnose};
+use self::diagnosis::{Link, Purpose, diagnose};
 use self::kernel_config::ReadError;
 use self::report::Report;
 use crate::cli::Doctor;
@@ -57,8 +58,7 @@ pub fn run(args: &Doctor) -> Result<ExitCode, StartError> {
 
 fn of_this_machine(args: &Doctor) -> Report {
     let live = live::look();
-    let vsock = matches!(args.link, Some(Endpoint::Vsock { .. }));
-    let diagnosis = diagnose(&live.findings, purpose(args, vsock));
+    let diagnosis = diagnose(&live.findings, purpose(args, Link::Other));
     let uname = nix::sys::utsname::uname();
     let kernel = uname.map_or_else(
         |_| "Linux".into(),
@@ -72,7 +72,7 @@ fn of_this_machine(args: &Doctor) -> Report {
     );
     Report::new(
         kernel,
-        "running".into(),
+        report::RUNNING.into(),
         live.note,
         &live.findings,
         diagnosis,
@@ -89,8 +89,7 @@ fn of_file(path: &Path, args: &Doctor) -> Result<Report, StartError> {
     })?;
     let findings = kernel_config::judge(&config);
     // An image is made for a virtual machine, whose link is vsock unless said otherwise.
-    let vsock = matches!(args.link, None | Some(Endpoint::Vsock { .. }));
-    let diagnosis = diagnose(&findings, purpose(args, vsock));
+    let diagnosis = diagnose(&findings, purpose(args, Link::Vsock));
     Ok(Report::new(
         kernel_config::name_of(&config),
         path.display().to_string(),
@@ -100,9 +99,18 @@ fn of_file(path: &Path, args: &Doctor) -> Result<Report, StartError> {
     ))
 }
 
-fn purpose(args: &Doctor, vsock: bool) -> Purpose {
+fn purpose(args: &Doctor, without_word: Link) -> Purpose {
+    let link = match &args.link {
+        None => without_word,
+        Some(Endpoint::Vsock {
+            cid: VMADDR_CID_LOCAL,
+            ..
+        }) => Link::VsockLoopback,
+        Some(Endpoint::Vsock { .. }) => Link::Vsock,
+        Some(_) => Link::Other,
+    };
     Purpose {
         capture: args.capture,
-        vsock,
+        link,
     }
 }

@@ -11,6 +11,8 @@ use super::diagnosis::{Backend, Diagnosis};
 
 /// Version of the JSON.
 const FORMAT: u32 = 1;
+/// The source of a report on the running kernel.
+pub(super) const RUNNING: &str = "running";
 
 /// Everything, ready to be printed.
 #[derive(Debug, Serialize)]
@@ -18,7 +20,7 @@ pub struct Report {
     format: u32,
     /// The kernel.
     kernel: String,
-    /// What was looked at: `running` or the file.
+    /// What was looked at: [`RUNNING`] or the file.
     source: String,
     note: String,
     checks: Vec<Check>,
@@ -99,7 +101,7 @@ impl Report {
             .into_iter()
             .filter_map(|id| findings.get(&id).map(|finding| check(id, finding)))
             .collect();
-        let advice = advice(&diagnosis, findings);
+        let advice = advice(&diagnosis, findings, source == RUNNING);
         Self {
             format: FORMAT,
             kernel,
@@ -157,7 +159,7 @@ fn fix(entry: &Entry, verdict: Verdict) -> String {
     }
 }
 
-fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>) -> Vec<String> {
+fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>, running: bool) -> Vec<String> {
     if let (true, Some(capture)) = (diagnosis.ready, diagnosis.capture) {
         return vec![format!(
             "`odyn-net run` would capture by {}.",
@@ -197,10 +199,12 @@ fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>) -> Vec<String
         }
     }
     if !kernel.is_empty() {
-        advice.push(format!(
-            "Set in the kernel's configuration: {}",
-            kernel.join(" ")
-        ));
+        let how = if running {
+            "Set in the kernel's configuration, or load the modules where it has them"
+        } else {
+            "Set in the kernel's configuration"
+        };
+        advice.push(format!("{how}: {}", kernel.join(" ")));
     }
     for id in missing {
         let hint = id.entry().hint;
@@ -298,12 +302,12 @@ impl fmt::Display for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::diagnosis::{Purpose, Wish, diagnose};
+    use crate::doctor::diagnosis::{Link, Purpose, Wish, diagnose};
 
     fn report(findings: &BTreeMap<Id, Finding>) -> Report {
         let purpose = Purpose {
             capture: Wish::Auto,
-            vsock: false,
+            link: Link::Other,
         };
         let diagnosis = diagnose(findings, purpose);
         Report::new(

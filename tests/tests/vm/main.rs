@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+mod doctor;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
