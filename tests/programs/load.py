@@ -165,6 +165,16 @@ def serve():
             pass
 
 
+def talk():
+    """Says lines with numbers, and at the end how many."""
+    number = 0
+    while phase != "stop":
+        print("line", number, flush=True)
+        number += 1
+        time.sleep(0.005)
+    print("lines", number, flush=True)
+
+
 WORKERS = [
     (3, probe),
     (2, lambda: flow("short", echo)),
@@ -188,7 +198,7 @@ def worker(work):
 threads = [
     threading.Thread(target=worker, args=[work]) for number, work in WORKERS for _ in range(number)
 ]
-threads.append(threading.Thread(target=serve))
+threads += [threading.Thread(target=serve), threading.Thread(target=talk)]
 for thread in threads:
     thread.start()
 while any(thread.is_alive() for thread in threads):

@@ -26,7 +26,7 @@ use crate::start;
 fn world() -> odyn_tests::world::Builder {
     World::builder()
         .policy(POLICY)
-        .outer(&["--ingress", INGRESS])
+        .outer(&["--ingress", INGRESS, "--guest-logs", "DIR/guests"])
         .dns("address=/dyn.shop.example/203.0.113.20")
 }
 
@@ -45,6 +45,19 @@ fn one_record_each(load: &Load, records: &[AuditRecord]) {
     );
     let cut: Vec<_> = records.iter().filter(|r| r.end == "cut").collect();
     assert!(cut.is_empty(), "{cut:?}");
+}
+
+/// That the host half's file has each line of the program once, in order and whole.
+fn every_line_once(world: &World) {
+    let path = world.dir().join("guests/chaos/stdout.log");
+    let text = fs::read_to_string(&path).expect("the program's output");
+    let lines: Vec<&str> = text.lines().collect();
+    let (last, numbered) = lines.split_last().expect("some lines");
+    assert_eq!(*last, format!("lines {}", numbered.len()));
+    for (number, line) in numbered.iter().enumerate() {
+        assert_eq!(*line, format!("line {number}"));
+    }
+    println!("lines of the program: {}", numbered.len());
 }
 
 /// One that the program made.
@@ -100,7 +113,7 @@ fn the_wire_may_be_cut_at_any_moment() {
         .guest()
         .flag("--link")
         .flag(&format!("unix://{}", path.display()));
-    let running = guest.spawn(&world);
+    let running = guest.flag("--stdio").flag("host").spawn(&world);
     load.works();
 
     let rest = |load: &Load| {
@@ -167,6 +180,7 @@ fn the_wire_may_be_cut_at_any_moment() {
     print_ends(&load, "a cut", &whole);
     nothing_hung(&load);
     one_record_each(&load, &out.audit);
+    every_line_once(&world);
 }
 
 #[test]
@@ -177,7 +191,7 @@ fn the_host_half_may_die_at_any_moment() {
     }
     let mut random = Random::new("host half");
     let mut load = Load::new(&world);
-    let running = load.guest().spawn(&world);
+    let running = load.guest().flag("--stdio").flag("host").spawn(&world);
     load.works();
     let mut before = None;
     let (mut times, mut moments) = (Times::default(), Vec::new());
@@ -223,6 +237,7 @@ fn the_host_half_may_die_at_any_moment() {
     print_ends(&load, "the death of enclaver-outer", &moments);
     nothing_hung(&load);
     one_record_each(&load, &out.audit);
+    every_line_once(&world);
 }
 
 #[test]
