@@ -54,9 +54,11 @@ impl Stream {
         self.hurry.cancel();
     }
 
-    /// Waits until everything is read and the feed has ended.
+    /// Waits until everything is read and the feed has ended. May be asked again.
     pub(super) async fn read_to_end(&mut self) {
-        let _ = (&mut self.reader).await;
+        if !self.reader.is_finished() {
+            let _ = (&mut self.reader).await;
+        }
     }
 }
 

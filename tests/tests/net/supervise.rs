@@ -271,3 +271,19 @@ sys.exit(9)
         );
     }
 }
+
+#[test]
+fn the_exit_code_needs_no_host_half() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    for stdio in ["host", "inherit"] {
+        let out = Guest::sh("echo output; exit 5")
+            .flag("--link=unix:///nowhere/link")
+            .flag("--drain-timeout=1s")
+            .flag(&format!("--stdio={stdio}"))
+            .run(&world);
+        assert_eq!(out.code, 5, "{}", out.describe());
+    }
+}
