@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use nix::sys::prctl;
 use odyn_net::cli::Command;
 use odyn_net::exit::{Failure, StartError};
 use odyn_net::init::on_exit::{self, OnExit};
@@ -15,6 +16,8 @@ use odyn_net::{doctor, run, simulate};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages, of which a program that mostly waits fills one in ten.
+    let _ = prctl::set_thp_disable(true);
     let (code, on_exit) = odyn_net();
     // Nothing comes after it, so everything is drained and written.
     on_exit::end(on_exit);

@@ -13,7 +13,10 @@ mod status;
 
 use std::{io::Write, process::ExitCode};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    prctl,
+    resource::{Resource, getrlimit, setrlimit},
+};
 use odyn_settings::Error as SettingsError;
 use tracing::warn;
 
@@ -26,6 +29,8 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages, of which a program that mostly waits fills one in ten.
+    let _ = prctl::set_thp_disable(true);
     let result = configure::load(std::env::args_os()).and_then(|asked| match asked {
         Asked::Run(configured) => run(*configured),
         Asked::Print(text) => print(&text),

@@ -109,6 +109,8 @@ impl Launch {
     }
 
     fn give_up_rights(&self) -> io::Result<()> {
+        // Ours alone (see main.rs), and inherited over exec.
+        let _ = prctl::set_thp_disable(false);
         if let Some(soft) = self.nofile {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
