@@ -122,6 +122,7 @@ pub(crate) struct Run {
         default_value = "listening"
     )]
     pub(crate) ready_when: ReadyWhen,
+
     /// Where the logs of the guests go: stdout (a line for each line, with time, guest and
     /// stream), none, or a directory: DIR/NAME/stdout.log, stderr.log and log.log, byte for byte.
     #[arg(
@@ -150,6 +151,8 @@ pub(crate) enum ReadyWhen {
     Listening,
     /// A guest is on the link.
     Linked,
+    /// The program of a guest runs.
+    Running,
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.

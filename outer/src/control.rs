@@ -6,7 +6,6 @@ use std::{
 };
 
 use odyn_link::FlowLimit;
-use tokio::sync::watch;
 
 use crate::{limits::Limits, presence::Presence, resolver::SystemResolver};
 
@@ -18,8 +17,7 @@ pub struct Rules {
     pub limits: Limits,
     /// Longest wait for a connection to a destination.
     pub connect_timeout: Duration,
-    /// How long flows may go on after the shutdown was asked for. For the connections of guests
-    /// that are made from now on.
+    /// How long flows may go on after the shutdown was asked for, as it is then.
     pub drain_timeout: Duration,
     /// Who answers questions for names.
     pub resolver: Arc<SystemResolver>,
@@ -86,11 +84,6 @@ impl Control {
             connections,
             flows: self.shared.flows.open(),
         }
-    }
-
-    /// How many guests are linked, and changes of it.
-    pub fn guests(&self) -> watch::Receiver<usize> {
-        self.shared.presence.guests()
     }
 
     pub(crate) fn presence(&self) -> &Presence {

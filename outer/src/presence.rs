@@ -6,7 +6,6 @@ use std::{
 };
 
 use odyn_link::Peer;
-use tokio::sync::watch;
 
 use crate::resolver::Share;
 
@@ -14,7 +13,6 @@ use crate::resolver::Share;
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     present: Mutex<HashMap<Peer, Guest>>,
-    guests: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +33,6 @@ impl Presence {
     pub(crate) fn enter(&self, peer: Peer) -> Present<'_> {
         let mut present = self.lock();
         present.entry(peer).or_default().connections += 1;
-        self.guests.send_replace(present.len());
         Present {
             presence: self,
             peer,
@@ -58,10 +55,6 @@ impl Presence {
         (present.len(), connections)
     }
 
-    pub(crate) fn guests(&self) -> watch::Receiver<usize> {
-        self.guests.subscribe()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<Peer, Guest>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,7 +69,6 @@ impl Drop for Present<'_> {
                 present.remove(&self.peer);
             }
         }
-        self.presence.guests.send_replace(present.len());
     }
 }
 
@@ -87,7 +79,6 @@ mod tests {
     #[test]
     fn a_guest_is_there_while_it_has_a_connection() {
         let presence = Presence::default();
-        let guests = presence.guests();
         let peer = Peer::Vsock { cid: 7 };
         let first = presence.enter(peer);
         let second = presence.enter(peer);
@@ -96,9 +87,7 @@ mod tests {
         drop(first);
         drop(other);
         assert_eq!(presence.count(), (1, 1));
-        assert_eq!(*guests.borrow(), 1);
         drop(second);
         assert_eq!(presence.count(), (0, 0));
-        assert_eq!(*guests.borrow(), 0);
     }
 }

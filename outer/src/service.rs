@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enclaver_outer::{Control, Outer, Summary};
+use enclaver_outer::{Control, Outer, States, Summary};
 use odyn_link::{ListenOptions, Listener, Shutdown};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     time::timeout,
 };
 use tracing::{info, warn};
@@ -21,7 +22,7 @@ use crate::{
     logging::Filter,
     notify::{self, Notifier},
     reload::{self, Reloader},
-    status::{self, Phase},
+    status::{Phase, Status},
 };
 
 /// File descriptors that are not for flows: standard streams, listeners, connections of guests,
@@ -37,6 +38,9 @@ const EXTENSION: Duration = Duration::from_secs(20);
 
 /// What the end takes after the last flow was cut.
 const LAST_STEPS: Duration = Duration::from_secs(5);
+
+/// Nobody waits longer for a drain.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Serves until told to stop.
 pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Result<(), Failure> {
@@ -62,9 +66,10 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         notifier: Notifier::default(),
         phase: match args.ready_when {
             ReadyWhen::Listening => Phase::Serving,
-            ReadyWhen::Linked => Phase::Waiting,
+            other => Phase::Waiting(other),
         },
         endpoints: endpoints(&listeners),
+        states: outer.states(),
         complaint: None,
         reloader: Reloader::new(control.clone(), log, most, &configured.report),
         control,
@@ -73,7 +78,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
     let mut running = pin!(outer.run(listeners, shutdown.clone()));
     let mut beat = pin!(notify::beat());
     let mut look = tokio::time::interval(LOOK);
-    let mut guests = service.control.guests();
+    let mut states = service.states.clone();
     let mut reading = None;
     if matches!(service.phase, Phase::Serving) {
         service.notifier.ready();
@@ -107,7 +112,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
                 reading = None;
                 service.reloaded(read);
             }
-            _ = guests.changed() => {}
+            _ = states.changed() => {}
             _ = look.tick() => {}
             () = &mut beat => {}
         }
@@ -119,6 +124,7 @@ struct Service {
     notifier: Notifier,
     phase: Phase,
     endpoints: String,
+    states: watch::Receiver<States>,
     /// Why the last reload failed.
     complaint: Option<String>,
     reloader: Reloader,
@@ -132,10 +138,12 @@ impl Service {
 
     /// Tells the service manager what has changed.
     fn look(&mut self) {
-        let counts = self.control.counts();
-        if matches!(self.phase, Phase::Waiting) && counts.guests > 0 {
+        let states = *self.states.borrow();
+        if let Phase::Waiting(when) = self.phase
+            && is_ready(when, states)
+        {
             self.phase = Phase::Serving;
-            info!("a guest is linked: ready");
+            info!(linked = states.linked, running = states.running, "ready");
             self.notifier.ready();
         }
         let now = Instant::now();
@@ -144,8 +152,14 @@ impl Service {
         {
             self.notifier.extend(EXTENSION);
         }
-        let complaint = self.complaint.as_deref();
-        let line = status::line(self.phase, counts, &self.endpoints, complaint, now);
+        let status = Status {
+            phase: self.phase,
+            counts: self.control.counts(),
+            states,
+            endpoints: &self.endpoints,
+            complaint: self.complaint.as_deref(),
+        };
+        let line = status.line(now);
         self.notifier.status(&line);
     }
 
@@ -154,7 +168,8 @@ impl Service {
         let counts = self.control.counts();
         info!(signal, ?limit, flows = counts.flows, "draining");
         let since = Instant::now();
-        let until = since.checked_add(limit).unwrap_or(since);
+        // As good as for ever, and no overflow.
+        let until = since + limit.min(A_YEAR);
         self.phase = Phase::Draining { since, until };
         self.notifier.stopping(EXTENSION);
     }
@@ -180,6 +195,14 @@ impl Service {
             warn!(flows = summary.cut, "flows were cut");
         }
         info!("stopped");
+    }
+}
+
+fn is_ready(when: ReadyWhen, states: States) -> bool {
+    match when {
+        ReadyWhen::Listening => true,
+        ReadyWhen::Linked => states.linked > 0,
+        ReadyWhen::Running => states.running > 0,
     }
 }
 

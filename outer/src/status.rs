@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use enclaver_outer::Counts;
+use enclaver_outer::{Counts, States};
+
+use crate::cli::ReadyWhen;
 
 /// What the service is doing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Phase {
     /// Not ready yet by what the operator chose.
-    Waiting,
+    Waiting(ReadyWhen),
     Serving,
     Draining {
         since: Instant,
@@ -16,38 +18,63 @@ pub(crate) enum Phase {
     },
 }
 
-/// The line.
-pub(crate) fn line(
-    phase: Phase,
-    counts: Counts,
-    endpoints: &str,
-    complaint: Option<&str>,
-    now: Instant,
-) -> String {
-    let mut line = match phase {
-        Phase::Waiting => format!("not ready: waiting for a guest on {endpoints}"),
-        Phase::Serving if counts.guests == 0 => {
-            format!("no guest linked; listening on {endpoints}")
+/// Everything that the line is made of.
+#[derive(Debug)]
+pub(crate) struct Status<'a> {
+    pub(crate) phase: Phase,
+    pub(crate) counts: Counts,
+    pub(crate) states: States,
+    pub(crate) endpoints: &'a str,
+    /// Why the last reload failed.
+    pub(crate) complaint: Option<&'a str>,
+}
+
+impl Status<'_> {
+    /// The line.
+    pub(crate) fn line(&self, now: Instant) -> String {
+        let (endpoints, counts) = (self.endpoints, self.counts);
+        let guests = counts.guests.max(self.states.linked);
+        let mut line = match self.phase {
+            Phase::Waiting(ReadyWhen::Running) if guests > 0 => format!(
+                "not ready: waiting for a program to run; {} linked",
+                plural(guests, "guest")
+            ),
+            Phase::Waiting(_) => format!("not ready: waiting for a guest on {endpoints}"),
+            Phase::Serving if guests == 0 => format!("no guest linked; listening on {endpoints}"),
+            Phase::Serving => format!(
+                "{} linked{} by {}; {} open",
+                plural(guests, "guest"),
+                detail(self.states),
+                plural(counts.connections, "connection"),
+                plural(counts.flows, "flow"),
+            ),
+            Phase::Draining { since, until } => format!(
+                "draining for {} s: {} of {} open, cut in {} s",
+                seconds(now.saturating_duration_since(since)),
+                plural(counts.flows, "flow"),
+                plural(guests, "guest"),
+                seconds(until.saturating_duration_since(now)),
+            ),
+        };
+        if let Some(complaint) = self.complaint {
+            line.push_str("; the last reload failed, the settings before it hold: ");
+            line.push_str(complaint);
         }
-        Phase::Serving => format!(
-            "{} linked by {}; {} open",
-            plural(counts.guests, "guest"),
-            plural(counts.connections, "connection"),
-            plural(counts.flows, "flow"),
-        ),
-        Phase::Draining { since, until } => format!(
-            "draining for {} s: {} of {} open, cut in {} s",
-            seconds(now.saturating_duration_since(since)),
-            plural(counts.flows, "flow"),
-            plural(counts.guests, "guest"),
-            seconds(until.saturating_duration_since(now)),
-        ),
-    };
-    if let Some(complaint) = complaint {
-        line.push_str("; the last reload failed, the settings before it hold: ");
-        line.push_str(complaint);
+        line
     }
-    line
+}
+
+/// What the linked guests say of themselves.
+fn detail(states: States) -> String {
+    let said = [(states.running, "running"), (states.draining, "draining")]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect::<Vec<_>>();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", said.join(", ")),
+    }
 }
 
 fn plural(count: usize, what: &str) -> String {
@@ -74,6 +101,14 @@ mod tests {
         counts
     }
 
+    fn states(linked: usize, running: usize, draining: usize) -> States {
+        let mut states = States::default();
+        states.linked = linked;
+        states.running = running;
+        states.draining = draining;
+        states
+    }
+
     #[test]
     fn lines() {
         let now = Instant::now();
@@ -82,53 +117,75 @@ mod tests {
             until: now + Duration::from_secs(30),
         };
         let later = now + Duration::from_millis(2_500);
-        for (phase, counts, complaint, now, wanted) in [
+        let nobody = (counts(0, 0, 0), states(0, 0, 0));
+        let running = Phase::Waiting(ReadyWhen::Running);
+        for (phase, (counts, states), now, wanted) in [
             (
-                Phase::Waiting,
-                counts(0, 0, 0),
-                None,
+                Phase::Waiting(ReadyWhen::Linked),
+                nobody,
                 now,
                 "not ready: waiting for a guest on vsock://any:1",
             ),
             (
+                running,
+                nobody,
+                now,
+                "not ready: waiting for a guest on vsock://any:1",
+            ),
+            (
+                running,
+                (counts(1, 4, 0), states(1, 0, 0)),
+                now,
+                "not ready: waiting for a program to run; 1 guest linked",
+            ),
+            (
                 Phase::Serving,
-                counts(0, 0, 0),
-                None,
+                nobody,
                 now,
                 "no guest linked; listening on vsock://any:1",
             ),
             (
                 Phase::Serving,
-                counts(1, 4, 1),
-                None,
+                (counts(1, 4, 1), states(0, 0, 0)),
                 now,
                 "1 guest linked by 4 connections; 1 flow open",
             ),
             (
                 Phase::Serving,
-                counts(0, 0, 0),
-                Some("outer.yaml:1:1: no"),
+                (counts(3, 12, 14), states(3, 2, 1)),
                 now,
-                "no guest linked; listening on vsock://any:1; the last reload failed, the settings before it hold: outer.yaml:1:1: no",
+                "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
             ),
             (
                 draining,
-                counts(2, 8, 3),
-                None,
+                (counts(2, 8, 3), states(2, 2, 0)),
                 later,
                 "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
             ),
         ] {
-            assert_eq!(line(phase, counts, "vsock://any:1", complaint, now), wanted);
+            let mut status = Status {
+                phase,
+                counts,
+                states,
+                endpoints: "vsock://any:1",
+                complaint: None,
+            };
+            assert_eq!(status.line(now), wanted);
+            status.complaint = Some("outer.yaml:1:1: no");
+            let complaint =
+                "; the last reload failed, the settings before it hold: outer.yaml:1:1: no";
+            assert_eq!(status.line(now), format!("{wanted}{complaint}"));
         }
     }
+
     #[test]
     fn whoever_sees_one_at_night_finds_it_in_the_documentation() {
         let text = include_str!("../../docs/operations.md");
         for part in [
             "not ready: waiting for a guest on ",
             "no guest linked; listening on ",
-            " guests linked by 8 connections; 14 flows open",
+            "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
+            "not ready: waiting for a program to run; 1 guest linked",
             "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
             "; the last reload failed, the settings before it hold: ",
         ] {

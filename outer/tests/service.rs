@@ -5,9 +5,11 @@ mod common;
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
+use bytes::Bytes;
 use common::{Program, flow, ping_pong, soon};
+use enclaver_outer::GuestState;
 use nix::sys::signal::Signal;
-use odyn_link::{Client, End, OpenError, Refusal, Target};
+use odyn_link::{Client, End, Feed, GuestName, Identity, OpenError, Refusal, Target, now};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -128,12 +130,46 @@ async fn ready_when_a_guest_is_linked() {
         .await;
     assert!(!manager.has_heard("READY=1"), "{:?}", manager.heard);
     let guest = program.guest().await;
+    let status = says(&guest, &GuestState::Starting);
     manager.next_with("READY=1").await;
     // Once ready it stays so: the service is not down because a guest is.
-    drop(guest);
+    drop(status);
+    soon("the end of the link", guest.close(Duration::ZERO)).await;
     manager.next_with("STATUS=no guest linked").await;
     program.signal(Signal::SIGTERM);
     manager.next_with("STOPPING=1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_when_the_program_of_a_guest_runs() {
+    let mut manager = Manager::new();
+    let program = manager.start(&["--ready-when", "running"], &[]);
+    manager
+        .next_with("STATUS=not ready: waiting for a guest on")
+        .await;
+    let guest = program.guest().await;
+    let status = says(&guest, &GuestState::Starting);
+    manager
+        .next_with("STATUS=not ready: waiting for a program to run; 1 guest linked")
+        .await;
+    assert!(!manager.has_heard("READY=1"), "{:?}", manager.heard);
+    status.try_write(now(), &Bytes::from(GuestState::Running.to_record()));
+    manager.next_with("READY=1").await;
+    manager
+        .next_with("STATUS=1 guest linked (1 running) by ")
+        .await;
+}
+
+/// Opens the status feed of a guest, as odyn-net does.
+fn says(guest: &Client, state: &GuestState) -> Feed {
+    let identity = Identity {
+        name: GuestName::nearest("tester"),
+        run: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+    };
+    let status = Feed::new(1 << 16);
+    guest.feed(&identity, "status", &status);
+    status.try_write(now(), &Bytes::from(state.to_record()));
+    status
 }
 
 #[tokio::test(flavor = "multi_thread")]

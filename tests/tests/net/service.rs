@@ -1,6 +1,7 @@
 //! The host half as a service of a real systemd, by the units as they are shipped.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -122,6 +123,26 @@ fn it_serves_reloads_and_comes_back_under_its_sandbox() {
 }
 
 #[test]
+fn a_start_can_wait_for_the_program_of_a_guest() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    let settings = format!("{LISTEN}ready_when: running\n");
+    let systemd = Systemd::boot(&world, &[("outer.yaml", &settings)]);
+    systemd.systemctl(&["start", "--no-block", UNIT]);
+    systemd.wait_for(
+        UNIT,
+        "StatusText",
+        "not ready: waiting for a guest on unix://",
+    );
+    assert_eq!(systemd.property(UNIT, "ActiveState"), "activating");
+    let _guest = guest(&systemd, Guest::new(&["sleep", "infinity"])).spawn(&world);
+    systemd.wait_for(UNIT, "ActiveState", "active");
+    systemd.wait_for(UNIT, "StatusText", "1 guest linked (1 running) by ");
+}
+
+#[test]
 fn a_stop_waits_for_a_slow_flow() {
     let world = start!(shop());
     if world.direct() {
@@ -150,7 +171,7 @@ fn a_stop_waits_for_a_slow_flow() {
     let client = guest(&systemd, Guest::new(&["bash", "-c", script])).spawn(&world);
     let limit = Duration::from_secs(60);
     assert_eq!(hears.recv_timeout(limit).expect("the client"), "hello\n");
-    systemd.wait_for(UNIT, "StatusText", "1 guest linked by ");
+    systemd.wait_for(UNIT, "StatusText", "1 guest linked (1 running) by ");
 
     systemd.systemctl(&["stop", "--no-block", UNIT]);
     systemd.wait_for(UNIT, "StatusText", "1 flow of 1 guest open, cut in ");
@@ -169,6 +190,39 @@ fn a_stop_waits_for_a_slow_flow() {
     systemd.wait_for(UNIT, "ActiveState", "inactive");
     assert_eq!(systemd.property(UNIT, "Result"), "success");
     assert!(!systemd.run_path("enclaver-outer").exists(), "left behind");
+}
+
+#[test]
+fn clients_come_to_a_low_port_by_the_documented_drop_in() {
+    let world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    let settings = format!("{LISTEN}ingress: '80=192.0.2.2:80'\n");
+    let systemd = Systemd::boot(&world, &[("outer.yaml", &settings)]);
+    let capability = "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n\
+        AmbientCapabilities=CAP_NET_BIND_SERVICE\n";
+    systemd.drop_in(UNIT, &format!("[Service]\nPrivateUsers=no\n{capability}"));
+    systemd.systemctl(&["start", UNIT]);
+    let policy = "version: v1\nname: web\ningress:\n  - listen_port: 80\n    target_port: 8080\n";
+    let policy = world.file("web.yaml", policy);
+    let app = Guest::python(program!("app"), &["after-end", "8080"]).policy(policy);
+    let _running = guest(&systemd, app).spawn(&world);
+    let limit = Duration::from_secs(60);
+    until(limit, "the port", || {
+        systemd.journal().contains("listening for clients")
+    });
+    let mut stream = world.internet().enter(|| {
+        let address = "192.0.2.2:80".parse().expect("an address");
+        let stream = TcpStream::connect_timeout(&address, limit).expect("it listens");
+        stream.set_read_timeout(Some(limit)).expect("a socket");
+        stream
+    });
+    stream.write_all(b"hello").expect("a connection");
+    stream.shutdown(Shutdown::Write).expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert_eq!(answer, "5\nhello");
 }
 
 #[test]
