@@ -144,6 +144,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         &policy.settings().ingress,
         guest,
         audit.clone(),
+        door.shared_drain(),
     );
     let running = egress::start(capture, own, policy, door.clone(), audit);
 
@@ -164,15 +165,17 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     door.begin_drain();
     // Their sockets must end for the drain to end.
     watch.end_leftovers().await;
-    tracing::info!(?ending, flows = running.open_flows(), "program ended");
+    tracing::info!(
+        ?ending,
+        flows = running.open_flows(),
+        clients = ingress.open_flows(),
+        "program ended"
+    );
 
     report.state(&GuestState::Draining);
     let deadline = Instant::now() + drain_timeout;
-    let flows = shutdown::Flows {
-        egress: &running,
-        ingress: &ingress,
-    };
-    shutdown::drain(flows, &door, drain_timeout, watch.told_to_stop()).await;
+    shutdown::drain(&running, &door, drain_timeout, watch.told_to_stop()).await;
+    ingress.close(LAST_WORDS).await;
     // Tasks that are left are dropped with the runtime, each with its record.
     Ok(Ended { ending, deadline })
 }

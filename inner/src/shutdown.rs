@@ -10,45 +10,32 @@ use std::time::{Duration, Instant};
 
 use odyn_link::Drained;
 
-use crate::egress::{self, Door};
-use crate::ingress;
-
-/// What there is to drain.
-#[derive(Clone, Copy)]
-pub struct Flows<'a> {
-    /// Flows of the program.
-    pub egress: &'a egress::Running,
-    /// Those of its clients.
-    pub ingress: &'a ingress::Running,
-}
+use crate::egress::{Door, Running};
 
 /// Drains for at most `limit`, or until `force` is ready. Connections of the link stay.
+///
+/// Clients of the program (ingress) take part by the door's drain.
 pub async fn drain(
-    flows: Flows<'_>,
+    egress: &Running,
     door: &Door,
     limit: Duration,
     force: impl Future<Output = ()>,
 ) {
     let started = Instant::now();
-    let busy = door.busy();
-    let clients = async {
-        flows.ingress.drain().await;
-        drop(busy);
-    };
     let drained = tokio::select! {
         drained = door.drain(limit, force) => drained,
-        () = for_ever(flows.egress.stop(), clients) => return,
+        () = stop_for_good(egress) => return,
     };
-    report(&drained, flows.ingress.open_flows(), started.elapsed());
+    report(&drained, started.elapsed());
 }
 
-/// Does both, and is never ready: the end of the drain is the door's matter.
-async fn for_ever(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    tokio::join!(one, other);
+/// Never ready: the end of the drain is the door's matter.
+async fn stop_for_good(egress: &Running) {
+    egress.stop().await;
     std::future::pending().await
 }
 
-fn report(drained: &Drained, clients: usize, took: Duration) {
+fn report(drained: &Drained, took: Duration) {
     for flow in &drained.earlier {
         tracing::warn!(
             dialled = %flow.dialled,
@@ -56,9 +43,9 @@ fn report(drained: &Drained, clients: usize, took: Duration) {
             "a flow that had ended before was not delivered to its end"
         );
     }
-    if drained.cut + clients > 0 {
+    if drained.cut > 0 {
         tracing::warn!(
-            flows = drained.cut + clients,
+            flows = drained.cut,
             bytes_undelivered = drained.undelivered,
             ?took,
             "drained: flows were cut"

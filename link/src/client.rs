@@ -22,7 +22,8 @@ use crate::{
     chunk::{Chunk, InFlight},
     config::{ClientConfig, Tuning},
     datagrams::Datagrams,
-    drain::{Busy, Phase},
+    delivery::{Registry, Tracked},
+    drain::{Busy, Drain, Phase},
     endpoint::Endpoint,
     error::{OpenError, Refusal},
     losses::Losses,
@@ -30,8 +31,9 @@ use crate::{
         Connection, Lane, Pool, Slot,
         connection::{Leave, drive},
     },
-    relay::Program,
-    reverse::{Greeted, request as reverse_request},
+    relay::{Network, Program},
+    reverse::{Arrival, Greeted, request as reverse_request},
+    session::Shutdown,
     stream::{Side, Stream},
     target::Target,
     wire::{
@@ -108,8 +110,9 @@ impl Client {
     }
 
     /// A client without connections: it has those that it is given. The name is for the log.
-    pub fn adopting(name: String, config: ClientConfig) -> Self {
-        Self::of(Pool::adopting(name, config))
+    /// `shutdown` is the host half's.
+    pub fn adopting(name: String, config: ClientConfig, shutdown: impl Into<Shutdown>) -> Self {
+        Self::of(Pool::adopting(name, config, shutdown.into()))
     }
 
     fn of(pool: Arc<Pool>) -> Self {
@@ -124,11 +127,24 @@ impl Client {
     ///
     /// It is driven on until its flows have ended, whether or not the answer is waited for.
     pub fn adopt(&self, greeted: Greeted) -> impl Future<Output = Leave> + Send + use<> {
+        let registry = Arc::<Registry>::default();
+        for parked in greeted.parked {
+            let (pool, registry) = (Arc::clone(&self.pool), Arc::clone(&registry));
+            self.pool.tasks.spawn(async move {
+                let over = async {
+                    pool.closing.cancelled().await;
+                    pool.flows.none().await;
+                };
+                let force = pool.shutdown.force.cancelled();
+                parked.redeem(&registry, over, force).await;
+            });
+        }
         let pool = Arc::clone(&self.pool);
+        let opened = greeted.opened;
         let driven = self
             .pool
             .tasks
-            .spawn(async move { drive(&pool, greeted.opened).await });
+            .spawn(async move { drive(&pool, opened, registry).await });
         async {
             let lost = |error: JoinError| Leave::Lost(error.to_string());
             driven.await.unwrap_or_else(lost)
@@ -155,6 +171,11 @@ impl Client {
         self.pool.drain.phase()
     }
 
+    /// The drain, for others to take part in.
+    pub fn shared_drain(&self) -> Drain {
+        self.pool.drain.clone()
+    }
+
     /// Waits for a phase, or one after it.
     pub async fn reached(&self, phase: Phase) {
         self.pool.drain.reached(phase).await;
@@ -176,7 +197,7 @@ impl Client {
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
         let busy = self.busy();
-        let exchange = self.exchange(Lane::Bulk, &request, None).await?;
+        let exchange = self.exchange(Lane::Bulk, &request, None, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let side = Some(Side::Program(self.program(busy, &slot)));
@@ -199,7 +220,7 @@ impl Client {
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
         let busy = self.busy();
-        let exchange = self.exchange(Lane::Quick, &request, None).await?;
+        let exchange = self.exchange(Lane::Quick, &request, None, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let program = self.program(busy, &slot);
@@ -211,18 +232,27 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect_tcp`], with the guest in the place of the host.
-    pub async fn connect_ingress(&self, incoming: &Incoming) -> Result<Stream, OpenError> {
+    pub async fn connect_ingress(
+        &self,
+        incoming: &Incoming,
+        arrival: &Arrival,
+    ) -> Result<Stream, OpenError> {
         let request = reverse_request(incoming)
             .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
-        let exchange = self.exchange(Lane::Any, &request, None).await?;
+        let mut exchange = self
+            .exchange(Lane::Any, &request, None, Some(arrival))
+            .await?;
+        let side = exchange.tracked.take().map(|tracked| {
+            let Shutdown { drain, force } = self.pool.shutdown.clone();
+            Side::Network(Network {
+                tracked,
+                drain,
+                force,
+            })
+        });
         let (send, recv, slot) = exchange.into_parts();
-        Ok(Stream::new(
-            send,
-            recv,
-            Arc::clone(&self.tuning),
-            None,
-            Some(slot),
-        ))
+        let tuning = Arc::clone(&self.tuning);
+        Ok(Stream::new(send, recv, tuning, side, Some(slot)))
     }
 
     fn program(&self, busy: Busy, slot: &Slot) -> Program {
@@ -261,7 +291,9 @@ impl Client {
         request
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
-        let mut exchange = self.exchange(Lane::Quick, &request, Some(query)).await?;
+        let mut exchange = self
+            .exchange(Lane::Quick, &request, Some(query), None)
+            .await?;
         let declared = exchange.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
             return Err(OpenError::Protocol("the answer is not a DNS message"));
@@ -298,7 +330,7 @@ impl Client {
         let (cut, undelivered) = drain.cuts();
         Drained {
             // Those of whoever does not relay them.
-            cut: cut + self.flows(),
+            cut: cut + self.flows() + drain.unsettled(),
             undelivered,
             earlier,
         }
@@ -309,6 +341,7 @@ impl Client {
     async fn flushed(&self) -> Vec<Undelivered> {
         let verdicts = self.pool.verdicts().await;
         self.pool.flows.none().await;
+        self.pool.drain.settled().await;
         verdicts.iter().flat_map(|verdict| verdict.rest()).collect()
     }
 
@@ -332,6 +365,7 @@ impl Client {
         lane: Lane,
         request: &Request<()>,
         body: Option<Bytes>,
+        arrival: Option<&Arrival>,
     ) -> Result<Exchange, OpenError> {
         // Feeds go on to the end: they tell how the drain went.
         let is_flow = lane != Lane::Feed;
@@ -339,7 +373,7 @@ impl Client {
             return Err(OpenError::Closing);
         }
         let limit = self.pool.config.open_timeout;
-        let exchange = timeout(limit, self.try_exchange(lane, request, body));
+        let exchange = timeout(limit, self.try_exchange(lane, request, body, arrival));
         tokio::select! {
             biased;
             opened = exchange => opened.map_err(|_| OpenError::Timeout(limit))?,
@@ -353,6 +387,7 @@ impl Client {
         lane: Lane,
         request: &Request<()>,
         body: Option<Bytes>,
+        arrival: Option<&Arrival>,
     ) -> Result<Exchange, OpenError> {
         let mut start = Instant::now();
         let mut losses = Losses::default();
@@ -369,12 +404,15 @@ impl Client {
             };
             let born = connection.born;
             drop(connection);
+            // Before the guest knows of the client, so that no flush can miss it.
+            let stream = send.stream_id().as_u32();
+            let tracked = arrival.map(|arrival| arrival.track(slot.registry(), stream));
             if let Some(body) = &body {
                 let chunk = Arc::new(InFlight::default()).chunk(body.clone());
                 let _ = send.send_data(chunk, true);
             }
             match response.await {
-                Ok(response) => return Exchange::new(response, send, slot),
+                Ok(response) => return Exchange::new(response, send, slot, tracked),
                 // The host has not looked at it (RFC 9113 section 8.7): another connection may.
                 Err(error) if is_unprocessed(&error) => {}
                 Err(error) if error.is_reset() => {
@@ -471,6 +509,8 @@ pub(crate) struct Exchange {
     pub(crate) response: Response<RecvStream>,
     send: SendStream<Chunk>,
     slot: Slot,
+    /// A client's place among what is not delivered.
+    tracked: Option<Tracked>,
 }
 
 impl Exchange {
@@ -478,6 +518,7 @@ impl Exchange {
         response: Response<RecvStream>,
         send: SendStream<Chunk>,
         slot: Slot,
+        tracked: Option<Tracked>,
     ) -> Result<Self, OpenError> {
         let status = response.status();
         if status == StatusCode::OK {
@@ -485,6 +526,7 @@ impl Exchange {
                 response,
                 send,
                 slot,
+                tracked,
             });
         }
         let header = response

@@ -41,9 +41,9 @@ pub enum Phase {
     Done,
 }
 
-/// What takes part in the drain of a guest. Clones share it.
+/// The drain of a guest, shared by all that takes part in it.
 #[derive(Debug, Clone)]
-pub(crate) struct Drain(Arc<Shared>);
+pub struct Drain(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -52,6 +52,8 @@ struct Shared {
     forced: CancellationToken,
     busy: AtomicUsize,
     idle: Notify,
+    settling: AtomicUsize,
+    settled: Notify,
     cut: AtomicUsize,
     undelivered: AtomicU64,
 }
@@ -67,6 +69,10 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub struct Busy(Drain);
 
+/// A flow that is in no pool: the drain is not over while one of these lives.
+#[derive(Debug)]
+pub(crate) struct Settling(Drain);
+
 impl Drain {
     pub(crate) fn new() -> Self {
         let step = Step {
@@ -79,6 +85,8 @@ impl Drain {
             forced: CancellationToken::new(),
             busy: AtomicUsize::new(0),
             idle: Notify::new(),
+            settling: AtomicUsize::new(0),
+            settled: Notify::new(),
             cut: AtomicUsize::new(0),
             undelivered: AtomicU64::new(0),
         }))
@@ -101,6 +109,27 @@ impl Drain {
     pub(crate) fn busy(&self) -> Busy {
         self.0.busy.fetch_add(1, Ordering::AcqRel);
         Busy(self.clone())
+    }
+
+    pub(crate) fn settle(&self) -> Settling {
+        self.0.settling.fetch_add(1, Ordering::AcqRel);
+        Settling(self.clone())
+    }
+
+    /// Flows that are in no pool and have not ended.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.0.settling.load(Ordering::Acquire)
+    }
+
+    /// Waits until there is no flow that is in no pool.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let notified = self.0.settled.notified();
+            if self.unsettled() == 0 {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// Waits until nobody is busy.
@@ -162,6 +191,11 @@ impl Drain {
         self.0.draining.clone().cancelled_owned()
     }
 
+    /// Cancelled from [`Phase::Draining`] on.
+    pub(crate) fn draining_token(&self) -> CancellationToken {
+        self.0.draining.clone()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.0.draining.is_cancelled()
     }
@@ -169,6 +203,15 @@ impl Drain {
     /// Ready from [`Phase::Forced`] on.
     pub(crate) fn forced(&self) -> WaitForCancellationFutureOwned {
         self.0.forced.clone().cancelled_owned()
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        if shared.settling.fetch_sub(1, Ordering::AcqRel) == 1 {
+            shared.settled.notify_waiters();
+        }
     }
 }
 

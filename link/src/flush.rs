@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{client::SendRequest, server::SendResponse};
+use h2::{
+    RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+    server::SendResponse,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tokio::{
     sync::watch,
@@ -18,11 +22,15 @@ use tracing::{debug, warn};
 
 use crate::{
     chunk::{Chunk, InFlight},
-    client::{OUTER, read_body},
+    client::{OUTER, path_uri, read_body},
     delivery::Registry,
     drain::{Phase, Step},
+    error::LinkError,
     wire::flush::{self, Undelivered},
 };
+
+/// Authority of the requests that are for the guest itself.
+const GUEST: &str = "guest";
 
 /// Between two looks at what is not delivered: the first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
@@ -113,13 +121,7 @@ impl Outcome {
 /// Asks the host half whether all that came on a connection is delivered, and gives it until the
 /// end of a phase to make it so; in [`Phase::Forced`], no time.
 pub(crate) async fn ask(requests: SendRequest<Chunk>, step: Step) -> Verdict {
-    let (wait, limit) = match step.phase {
-        Phase::Forced => (Duration::ZERO, step.until),
-        _ => (
-            step.until.saturating_duration_since(Instant::now()),
-            step.until + LATE,
-        ),
-    };
+    let (wait, limit) = patience(step);
     match timeout_at(limit, request(requests, wait)).await {
         Ok(Ok(list)) => Verdict::answered(list),
         Ok(Err(error)) => {
@@ -173,23 +175,11 @@ pub(crate) async fn answer(
     respond: &mut SendResponse<Chunk>,
     gone: impl Future<Output = ()>,
 ) {
-    let until = Instant::now() + wait;
-    let mut flows = registry.flush();
-    let settled = async {
-        let (mut pause, longest) = PAUSES;
-        while !flows.look() && Instant::now() < until {
-            sleep_until(until.min(Instant::now() + pause)).await;
-            pause = (pause * 2).min(longest);
-        }
-    };
-    tokio::select! {
+    let list = tokio::select! {
         biased;
-        () = settled => {}
+        list = settle(registry, wait, gone) => list,
         () = reset(respond) => return,
-        () = gone => {}
-    }
-    let list = flows.finish();
-    debug!(undelivered = list.len(), "flush");
+    };
     let mut response = Response::new(());
     let media_type = HeaderValue::from_static(flush::TYPE);
     response
@@ -206,9 +196,155 @@ pub(crate) async fn answer(
     }
 }
 
+/// Waits until everything that `registry` has now is delivered, `wait` is over, or `gone` is ready.
+/// Says what is not delivered.
+async fn settle(
+    registry: &Registry,
+    wait: Duration,
+    gone: impl Future<Output = ()>,
+) -> Vec<Undelivered> {
+    let until = Instant::now() + wait;
+    let mut flows = registry.flush();
+    let settled = async {
+        let (mut pause, longest) = PAUSES;
+        while !flows.look() && Instant::now() < until {
+            sleep_until(until.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(longest);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = settled => {}
+        () = gone => {}
+    }
+    let list = flows.finish();
+    debug!(undelivered = list.len(), "flush");
+    list
+}
+
 async fn reset(respond: &mut SendResponse<Chunk>) {
     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
     debug!(?reset, "the guest does not wait for its flush any more");
+}
+
+/// Requests that the host half parks on each reversed connection: one for
+/// [`Phase::Flushing`](crate::Phase), one for [`Phase::Forced`](crate::Phase).
+pub(crate) const PARKED: usize = 2;
+
+/// `POST /flush` with the roles reversed: the guest can't ask, so the host half does, at once. The
+/// guest answers when it wants to know; the answer's headers say how long the host half may wait,
+/// and what would be its answer is the body of its request.
+pub(crate) struct Parked {
+    response: ResponseFuture,
+    body: SendStream<Chunk>,
+}
+
+impl Parked {
+    /// Sends the request.
+    ///
+    /// # Errors
+    /// The connection takes no more.
+    pub(crate) fn park(requests: &mut SendRequest<Chunk>) -> Result<Self, LinkError> {
+        let uri = path_uri(GUEST, flush::PATH)
+            .map_err(|_| LinkError::Protocol("the path is not a URI"))?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = uri;
+        let (response, body) = requests.send_request(request, false)?;
+        Ok(Self { response, body })
+    }
+
+    /// Waits until the guest wants to know, and then for the delivery; tells it. Gives up when it
+    /// is `over` before, and waits no longer when `force` is ready.
+    pub(crate) async fn redeem(
+        self,
+        registry: &Registry,
+        over: impl Future<Output = ()>,
+        force: impl Future<Output = ()>,
+    ) {
+        let Self { response, mut body } = self;
+        let response = tokio::select! {
+            biased;
+            response = response => response,
+            () = over => return,
+        };
+        let Ok(response) = response else { return };
+        let wait = response.headers().get(flush::WAIT);
+        let wait = wait.and_then(|value| flush::parse_wait(value.as_bytes()));
+        let (StatusCode::OK, Some(wait)) = (response.status(), wait) else {
+            return;
+        };
+        let list = settle(registry, wait, force).await;
+        let in_flight = Arc::new(InFlight::default());
+        let answer = in_flight.chunk(Bytes::from(flush::write_answer(&list)));
+        if body.send_data(answer, true).is_ok() {
+            in_flight.empty().await;
+        }
+    }
+}
+
+/// Answers a request that the host half has parked as soon as there is a `step`, and learns from
+/// its body what is delivered. Without a word when the outcome is known before.
+pub(crate) async fn ask_parked(
+    step: impl Future<Output = Step>,
+    mut respond: SendResponse<Chunk>,
+    body: RecvStream,
+    outcome: &Outcome,
+) {
+    let step = tokio::select! {
+        biased;
+        _ = outcome.wait() => return,
+        step = step => step,
+        reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
+            return outcome.set(match reset {
+                // It has nothing more of ours, and leaves.
+                Ok(_) => Verdict::HandedOver,
+                Err(_) => Verdict::Lost,
+            });
+        }
+    };
+    let (wait, limit) = patience(step);
+    let verdict = match timeout_at(limit, exchange_parked(wait, respond, body)).await {
+        Ok(Ok(list)) => Verdict::answered(list),
+        Ok(Err(error)) => {
+            warn!(error, "the host half does not say what its clients got");
+            Verdict::Unconfirmed
+        }
+        Err(_) => {
+            warn!("the host half did not say in time what its clients got");
+            Verdict::Unconfirmed
+        }
+    };
+    outcome.set(verdict);
+}
+
+async fn exchange_parked(
+    wait: Duration,
+    mut respond: SendResponse<Chunk>,
+    mut body: RecvStream,
+) -> Result<Vec<Undelivered>, &'static str> {
+    let wait = HeaderValue::try_from(flush::write_wait(wait)).map_err(|_| "not a header")?;
+    let mut response = Response::new(());
+    response.headers_mut().insert(flush::WAIT, wait);
+    respond
+        .send_response(response, true)
+        .map_err(|_| "its request is gone")?;
+    let body = read_body(&mut body, flush::MAX_ANSWER)
+        .await
+        .map_err(|_| "its answer is broken off or too long")?;
+    flush::parse_answer(&body).ok_or("its answer is malformed")
+}
+
+/// How long the host half may wait, and until when its answer is waited for.
+fn patience(step: Step) -> (Duration, Instant) {
+    match step.phase {
+        Phase::Forced => (Duration::ZERO, step.until),
+        _ => (
+            step.until.saturating_duration_since(Instant::now()),
+            step.until + LATE,
+        ),
+    }
 }
 
 /// Waits for the bytes of a socket to be acknowledged: `look` says how many are not.

@@ -1,8 +1,9 @@
 //! The link between the two halves: TCP flows, UDP flows and DNS messages over HTTP/2.
 //!
 //! The guest dials and is the HTTP/2 client ([`Client`]); the host listens and is the server
-//! ([`Listener`], [`serve`]). For clients of the guest's program the roles are [`reverse`]d. Who may reach what is not decided here: the guest asks only for
-//! [`Target`]s that its policy let through, and the host's [`Handler`] may refuse any of them.
+//! ([`Listener`], [`serve`]). For clients of the guest's program the roles are [`reverse`]d. Who may
+//! reach what is not decided here: the guest asks only for [`Target`]s that its policy let through,
+//! and the host's [`Handler`] may refuse any of them.
 //!
 //! | what | on the wire |
 //! |---|---|
@@ -63,7 +64,7 @@ pub use client::{Client, Drained, LinkState, Opened};
 pub use config::{ClientConfig, ServerConfig, Tuning};
 pub use datagrams::{DatagramReceiver, DatagramSender, Datagrams};
 pub use dial::dial;
-pub use drain::{Busy, Phase};
+pub use drain::{Busy, Drain, Phase};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use feed::{Feed, FeedSink, Pending, now};

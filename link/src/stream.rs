@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use crate::{
     chunk::{Chunk, InFlight},
     config::Tuning,
-    drain::Drain,
+    drain::{Drain, Settling},
     pool::Slot,
     relay::{Network, Program},
 };
@@ -29,6 +29,8 @@ pub struct Stream {
     side: Option<Side>,
     /// Its place in the pool of whoever opened it.
     _slot: Option<Slot>,
+    /// Its place in the drain of a guest, when it has none in a pool.
+    pub(crate) settling: Option<Settling>,
 }
 
 /// What is at the socket's end of the flow.
@@ -85,6 +87,7 @@ impl Stream {
             tuning,
             side,
             _slot: slot,
+            settling: None,
         }
     }
 

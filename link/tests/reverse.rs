@@ -13,9 +13,10 @@ use std::{
 
 use common::{LIMIT, is_reset, listen, pair, soon, up};
 use odyn_link::{
-    Client, ClientConfig, Counters, End, Endpoint, GuestName, Identity, Leave, LinkError,
-    LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Tuning, dial, relay,
-    reverse::{Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening},
+    Client, ClientConfig, Counters, Drained, End, Endpoint, GuestName, Identity, Leave, LinkError,
+    LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown, Stream, Tuning, dial,
+    relay,
+    reverse::{Arrival, Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening},
     wire::ingress::{Hello, Incoming},
 };
 use tempfile::TempDir;
@@ -84,7 +85,8 @@ impl Host {
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
         let mut config = ClientConfig::default();
         config.open_wait = LIMIT;
-        let client = Client::adopting("shop".into(), config.clone());
+        config.tuning.reset_grace = Duration::from_millis(100);
+        let client = Client::adopting("shop".into(), config.clone(), Shutdown::default());
         let (sender, leaves) = mpsc::channel(1000);
         let (adopted, adoptions) = watch::channel(0);
         let accepting = tokio::spawn({
@@ -132,8 +134,22 @@ struct World {
     endpoint: Endpoint,
     program: Arc<Program>,
     listener: TcpListener,
+    /// The guest's drain.
+    guest: Client,
     reverse: Reverse,
     host: Host,
+}
+
+/// A guest without connections of its own.
+fn guest() -> Client {
+    Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default())
+}
+
+/// Drains and closes a guest.
+async fn drain(guest: &Client, reverse: &Reverse, limit: Duration) -> Drained {
+    let drained = guest.drain(limit, std::future::pending()).await;
+    tokio::join!(reverse.close(LIMIT), guest.close(LIMIT));
+    drained
 }
 
 fn endpoint(dir: &Path) -> Endpoint {
@@ -153,11 +169,13 @@ impl World {
             ends: Mutex::default(),
         });
         let mut host = Host::start(&endpoint);
+        let guest = guest();
         let reverse = Reverse::start(
             endpoint.clone(),
             ReverseConfig::default(),
             hello(),
             Arc::clone(&program),
+            guest.shared_drain(),
         );
         host.whole().await;
         Self {
@@ -165,6 +183,7 @@ impl World {
             endpoint,
             program,
             listener,
+            guest,
             reverse,
             host,
         }
@@ -180,14 +199,29 @@ async fn connect(
     client: &Client,
     listener: &TcpListener,
 ) -> (TcpStream, TcpStream, JoinHandle<End>) {
+    let (outside, arrival) = arrival().await;
     let incoming = incoming(80);
     let (opened, accepted) = soon("opening", async {
-        tokio::join!(client.connect_ingress(&incoming), listener.accept())
+        tokio::join!(
+            client.connect_ingress(&incoming, &arrival),
+            listener.accept()
+        )
     })
     .await;
-    let (outside, inside) = pair().await;
-    let relay = relay(inside, opened.unwrap(), Arc::new(Counters::default()));
+    let relay = arrival.relay(opened.unwrap());
     (outside, accepted.unwrap().0, tokio::spawn(relay))
+}
+
+/// A client's socket, and its end on the host.
+async fn arrival() -> (TcpStream, Arrival) {
+    let (outside, inside) = pair().await;
+    (outside, Arrival::new(inside, incoming(80).client))
+}
+
+/// Asks for a port.
+async fn ask(client: &Client, number: u16) -> Result<Stream, OpenError> {
+    let (_outside, arrival) = arrival().await;
+    client.connect_ingress(&incoming(number), &arrival).await
 }
 
 async fn read_all(socket: &mut TcpStream) -> String {
@@ -235,7 +269,7 @@ async fn what_the_guest_does_not_want_is_refused_and_harms_nothing() {
     let world = World::new().await;
     let (mut client, mut program, _relay) = world.connect().await;
     for number in [81, 443, 65535] {
-        let opened = world.host.client.connect_ingress(&incoming(number)).await;
+        let opened = ask(&world.host.client, number).await;
         assert!(
             matches!(opened, Err(OpenError::Refused(Refusal::Prohibited))),
             "{opened:?}"
@@ -298,49 +332,88 @@ async fn a_client_waits_for_a_guest_that_comes_back() {
     ));
     let waiting = {
         let client = world.host.client.clone();
-        tokio::spawn(async move { client.connect_ingress(&incoming(80)).await })
+        tokio::spawn(async move { ask(&client, 80).await })
     };
     world.reverse = Reverse::start(
         world.endpoint.clone(),
         ReverseConfig::default(),
         hello(),
         Arc::clone(&world.program),
+        world.guest.shared_drain(),
     );
     soon("accept", world.listener.accept()).await.unwrap();
     soon("opened", waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_drains_says_so_and_ends_no_client() {
+async fn a_guest_that_drains_says_so_and_ends_when_its_clients_have_everything() {
+    const SIZE: usize = 32_000_000;
     let World {
         host: Host {
             client: host,
             mut leaves,
             ..
         },
+        guest,
         reverse,
         listener,
+        program: shared,
         dir: _dir,
         ..
     } = World::new().await;
     let (mut client, mut program, relay) = connect(&host, &listener).await;
-    let draining = tokio::spawn(async move { reverse.drain().await });
+    let (mut idle, quiet, idle_relay) = connect(&host, &listener).await;
+    let writing = tokio::spawn(async move {
+        program.write_all(&vec![b'x'; SIZE]).await.unwrap();
+        // The program's end closes all that it has.
+        drop((program, quiet));
+    });
+    let draining = tokio::spawn(async move { drain(&guest, &reverse, LIMIT).await });
     for _ in 0..2 {
         assert_eq!(soon("leave", leaves.recv()).await, Some(Leave::Asked));
     }
-    for _ in 0..3 {
-        client.write_all(b"ping").await.unwrap();
-        soon("ping", program.read_exact(&mut [0; 4])).await.unwrap();
-        program.write_all(b"pong").await.unwrap();
-        soon("pong", client.read_exact(&mut [0; 4])).await.unwrap();
-    }
-    assert!(!draining.is_finished());
-    program.write_all(&vec![b'x'; 3_000_000]).await.unwrap();
-    drop(program);
-    assert_eq!(read_all(&mut client).await.len(), 3_000_000);
-    drop(client);
+    let mut some = vec![0; 1_000_000];
+    soon("some", client.read_exact(&mut some)).await.unwrap();
+    assert!(!draining.is_finished(), "no kernel has room for the rest");
+    assert_eq!(read_all(&mut client).await.len(), SIZE - some.len());
+    soon("writing", writing).await.unwrap();
+    // Clients that never close do not hold the end up, and see no reset.
+    let drained = soon("drain", draining).await.unwrap();
+    assert_eq!((drained.cut, drained.earlier), (0, vec![]));
     assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
-    soon("drain", draining).await.unwrap();
+    assert_eq!(soon("end", idle_relay).await.unwrap(), End::Closed);
+    assert_eq!(read_all(&mut idle).await, "");
+    assert_eq!(*shared.ends.lock().unwrap(), [End::Closed; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_cut_at_the_end_of_the_drain_and_said() {
+    let world = World::new().await;
+    let (client, mut program, relay) = world.connect().await;
+    tokio::spawn(async move {
+        let _ = program.write_all(&vec![b'x'; 64 << 20]).await;
+    });
+    // The first byte is there, and there is room for 64 MiB nowhere.
+    soon("a byte", client.readable()).await.unwrap();
+    let limit = Duration::from_millis(200);
+    let drained = soon("drain", drain(&world.guest, &world.reverse, limit)).await;
+    assert_eq!(drained.cut, 1);
+    assert!(drained.undelivered > 0, "{drained:?}");
+    let ends = world.program.ends.lock().unwrap().clone();
+    assert!(
+        matches!(ends.as_slice(), [End::Cut { undelivered }] if *undelivered == drained.undelivered),
+        "{ends:?}"
+    );
+    assert_ne!(soon("end", relay).await.unwrap(), End::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_clients_a_drain_is_over_at_once() {
+    let world = World::new().await;
+    let start = std::time::Instant::now();
+    let drained = drain(&world.guest, &world.reverse, LIMIT).await;
+    assert_eq!((drained.cut, drained.earlier), (0, vec![]));
+    assert!(start.elapsed() < LIMIT / 4, "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +426,7 @@ async fn a_host_that_drains_waits_for_its_clients() {
     };
     let opened = soon("refusal", async {
         loop {
-            match world.host.client.connect_ingress(&incoming(443)).await {
+            match ask(&world.host.client, 443).await {
                 Err(OpenError::Refused(_)) => {}
                 other => return other,
             }
@@ -449,7 +522,14 @@ async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling(
         seen: Mutex::default(),
         ends: Mutex::default(),
     });
-    let _reverse = Reverse::start(endpoint.clone(), config, hello(), Arc::clone(&program));
+    let guest = guest();
+    let _reverse = Reverse::start(
+        endpoint.clone(),
+        config,
+        hello(),
+        Arc::clone(&program),
+        guest.shared_drain(),
+    );
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     for round in 0..64_u8 {
         let (transport, _) = soon("dial", listener.accept(&Tuning::default()))

@@ -131,7 +131,6 @@ impl Outer {
             outer.ingress.clone(),
             outer.server.tuning.clone(),
             outer.server.flows.clone(),
-            outer.control.clone(),
             shutdown.clone(),
         );
         ingress.start();

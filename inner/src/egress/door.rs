@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odyn_link::{
-    Busy, Client, Datagrams, Drained, LinkState, OpenError, Opened, Phase, Stream, Target,
+    Busy, Client, Datagrams, Drain, Drained, LinkState, OpenError, Opened, Phase, Stream, Target,
     TargetHost,
 };
 use odyn_policy::Permit;
@@ -44,6 +44,11 @@ impl Door {
     /// What the host half or the link answered.
     pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
         self.link.dns(query).await
+    }
+
+    /// The drain, for ingress to take part in.
+    pub fn shared_drain(&self) -> Drain {
+        self.link.shared_drain()
     }
 
     /// For whoever is about to open a flow: holds the end of the drain off.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use odyn_link::reverse::{Reverse, ReverseConfig};
 use odyn_link::wire::ingress::{Hello, MAX_PORTS};
-use odyn_link::{Endpoint, Identity};
+use odyn_link::{Drain, Endpoint, Identity};
 use odyn_policy::Ingress;
 
 use crate::audit::Audit;
@@ -24,7 +24,8 @@ use serve::Clients;
 /// How long a client waits for the program to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The running ingress; it ends by [`Running::drain`].
+/// The running ingress. It takes part in the drain that it was given, and ends by
+/// [`Running::close`].
 pub struct Running {
     clients: Arc<Clients>,
     /// None when the policy wants no clients.
@@ -34,8 +35,14 @@ pub struct Running {
 /// Offers the ports of the policy to the host half, if it has any.
 ///
 /// Must be called in a tokio runtime.
-pub fn start(link: Endpoint, wanted: &[Ingress], identity: Identity, audit: Audit) -> Running {
-    start_with(link, wanted, identity, audit, PATIENCE)
+pub fn start(
+    link: Endpoint,
+    wanted: &[Ingress],
+    identity: Identity,
+    audit: Audit,
+    drain: Drain,
+) -> Running {
+    start_with(link, wanted, identity, audit, drain, PATIENCE)
 }
 
 fn start_with(
@@ -43,6 +50,7 @@ fn start_with(
     wanted: &[Ingress],
     identity: Identity,
     audit: Audit,
+    drain: Drain,
     patience: Duration,
 ) -> Running {
     let ports = ports(wanted);
@@ -61,7 +69,8 @@ fn start_with(
             identity,
             ports: listen,
         };
-        Reverse::start(link, ReverseConfig::default(), hello, Arc::clone(&clients))
+        let config = ReverseConfig::default();
+        Reverse::start(link, config, hello, Arc::clone(&clients), drain)
     });
     Running { clients, reverse }
 }
@@ -90,12 +99,10 @@ fn ports(wanted: &[Ingress]) -> HashMap<NonZeroU16, NonZeroU16> {
 }
 
 impl Running {
-    /// Takes no more clients, and waits until the connections of those that are there have ended.
-    /// Cancel safe: whoever has a deadline drops the future at it.
-    pub async fn drain(&self) {
-        self.clients.close();
+    /// Waits for the end of the connections after a drain, for at most `limit`.
+    pub async fn close(&self, limit: Duration) {
         if let Some(reverse) = &self.reverse {
-            reverse.drain().await;
+            reverse.close(limit).await;
         }
     }
 

@@ -5,10 +5,9 @@ use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use odyn_link::reverse::{Ingress, Pending};
+use odyn_link::reverse::{Gone, Ingress, Pending};
 use odyn_link::wire::ingress::Incoming;
 use odyn_link::{Refusal as Answer, relay};
-use tokio_util::sync::CancellationToken;
 
 use super::denials::Denials;
 use super::program::Program;
@@ -24,8 +23,6 @@ pub(super) struct Clients {
     audit: Audit,
     patience: Duration,
     denials: Denials,
-    /// Cancelled: no more clients.
-    closing: CancellationToken,
     open: AtomicUsize,
 }
 
@@ -44,14 +41,8 @@ impl Clients {
             audit,
             patience,
             denials: Denials::default(),
-            closing: CancellationToken::new(),
             open: AtomicUsize::new(0),
         }
-    }
-
-    /// Refuses every further client, and those that wait for the program.
-    pub(super) fn close(&self) {
-        self.closing.cancel();
     }
 
     pub(super) fn count(&self) -> usize {
@@ -61,12 +52,16 @@ impl Clients {
     async fn connect(&self, program: &Program, mut client: Pending, mut record: Record) {
         let connected = tokio::select! {
             biased;
-            () = self.closing.cancelled() => {
-                client.refuse(Answer::ConnectionRefused);
-                return record.ended(End::Refused);
+            gone = client.gone() => {
+                return record.ended(match gone {
+                    Gone::Client => End::ResetByPeer,
+                    Gone::Program => {
+                        client.refuse(Answer::ConnectionRefused);
+                        End::Refused
+                    }
+                });
             }
             connected = program.connect(self.patience) => connected,
-            () = client.gone() => return record.ended(End::ResetByPeer),
         };
         let socket = match connected {
             Ok(socket) => socket,

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use odyn_link::reverse::{Opening, greet, opening};
+use odyn_link::reverse::{Arrival, Opening, greet, opening};
 use odyn_link::wire::ingress::Incoming;
 use odyn_link::{
-    Client, ClientConfig, GuestName, ListenOptions, Listener, OpenError, Refusal, RunId, Tuning,
+    Client, ClientConfig, GuestName, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown,
+    Tuning,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
@@ -37,7 +38,13 @@ struct World {
     records: std::path::PathBuf,
     host: Client,
     ports: Vec<NonZeroU16>,
+    guest: Client,
     running: Running,
+}
+
+/// A guest without connections of its own: the drain is its.
+fn guest() -> Client {
+    Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default())
 }
 
 impl World {
@@ -53,13 +60,21 @@ impl World {
             name: GuestName::nearest("shop"),
             run: RunId::new([1; 16]),
         };
-        let running = start_with(endpoint, &wanted(yaml), identity, audit.clone(), patience);
+        let guest = guest();
+        let running = start_with(
+            endpoint,
+            &wanted(yaml),
+            identity,
+            audit.clone(),
+            guest.shared_drain(),
+            patience,
+        );
         let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
         let Opening::Reversed(transport) = opening(transport, LONG).await.unwrap() else {
             panic!("not reversed");
         };
         let config = ClientConfig::default();
-        let host = Client::adopting("shop".into(), config.clone());
+        let host = Client::adopting("shop".into(), config.clone(), Shutdown::default());
         let greeted = greet(transport, &config).await.unwrap();
         let ports = greeted.hello().ports.clone();
         drop(host.adopt(greeted));
@@ -69,13 +84,18 @@ impl World {
             records,
             host,
             ports,
+            guest,
             running,
         }
     }
 
     async fn ask(&self, number: u16) -> Result<odyn_link::Stream, OpenError> {
         let incoming = incoming(number);
-        timeout(LONG, self.host.connect_ingress(&incoming))
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let arrival = Arrival::new(accepted.unwrap().0, incoming.client);
+        timeout(LONG, self.host.connect_ingress(&incoming, &arrival))
             .await
             .expect("an answer")
     }
@@ -175,7 +195,8 @@ async fn who_waits_for_the_program_is_refused_at_once_when_it_has_ended() {
         while world.running.open_flows() == 0 {
             tokio::task::yield_now().await;
         }
-        world.running.drain().await;
+        world.guest.drain(LONG, std::future::pending()).await;
+        tokio::join!(world.running.close(LONG), world.guest.close(LONG));
     };
     let (opened, ()) = tokio::join!(world.ask(address.port()), drain);
     assert_eq!(refusal(opened), Refusal::ConnectionRefused);
@@ -199,7 +220,7 @@ async fn without_ports_nothing_is_dialled() {
     };
     let identity = crate::identity::own(Some("shop")).unwrap();
     let audit = Audit::new(Sink::none()).unwrap();
-    let running = start(endpoint, &[], identity, audit);
+    let running = start(endpoint, &[], identity, audit, guest().shared_drain());
     assert!(running.reverse.is_none());
-    running.drain().await;
+    running.close(LONG).await;
 }

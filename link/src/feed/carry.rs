@@ -126,7 +126,7 @@ async fn open(
     request
         .headers_mut()
         .insert(FIRST, HeaderValue::from(first));
-    client.exchange(Lane::Feed, &request, None).await
+    client.exchange(Lane::Feed, &request, None, None).await
 }
 
 /// The record that the host wants next.

@@ -18,6 +18,7 @@ use super::{Connection, Pool, Shared};
 use crate::{
     chunk::Chunk,
     config::{ClientConfig, MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS},
+    delivery::Registry,
     drain::{Phase, Step},
     error::LinkError,
     flush::{self, Verdict},
@@ -117,9 +118,9 @@ pub(super) async fn greet(
 /// Publishes a connection and drives it until it takes no more flows. Says why.
 ///
 /// Its flows go on until they end: a task of the pool drives it until then.
-pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened) -> Leave {
+pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened, registry: Arc<Registry>) -> Leave {
     let (left, leave) = oneshot::channel();
-    let connection = pool.publish(opened.requests.clone());
+    let connection = pool.publish(opened.requests.clone(), registry);
     let shared = Arc::clone(&connection.shared);
     let place = Place {
         pool: Arc::clone(pool),

@@ -42,7 +42,7 @@ pub(super) async fn keep(pool: Arc<Pool>, endpoint: Arc<Endpoint>) {
             Ok(connection) => {
                 patience = FIRST_PATIENCE;
                 let since = Instant::now();
-                let reason = drive(&pool, connection).await;
+                let reason = drive(&pool, connection, Arc::default()).await;
                 debug!(%reason, "connection left the pool");
                 if since.elapsed() >= STEADY {
                     pause = pool.config.backoff_min;

@@ -25,9 +25,11 @@ use crate::{
     chunk::Chunk,
     client::LinkState,
     config::ClientConfig,
+    delivery::Registry,
     drain::Drain,
     endpoint::Endpoint,
     flush::{self, Verdict},
+    session::Shutdown,
 };
 
 /// What the tasks and the handles of a client share.
@@ -41,6 +43,8 @@ pub(crate) struct Pool {
     pub(crate) flows: Arc<Flows>,
     /// How far the end is.
     pub(crate) drain: Drain,
+    /// How the host half is told to end; the guest has its own way, [`Pool::drain`].
+    pub(crate) shutdown: Shutdown,
     /// Cancelled: no more flows, no more dialling; what is open goes on.
     pub(crate) closing: CancellationToken,
     /// Cancelled: every connection is dropped.
@@ -70,6 +74,8 @@ pub(crate) struct Shared {
     used: AtomicBool,
     /// What the other half says of the flows' delivery, at the end.
     verdict: flush::Outcome,
+    /// What its flows have not delivered on our side.
+    registry: Arc<Registry>,
 }
 
 /// What a flow needs from its connection.
@@ -133,6 +139,11 @@ impl Slot {
         }
     }
 
+    /// What the flows of this connection have not delivered on our side.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.shared.registry
+    }
+
     /// What the other half will say of the delivery on this connection.
     pub(crate) fn outcome(&self) -> flush::Outcome {
         self.shared.verdict.clone()
@@ -153,7 +164,7 @@ impl Pool {
     /// A pool that dials its connections and replaces those that end.
     pub(crate) fn dialling(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
         let places = config.connections.max(1);
-        let pool = Self::adopting(endpoint.to_string(), config);
+        let pool = Self::adopting(endpoint.to_string(), config, Shutdown::default());
         let endpoint = Arc::new(endpoint);
         for _ in 0..places {
             pool.tasks
@@ -165,13 +176,14 @@ impl Pool {
     /// A pool that has the connections it is given, with a name for the log.
     ///
     /// Must be called in a tokio runtime.
-    pub(crate) fn adopting(name: String, config: ClientConfig) -> Arc<Self> {
+    pub(crate) fn adopting(name: String, config: ClientConfig, shutdown: Shutdown) -> Arc<Self> {
         let pool = Arc::new(Self {
             name,
             config,
             state: watch::Sender::new(LinkState::Down("not connected yet".into())),
             flows: Arc::default(),
             drain: Drain::new(),
+            shutdown,
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -235,11 +247,14 @@ impl Pool {
     }
 
     /// Puts a connection into the pool.
-    fn publish(&self, requests: SendRequest<Chunk>) -> Connection {
+    fn publish(&self, requests: SendRequest<Chunk>, registry: Arc<Registry>) -> Connection {
         let connection = Connection {
             requests,
             born: Instant::now(),
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                registry,
+                ..Shared::default()
+            }),
         };
         let mut live = self.live();
         live.retain(|shared| shared.strong_count() > 0);

@@ -7,6 +7,7 @@ use crate::{
     client::{authority_uri, path_uri},
     config::ClientConfig,
     error::LinkError,
+    flush::{self, Parked},
     identity,
     pool::connection::{Opened, handshake},
     transport::Transport,
@@ -20,6 +21,7 @@ const GUEST: &str = "guest";
 pub struct Greeted {
     pub(crate) opened: Opened,
     hello: Hello,
+    pub(crate) parked: Vec<Parked>,
 }
 
 impl std::fmt::Debug for Greeted {
@@ -58,9 +60,15 @@ async fn ask(transport: Transport, config: &ClientConfig) -> Result<Greeted, Lin
     let answer = async {
         let mut requests = requests.ready().await?;
         let (response, _) = requests.send_request(request, true)?;
-        response.await
+        // Now, because a guest that drains takes no more requests.
+        let mut parked = Vec::new();
+        for _ in 0..flush::PARKED {
+            requests = requests.ready().await?;
+            parked.push(Parked::park(&mut requests)?);
+        }
+        Ok::<_, LinkError>((response.await?, parked))
     };
-    let response = tokio::select! {
+    let (response, parked) = tokio::select! {
         answer = answer => answer?,
         ended = &mut opened.driver => {
             ended?;
@@ -78,7 +86,11 @@ async fn ask(transport: Transport, config: &ClientConfig) -> Result<Greeted, Lin
         value(ingress::PORTS),
     )
     .map_err(LinkError::Ingress)?;
-    Ok(Greeted { opened, hello })
+    Ok(Greeted {
+        opened,
+        hello,
+        parked,
+    })
 }
 
 /// The request for a client's connection.

@@ -12,11 +12,13 @@
 //! dials again and all is as before. [`Reverse`] is the guest's side; the host's is [`opening`],
 //! [`greet`] and [`Client::adopt`](crate::Client::adopt).
 
+mod arrival;
 mod greet;
 mod offer;
 mod opening;
 
+pub use arrival::Arrival;
 pub(crate) use greet::request;
 pub use greet::{Greeted, greet};
-pub use offer::{Ingress, Pending, Reverse, ReverseConfig};
+pub use offer::{Gone, Ingress, Pending, Reverse, ReverseConfig};
 pub use opening::{Opening, opening};

@@ -1,17 +1,18 @@
 //! The guest's side: dials reversed connections and answers what the host asks on them.
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -20,14 +21,20 @@ use crate::{
     chunk::Chunk,
     config::Tuning,
     dial::dial,
+    drain::{Drain, Phase, Settling},
     endpoint::Endpoint,
     error::{LinkError, Refusal},
+    flush::{Outcome, Verdict, ask_parked},
     identity,
     pool::Jitter,
+    relay::Program,
     server::refuse,
-    session,
-    stream::Stream,
-    wire::ingress::{self, Hello, Incoming},
+    session::{self, Shutdown},
+    stream::{Side, Stream},
+    wire::{
+        flush,
+        ingress::{self, Hello, Incoming},
+    },
 };
 
 /// What the guest does with the clients that the host has for it.
@@ -44,19 +51,36 @@ pub struct Pending {
     respond: SendResponse<Chunk>,
     body: RecvStream,
     tuning: Arc<Tuning>,
+    program: Program,
+    settling: Settling,
+}
+
+/// Who went before there was an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The host has given the client up, or is gone itself.
+    Client,
+    /// The program has ended.
+    Program,
 }
 
 impl Pending {
-    /// Waits until the host has given the client up, or is gone itself.
-    pub async fn gone(&mut self) {
-        let reset = poll_fn(|cx| self.respond.poll_reset(cx)).await;
-        debug!(?reset, "a client went before the program answered");
+    /// Waits until there is no use in waiting for an answer.
+    pub async fn gone(&mut self) -> Gone {
+        tokio::select! {
+            biased;
+            () = self.program.drain.draining() => Gone::Program,
+            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => Gone::Client,
+        }
     }
 
     /// The client's end of the connection; `None` when it has gone.
     pub fn accept(mut self) -> Option<Stream> {
         let send = self.respond.send_response(Response::new(()), false).ok()?;
-        Some(Stream::new(send, self.body, self.tuning, None, None))
+        let side = Some(Side::Program(self.program));
+        let mut stream = Stream::new(send, self.body, self.tuning, side, None);
+        stream.settling = Some(self.settling);
+        Some(stream)
     }
 
     /// There is no connection for it: the client's is reset.
@@ -94,10 +118,10 @@ impl Default for ReverseConfig {
     }
 }
 
-/// The reversed connections of a guest. They end by [`Reverse::drain`], or when it is dropped.
+/// The reversed connections of a guest. They take no more clients from
+/// [`Phase::Draining`](crate::Phase) on, and end behind the last.
 #[derive(Debug)]
 pub struct Reverse {
-    stop: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
 }
@@ -109,11 +133,27 @@ struct Offer<I> {
     tuning: Arc<Tuning>,
     hello: Hello,
     handler: Arc<I>,
+    drain: Drain,
+    /// Cancelled when the drain begins.
     stop: CancellationToken,
 }
 
+/// One connection.
+struct Line<I> {
+    offer: Arc<Offer<I>>,
+    /// The host has asked something.
+    greeted: AtomicBool,
+    /// It has carried a client.
+    used: AtomicBool,
+    /// Requests that the host has parked.
+    parked: AtomicUsize,
+    /// What the host says of its clients at the end.
+    outcome: Outcome,
+}
+
 impl Reverse {
-    /// Starts to dial `endpoint`, says `hello` there, and has `handler` serve the clients.
+    /// Starts to dial `endpoint`, says `hello` there, and has `handler` serve the clients. They
+    /// take part in `drain`.
     ///
     /// Must be called in a tokio runtime.
     pub fn start<I: Ingress>(
@@ -121,8 +161,8 @@ impl Reverse {
         config: ReverseConfig,
         hello: Hello,
         handler: Arc<I>,
+        drain: Drain,
     ) -> Self {
-        let stop = CancellationToken::new();
         let cut = CancellationToken::new();
         let tasks = TaskTracker::new();
         let offer = Arc::new(Offer {
@@ -131,21 +171,22 @@ impl Reverse {
             config,
             hello,
             handler,
-            stop: stop.clone(),
+            stop: drain.draining_token(),
+            drain,
         });
         for _ in 0..offer.config.connections.max(1) {
             let keep = Arc::clone(&offer).keep();
             tasks.spawn(cut.clone().run_until_cancelled_owned(keep));
         }
         tasks.close();
-        Self { stop, cut, tasks }
+        Self { cut, tasks }
     }
 
-    /// Tells the host that there will be no more clients, and waits for the connections of those
-    /// that are there to end. Cancel safe; see [`Reverse::cut`].
-    pub async fn drain(&self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
+    /// Waits until the connections have ended, which they do at the end of a drain; for at most
+    /// `limit`, and then drops them.
+    pub async fn close(&self, limit: Duration) {
+        let _ = timeout(limit, self.tasks.wait()).await;
+        self.cut();
     }
 
     /// Drops the connections with all that is on them.
@@ -167,10 +208,16 @@ impl<I: Ingress> Offer<I> {
         let mut jitter = Jitter::new();
         let mut reason = String::new();
         while !self.stop.is_cancelled() {
-            let greeted = Arc::new(AtomicBool::new(false));
+            let line = Arc::new(Line {
+                offer: Arc::clone(&self),
+                greeted: AtomicBool::new(false),
+                used: AtomicBool::new(false),
+                parked: AtomicUsize::new(0),
+                outcome: Outcome::default(),
+            });
             let since = Instant::now();
-            let ended = self.once(&greeted).await;
-            if greeted.load(Ordering::Relaxed) && since.elapsed() >= STEADY {
+            let ended = line.run().await;
+            if line.greeted.load(Ordering::Relaxed) && since.elapsed() >= STEADY {
                 pause = self.config.backoff_min;
                 reason.clear();
                 match ended {
@@ -191,25 +238,49 @@ impl<I: Ingress> Offer<I> {
             pause = (pause * 2).min(self.config.backoff_max);
         }
     }
+}
 
-    /// Dials and serves one connection to its end. `greeted` tells whether the host spoke.
-    async fn once(self: &Arc<Self>, greeted: &Arc<AtomicBool>) -> Result<(), LinkError> {
+impl<I: Ingress> Line<I> {
+    /// Dials and serves the connection to its end.
+    async fn run(self: &Arc<Self>) -> Result<(), LinkError> {
+        let offer = &self.offer;
+        let tuning = &offer.tuning;
         let mut transport = tokio::select! {
-            () = self.stop.cancelled() => return Ok(()),
-            dialled = dial(&self.endpoint, &self.tuning, self.config.dial_timeout) => dialled?,
+            () = offer.stop.cancelled() => return Ok(()),
+            dialled = dial(&offer.endpoint, tuning, offer.config.dial_timeout) => dialled?,
         };
-        say_reversed(&mut transport, self.tuning.handshake_timeout).await?;
-        session::drive(
+        say_reversed(&mut transport, tuning.handshake_timeout).await?;
+        let shutdown = Shutdown::from(offer.stop.clone());
+        let served = session::drive(
             transport,
-            &self.tuning,
+            tuning,
             NO_LIMIT,
-            &self.stop.clone().into(),
+            &shutdown,
             |request, respond| {
-                greeted.store(true, Ordering::Relaxed);
+                self.greeted.store(true, Ordering::Relaxed);
                 Arc::clone(self).answer(request, respond)
             },
-        )
-        .await
+        );
+        let ended = tokio::select! {
+            ended = served => ended,
+            never = self.not_asked() => match never {},
+        };
+        // Of those that were asked for and have no answer.
+        self.outcome.set(Verdict::Lost);
+        ended
+    }
+
+    /// Says what becomes of the clients when the host can't be asked or need not be. Never ready.
+    async fn not_asked(&self) -> Infallible {
+        self.offer.drain.reached(Phase::Flushing).await;
+        if !self.used.load(Ordering::Relaxed) {
+            self.outcome.set(Verdict::delivered());
+        } else if self.parked.load(Ordering::Relaxed) == 0 {
+            self.outcome.set(Verdict::Unconfirmed);
+        }
+        self.offer.drain.reached(Phase::Done).await;
+        self.outcome.set(Verdict::Unconfirmed);
+        std::future::pending().await
     }
 
     async fn answer(
@@ -220,16 +291,12 @@ impl<I: Ingress> Offer<I> {
         match (request.method(), request.uri().path()) {
             (&Method::CONNECT, _) => match incoming(&request) {
                 Ok(incoming) => {
-                    let client = Pending {
-                        respond,
-                        body: request.into_body(),
-                        tuning: Arc::clone(&self.tuning),
-                    };
-                    self.handler.serve(incoming, client).await;
+                    let client = self.pending(request.into_body(), respond);
+                    self.offer.handler.serve(incoming, client).await;
                 }
                 Err(refusal) => refuse(&mut respond, refusal),
             },
-            (&Method::GET, ingress::PATH) => match self.say_hello() {
+            (&Method::GET, ingress::PATH) => match self.offer.say_hello() {
                 Ok(response) => {
                     let _ = respond.send_response(response, true);
                 }
@@ -238,10 +305,37 @@ impl<I: Ingress> Offer<I> {
                     refuse(&mut respond, Refusal::Internal);
                 }
             },
+            (&Method::POST, flush::PATH) => {
+                let phase = match self.parked.fetch_add(1, Ordering::Relaxed) {
+                    0 => Phase::Flushing,
+                    1 => Phase::Forced,
+                    _ => return refuse(&mut respond, Refusal::BadRequest),
+                };
+                let step = self.offer.drain.reached(phase);
+                ask_parked(step, respond, request.into_body(), &self.outcome).await;
+            }
             _ => refuse(&mut respond, Refusal::BadRequest),
         }
     }
 
+    fn pending(&self, body: RecvStream, respond: SendResponse<Chunk>) -> Pending {
+        self.used.store(true, Ordering::Relaxed);
+        let drain = self.offer.drain.clone();
+        Pending {
+            respond,
+            body,
+            tuning: Arc::clone(&self.offer.tuning),
+            settling: drain.settle(),
+            program: Program {
+                busy: Some(drain.busy()),
+                drain,
+                outcome: self.outcome.clone(),
+            },
+        }
+    }
+}
+
+impl<I> Offer<I> {
     fn say_hello(&self) -> Result<Response<()>, http::Error> {
         let Hello { identity, ports } = &self.hello;
         Response::builder()

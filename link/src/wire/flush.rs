@@ -10,6 +10,10 @@
 //!
 //! the number of its stream, the bytes that its peer's kernel has acknowledged, those that the
 //! host half still holds, and the address that it was dialled at. No line: all is delivered.
+//!
+//! On a reversed connection the host half opens the streams, so it sends the request as soon as the
+//! connection is there, and twice. The guest answers one to ask: [`WAIT`] is in its answer, and the
+//! lines are the body of the request. The address is the client's.
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 

@@ -7,16 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odyn_link::{Counters, FlowPermit, OpenError, Stream, relay, wire::ingress::Incoming};
+use odyn_link::{End, FlowPermit, OpenError, Stream, reverse::Arrival, wire::ingress::Incoming};
 use tokio::{io::Interest, net::TcpStream, sync::watch, time::timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{LINGER, guests::Guest};
 use crate::dial;
 
 /// A client that was accepted.
 pub(super) struct Client {
-    pub(super) socket: TcpStream,
+    pub(super) arrival: Arrival,
     pub(super) address: SocketAddr,
     /// The port of the policy.
     pub(super) port: NonZeroU16,
@@ -50,36 +50,44 @@ impl std::fmt::Display for Words<'_> {
 }
 
 impl Client {
-    /// Brings the client to its guest, and returns when its connection has ended.
-    pub(super) async fn serve(mut self) {
+    /// Brings the client to its guest, and returns when its connection has ended; says how.
+    pub(super) async fn serve(mut self) -> Option<End> {
         let start = Instant::now();
         let (address, port) = (self.address, self.port);
-        dial::probe(&self.socket);
+        dial::probe(self.arrival.socket());
         let (guest, stream) = match self.open().await {
             Ok(opened) => opened,
             Err(error) => {
                 debug!(client = %address, port, %error, "client reset");
-                let _ = self.socket.set_zero_linger();
-                return;
+                let _ = self.arrival.socket().set_zero_linger();
+                return None;
             }
         };
         debug!(client = %address, port, %guest, "client connected");
-        let counters = Arc::new(Counters::default());
-        let end = relay(self.socket, stream, Arc::clone(&counters)).await;
+        let counters = self.arrival.counters();
+        let end = self.arrival.relay(stream).await;
         let (received, sent) = counters.get();
         let duration = start.elapsed();
+        if let End::Cut { undelivered } = end {
+            warn!(client = %address, port, %guest, undelivered, "client cut: no more time");
+        }
         debug!(client = %address, port, %guest, sent, received, ?duration, ?end, "client ended");
+        Some(end)
     }
 
     /// Has the guest connect the client with its program. When the guest is replaced meanwhile,
     /// its successor gets the client.
     async fn open(&mut self) -> Result<(Arc<Guest>, Stream), Failed> {
-        let local = self.socket.local_addr().map_err(|_| Failed::ClientGone)?;
+        let local = self
+            .arrival
+            .socket()
+            .local_addr()
+            .map_err(|_| Failed::ClientGone)?;
         let incoming = Incoming::new(self.port, self.address, local);
         loop {
             let holder = self.holder.borrow_and_update().clone();
             let guest = holder.ok_or(Failed::NoGuest)?;
-            let opening = guest.client.connect_ingress(&incoming);
+            let opening = guest.client.connect_ingress(&incoming, &self.arrival);
             let replaced = async {
                 if self.holder.changed().await.is_err() {
                     // Nobody listens any more; the guest may still take this one.
@@ -90,7 +98,7 @@ impl Client {
                 biased;
                 opened = opening => opened,
                 () = replaced => continue,
-                () = gone(&self.socket) => return Err(Failed::ClientGone),
+                () = gone(self.arrival.socket()) => return Err(Failed::ClientGone),
             };
             match opened {
                 Ok(stream) => return Ok((guest, stream)),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use odyn_link::{Client, ClientConfig, Identity, Leave, Peer, wire::ingress::Hello};
+use odyn_link::{Client, ClientConfig, Identity, Leave, Peer, Shutdown, wire::ingress::Hello};
 use tokio::{sync::watch, time::timeout};
 
 use super::mapping::Mapping;
@@ -84,6 +84,7 @@ impl Guests {
         hello: &Hello,
         peer: Peer,
         config: &ClientConfig,
+        shutdown: &Shutdown,
     ) -> Result<(Arc<Guest>, bool), Full> {
         let mut table = self.table();
         let known = table.iter().find(|guest| guest.is(&hello.identity, peer));
@@ -106,7 +107,11 @@ impl Guests {
                     identity: hello.identity.clone(),
                     peer,
                     ports: hello.ports.clone(),
-                    client: Client::adopting(hello.identity.to_string(), config.clone()),
+                    client: Client::adopting(
+                        hello.identity.to_string(),
+                        config.clone(),
+                        shutdown.clone(),
+                    ),
                     state: watch::Sender::new(State::Here(1)),
                 });
                 table.push(Arc::clone(&guest));
@@ -230,7 +235,10 @@ mod tests {
 
     fn enter(guests: &Guests, hello: &Hello, peer: Peer) -> Arc<Guest> {
         let config = ClientConfig::default();
-        guests.enter(hello, peer, &config).unwrap().0
+        guests
+            .enter(hello, peer, &config, &Shutdown::default())
+            .unwrap()
+            .0
     }
 
     fn lost() -> Leave {
@@ -323,16 +331,16 @@ mod tests {
     #[tokio::test]
     async fn connections_and_guests_are_bounded() {
         let guests = Guests::default();
-        let config = ClientConfig::default();
+        let (config, shutdown) = (ClientConfig::default(), Shutdown::default());
         for _ in 0..MAX_CONNECTIONS {
             enter(&guests, &hello("a", 1, &[443]), cid(3));
         }
-        let one_more = guests.enter(&hello("a", 1, &[443]), cid(3), &config);
+        let one_more = guests.enter(&hello("a", 1, &[443]), cid(3), &config, &shutdown);
         assert!(one_more.is_err());
         for number in 1..MAX_GUESTS as u32 {
             enter(&guests, &hello("a", 1, &[443]), cid(3 + number));
         }
-        let one_more = guests.enter(&hello("b", 1, &[443]), cid(3), &config);
+        let one_more = guests.enter(&hello("b", 1, &[443]), cid(3), &config, &shutdown);
         assert!(one_more.is_err());
     }
 }

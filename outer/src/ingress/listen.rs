@@ -1,8 +1,16 @@
 //! One mapping: the listening socket, for as long as there is a guest for it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use odyn_link::{FlowLimit, RunId};
+use odyn_link::{End, FlowLimit, RunId, reverse::Arrival};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -36,6 +44,8 @@ pub(super) struct Listening {
     guests: Arc<Guests>,
     flows: Option<Arc<FlowLimit>>,
     clients: TaskTracker,
+    /// Clients that were cut.
+    cut: Arc<AtomicUsize>,
     /// The guest that gets the clients.
     holder: watch::Sender<Option<Arc<Guest>>>,
     socket: Option<TcpListener>,
@@ -52,12 +62,14 @@ impl Listening {
         guests: Arc<Guests>,
         flows: Option<Arc<FlowLimit>>,
         clients: TaskTracker,
+        cut: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             mapping,
             guests,
             flows,
             clients,
+            cut,
             holder: watch::Sender::new(None),
             socket: None,
             bind_error: String::new(),
@@ -158,13 +170,18 @@ impl Listening {
             return;
         }
         let client = Client {
-            socket,
+            arrival: Arrival::new(socket, address),
             address,
             port: self.mapping.port,
             holder: self.holder.subscribe(),
             _permit: permit.flatten(),
         };
-        self.clients.spawn(client.serve());
+        let cut = Arc::clone(&self.cut);
+        self.clients.spawn(async move {
+            if let Some(End::Cut { .. }) = client.serve().await {
+                cut.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 

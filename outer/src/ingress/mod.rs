@@ -22,6 +22,7 @@ use odyn_link::{
     ClientConfig, FlowLimit, LinkError, Peer, Shutdown, Transport, Tuning, reverse::greet,
     wire::ingress::Hello,
 };
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -30,7 +31,6 @@ use self::{
     guests::{Guest, Guests},
     listen::Listening,
 };
-use crate::control::Control;
 
 /// How long clients and their listening socket wait for a guest that was lost: long enough for it
 /// to dial again, or for the next one to start in its place.
@@ -39,6 +39,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Longest wait for the guest to connect a client with its program: longer than the guest waits
 /// for the program to listen.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What connections of the link get to say their last when there is no more time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ports that one line of the log names.
 const PORTS_IN_LOG: usize = 16;
@@ -52,8 +55,7 @@ pub(crate) struct Ingress {
     flows: Option<Arc<FlowLimit>>,
     tasks: TaskTracker,
     shutdown: Shutdown,
-    control: Control,
-    cut: AtomicUsize,
+    cut: Arc<AtomicUsize>,
 }
 
 impl Ingress {
@@ -62,7 +64,6 @@ impl Ingress {
         mappings: Vec<Mapping>,
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
-        control: Control,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         let mut config = ClientConfig::default();
@@ -76,8 +77,7 @@ impl Ingress {
             flows,
             tasks: TaskTracker::new(),
             shutdown,
-            control,
-            cut: AtomicUsize::new(0),
+            cut: Arc::default(),
         })
     }
 
@@ -89,6 +89,7 @@ impl Ingress {
                 Arc::clone(&self.guests),
                 self.flows.clone(),
                 self.tasks.clone(),
+                Arc::clone(&self.cut),
             );
             let run = listening.run();
             let shutdown = self.shutdown.drain.clone();
@@ -113,7 +114,9 @@ impl Ingress {
         peer: Peer,
     ) -> Result<(), LinkError> {
         let greeted = greet(transport, &self.config).await?;
-        let entered = self.guests.enter(greeted.hello(), peer, &self.config);
+        let entered = self
+            .guests
+            .enter(greeted.hello(), peer, &self.config, &self.shutdown);
         let Ok((guest, is_new)) = entered else {
             return Err(LinkError::Protocol("too many connections for ingress"));
         };
@@ -145,24 +148,20 @@ impl Ingress {
         }
     }
 
-    /// The end of one guest: what is open goes on; a shutdown has its limit.
+    /// The end of one guest: what is open goes on. A shutdown cuts it when its time is over.
     async fn end(self: Arc<Self>, guest: Arc<Guest>) {
-        let left = async {
-            self.guests.gone(&guest, LINGER).await;
-            info!(%guest, "guest wants no more clients");
-            guest.client.close(Duration::MAX).await
+        tokio::select! {
+            () = self.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
+            () = self.shutdown.drain.cancelled() => {}
+        }
+        let out_of_time = async {
+            self.shutdown.force.cancelled().await;
+            sleep(LAST_WORDS).await;
         };
         tokio::select! {
-            _ = left => {}
-            () = self.shutdown.drain.cancelled() => {
-                let limit = self.control.rules().drain_timeout;
-                let cut = tokio::select! {
-                    cut = guest.client.close(limit) => cut,
-                    () = self.shutdown.force.cancelled() => {
-                        guest.client.close(Duration::ZERO).await
-                    }
-                };
-                self.cut.fetch_add(cut, Ordering::Relaxed);
+            _ = guest.client.close(Duration::MAX) => {}
+            () = out_of_time => {
+                guest.client.close(Duration::ZERO).await;
             }
         }
     }

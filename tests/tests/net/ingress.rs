@@ -529,6 +529,8 @@ fn a_response_whose_program_has_exited_arrives_whole() {
         &["curl", "-sSf", "--limit-rate", "20M", "-o", &back, &url],
     );
     let out = running.finish();
+    // What is delivered needs nobody any more.
+    world.outer().kill();
     assert_eq!(out.code, 7, "{}", out.describe());
     let status = curl.wait(SOON);
     assert!(
@@ -543,4 +545,115 @@ fn a_response_whose_program_has_exited_arrives_whole() {
     assert!(got.chunks(65536).all(|chunk| chunk == block));
     assert_eq!(out.audit.len(), 1);
     assert_eq!(out.audit[0].end, "closed");
+}
+
+/// What odyn-net has logged in this world.
+fn guest_log(world: &World) -> String {
+    let entries = std::fs::read_dir(world.logs()).expect("the world's directory");
+    entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.contains("guest-") && name.ends_with(".log")
+        })
+        .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn odyn_net_ends_only_when_a_slow_client_has_everything() {
+    // Fits into the host half, and not into the client.
+    const SIZE: usize = 640 << 10;
+    let mut world = start!(world(&[MAPPING]));
+    if world.direct() {
+        return;
+    }
+    let mut running = app(&mut world, &["one", "8080", &SIZE.to_string()]);
+    let mut stream = connect(&world, ADDRESS).expect("a listener");
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &(16 << 10))
+        .expect("a size");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .expect("a connection");
+    until(SOON, "the question whether all is delivered", || {
+        guest_log(&world).contains("phase=Flushing")
+    });
+    // With nothing to wait for it ends in milliseconds.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(running.process.ended().is_none(), "it did not wait");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("an orderly end");
+    assert!(all.len() > SIZE);
+    let out = running.finish();
+    assert_eq!(out.code, 7, "{}", out.describe());
+    assert_eq!(out.audit[0].end, "closed");
+}
+
+#[test]
+fn a_client_that_never_closes_does_not_hold_the_exit() {
+    const SIZE: usize = 1 << 20;
+    let mut world = start!(world(&[MAPPING]));
+    if world.direct() {
+        return;
+    }
+    let running = Guest::python(program!("app"), &["one", "8080", &SIZE.to_string()])
+        .flag("--drain-timeout")
+        .flag("10min")
+        .spawn(&world);
+    listening(&mut world, MAPPING);
+    let mut stream = connect(&world, ADDRESS).expect("a listener");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .expect("a connection");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("an orderly end");
+    assert!(all.len() > SIZE);
+    // The limit of a run is far below that of the drain.
+    let out = running.finish();
+    assert_eq!(out.code, 7, "{}", out.describe());
+    assert_eq!(out.audit[0].end, "closed");
+    drop(stream);
+}
+
+#[test]
+fn a_client_that_never_reads_is_reported_at_the_deadline() {
+    const SIZE: usize = 64 << 20;
+    let mut world = start!(world(&[MAPPING]));
+    if world.direct() {
+        return;
+    }
+    let source = "import socket, os, threading\n\
+        s = socket.create_server(('127.0.0.1', 8080))\n\
+        c, _ = s.accept()\n\
+        c.setblocking(False)\n\
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)\n\
+        import time\n\
+        sent = 0\n\
+        idle = 0\n\
+        while idle < 20:\n\
+        \x20   try:\n\
+        \x20       sent += c.send(b'x' * 65536)\n\
+        \x20       idle = 0\n\
+        \x20   except BlockingIOError:\n\
+        \x20       idle += 1\n\
+        \x20       time.sleep(0.05)\n\
+        print(sent, flush=True)\n\
+        os._exit(7)\n";
+    let running = Guest::python(source, &[])
+        .flag("--drain-timeout")
+        .flag("2s")
+        .spawn(&world);
+    listening(&mut world, MAPPING);
+    let mut stream = connect(&world, ADDRESS).expect("a listener");
+    let out = running.finish();
+    assert_eq!(out.code, 7, "{}", out.describe());
+    let written: u64 = out.stdout.trim().parse().expect("a number");
+    assert!(written < SIZE as u64, "{}", out.describe());
+    let record = &out.audit[0];
+    assert_eq!(record.end, "cut", "{}", out.describe());
+    assert!(record.bytes_undelivered > Some(0), "{}", out.describe());
+    // Half of a response must not look like all of it.
+    let read = std::io::copy(&mut stream, &mut std::io::sink()).map_err(|error| error.kind());
+    assert_eq!(read, Err(ErrorKind::ConnectionReset));
 }
