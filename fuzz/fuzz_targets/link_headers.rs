@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use odyn_link::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
-use odyn_link::wire::{hybrid, ingress, proxy_status};
+use odyn_link::wire::{flush, hybrid, ingress, proxy_status};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, rest)) = bytes.split_first() else {
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut parts = rest.splitn(2, |&byte| byte == 0);
     let first = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let second = parts.next();
-    match kind % 6 {
+    match kind % 7 {
         0 => {
             if let Ok(target) = parse_connect(&first, second) {
                 assert_ne!(target.port, 0);
@@ -70,7 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(Some(hello.identity.run.to_string().as_bytes()), second);
             }
         }
-        _ => {
+        5 => {
             let local = Some(b"192.0.2.1:1".as_slice());
             if let Ok(incoming) = ingress::parse_incoming(&first, second, local) {
                 let authority = ingress::write_authority(incoming.port);
@@ -81,6 +81,18 @@ fuzz_target!(|bytes: &[u8]| {
                 let client = incoming.client.to_string();
                 let again = ingress::parse_incoming(&first, Some(client.as_bytes()), local);
                 assert_eq!(again, Ok(incoming));
+            }
+        }
+        _ => {
+            if let Some(list) = flush::parse_answer(rest) {
+                assert!(list.len() <= flush::MAX_LINES);
+                let again = flush::write_answer(&list);
+                assert_eq!(flush::parse_answer(again.as_bytes()), Some(list));
+            }
+            if let Some(wait) = flush::parse_wait(rest) {
+                assert!(wait <= flush::MAX_WAIT);
+                let again = flush::write_wait(wait);
+                assert_eq!(flush::parse_wait(again.as_bytes()), Some(wait));
             }
         }
     }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{Host, World, down, soon, up};
-use h2::{Reason, RecvStream, server::SendResponse};
-use http::{HeaderValue, Request, Response};
+use common::{Host, World, bad_host, down, hold, soon, up};
+use h2::Reason;
+use http::{HeaderValue, Response};
 use odyn_link::{
     Client, ClientConfig, DatagramError, Endpoint, LinkState, OpenError, ServerConfig, Target,
 };
@@ -126,47 +126,6 @@ async fn garbage_from_a_guest_neither_panics_nor_hangs_the_host() {
         soon("dns", world.client.dns(query)).await.unwrap(),
         "ereht llits"
     );
-}
-
-/// A host that speaks HTTP/2 and answers each request as `answer` likes.
-async fn bad_host<F>(answer: F) -> (tempfile::TempDir, Client)
-where
-    F: Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync + 'static,
-{
-    let dir = tempfile::tempdir().unwrap();
-    let path = common::socket_path(&dir);
-    let listener = UnixListener::bind(&path).unwrap();
-    let answer = Arc::new(answer);
-    tokio::spawn(async move {
-        loop {
-            let (socket, _) = listener.accept().await.unwrap();
-            let answer = Arc::clone(&answer);
-            tokio::spawn(async move {
-                let mut builder = h2::server::Builder::new();
-                let mut connection = builder
-                    .enable_connect_protocol()
-                    .handshake(socket)
-                    .await
-                    .unwrap();
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    answer(request, respond);
-                }
-            });
-        }
-    });
-    let mut config = ClientConfig::default();
-    config.connections = 1;
-    let client = Client::new(Endpoint::Unix { path }, config);
-    up(&client).await;
-    (dir, client)
-}
-
-/// Keeps a stream open: dropping it would throw away what it still has to send.
-fn hold(send: h2::SendStream<Bytes>) {
-    tokio::spawn(async move {
-        let _send = send;
-        std::future::pending::<()>().await;
-    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

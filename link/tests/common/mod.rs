@@ -13,13 +13,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::Request;
 use odyn_link::{
     Client, ClientConfig, Counters, End, Endpoint, FlowReport, Handler, LinkState, ListenOptions,
     Listener, Opened, Peer, Refusal, ServerConfig, Stream, Target, TargetHost, relay, serve,
 };
 use tempfile::TempDir;
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket, UnixListener},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -286,4 +288,45 @@ pub fn is_reset<T>(result: &io::Result<T>) -> bool {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
         )
     )
+}
+
+/// A host that speaks HTTP/2 and answers each request as `answer` likes.
+pub async fn bad_host<F>(answer: F) -> (tempfile::TempDir, Client)
+where
+    F: Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync + 'static,
+{
+    let dir = tempfile::tempdir().unwrap();
+    let path = socket_path(&dir);
+    let listener = UnixListener::bind(&path).unwrap();
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let mut builder = h2::server::Builder::new();
+                let mut connection = builder
+                    .enable_connect_protocol()
+                    .handshake(socket)
+                    .await
+                    .unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    answer(request, respond);
+                }
+            });
+        }
+    });
+    let mut config = ClientConfig::default();
+    config.connections = 1;
+    let client = Client::new(Endpoint::Unix { path }, config);
+    up(&client).await;
+    (dir, client)
+}
+
+/// Keeps a stream open: dropping it would throw away what it still has to send.
+pub fn hold(send: h2::SendStream<Bytes>) {
+    tokio::spawn(async move {
+        let _send = send;
+        std::future::pending::<()>().await;
+    });
 }
