@@ -61,6 +61,12 @@ pub(crate) enum Load {
     },
     /// Opens idle connections, says `ready`, and holds them.
     Idle { to: SocketAddr, flows: usize },
+    /// Opens connections, writes to each, says the time, and exits.
+    Exit {
+        to: SocketAddr,
+        flows: usize,
+        bytes: usize,
+    },
 }
 
 impl Load {
@@ -69,6 +75,7 @@ impl Load {
         let sample = match self {
             Load::Serve { address } => return serve(address),
             Load::Idle { to, flows } => return idle(to, flows),
+            Load::Exit { to, flows, bytes } => return crate::drain::exit(to, flows, bytes),
             Load::Up { to, flows, seconds } => bulk(to, flows, seconds, up)?,
             Load::Down { to, flows, seconds } => bulk(to, flows, seconds, down)?,
             Load::PingPong { to, times } => ping_pong(to, times)?,
@@ -135,6 +142,12 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
                 }
             }
             stream.write_all(&total.to_be_bytes())
+        }
+        [b'h'] => {
+            stream.write_all(&kind)?;
+            let mut buffer = [0; 4096];
+            while stream.read(&mut buffer)? > 0 {}
+            Ok(())
         }
         [b'd'] => {
             let buffer = vec![0; BUFFER];

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod drain;
 mod load;
 mod memory;
 
@@ -37,6 +38,9 @@ struct Args {
     /// Idle flows for the memory measurement.
     #[arg(long, default_value_t = 5000)]
     idle: usize,
+    /// Only how long the exit takes.
+    #[arg(long)]
+    drain: bool,
     /// Write all samples to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -123,6 +127,9 @@ fn orchestrate(args: &Args) -> anyhow::Result<()> {
     let _server = world.internet_spawn("serve", &[this, "serve", SERVER]);
     world.internet().wait_tcp(SERVER);
 
+    if args.drain {
+        return drain::measure(&world, this, args.rounds);
+    }
     let rows = rows(args.seconds);
     let mut measured: BTreeMap<usize, Measured> = BTreeMap::new();
     for round in 0..args.rounds {

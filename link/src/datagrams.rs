@@ -180,7 +180,7 @@ impl DatagramSender {
     }
 
     /// END_STREAM, so that what is queued still goes; a reset would throw it away.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         // No more than an error is lost when the stream has ended already.
         let chunk = self.in_flight.chunk(Bytes::new());
         let _ = self.send.send_data(chunk, true);

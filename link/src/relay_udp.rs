@@ -1,6 +1,7 @@
 //! Moves datagrams between a connected UDP socket and a flow of the link.
 
 use std::{
+    future::Future,
     io,
     sync::{Arc, atomic::Ordering},
 };
@@ -19,12 +20,29 @@ use crate::{
 ///
 /// `counters` counts payload: up from the socket, down to it.
 pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counters>) -> End {
+    relay_udp_until(socket, flow, counters, std::future::pending()).await
+}
+
+/// As [`relay_udp`]; when `leave` is ready, the other half is asked to end the flow, and what it
+/// sends until then is sent on.
+pub(crate) async fn relay_udp_until(
+    socket: UdpSocket,
+    flow: Datagrams,
+    counters: Arc<Counters>,
+    leave: impl Future<Output = ()>,
+) -> End {
     let (mut sender, mut receiver) = flow.split();
     let mut buf = Vec::new();
+    let mut leaving = false;
+    tokio::pin!(leave);
     loop {
         tokio::select! {
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                sender.end();
+            }
             // An ICMP error alone does not make a socket readable.
-            ready = socket.ready(Interest::READABLE | Interest::ERROR) => {
+            ready = socket.ready(Interest::READABLE | Interest::ERROR), if !leaving => {
                 let Ok(ready) = ready else { return End::ResetBySocket };
                 // The buffer is there while datagrams come, and not while the flow is idle.
                 buf.reserve(MAX_DATAGRAM);

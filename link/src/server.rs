@@ -13,8 +13,11 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
     limit::FlowPermit,
     outq::{Probe, Probed},
     relay::{Counters, End, Network, relay_probed},
-    relay_udp::relay_udp,
+    relay_udp::relay_udp_until,
     session::{self, Shutdown},
     stream::{Side, Stream},
     target::Target,
@@ -39,6 +42,9 @@ use crate::{
         flush, proxy_status,
     },
 };
+
+/// UDP flows without datagrams for this long do not hold a host half that drains.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What the host does for its guests.
 pub trait Handler: Send + Sync + 'static {
@@ -306,7 +312,8 @@ impl<H: Handler> Session<H> {
             return Ok(());
         };
         let flow = Datagrams::new(send, body, self.tuning.send_buffer, None);
-        let relay = relay_udp(socket, flow, Arc::clone(&counters));
+        let leave = silence(&self.shutdown.drain, &counters);
+        let relay = relay_udp_until(socket, flow, Arc::clone(&counters), leave);
         let mut end = tokio::select! {
             biased;
             end = relay => end,
@@ -414,6 +421,19 @@ impl<H: Handler> Session<H> {
             duration,
             end,
         });
+    }
+}
+
+/// Ready when a host half that drains has had no datagram of a flow for a moment. Nobody can say
+/// when such a flow is over; its next datagram finds the host half that comes next.
+async fn silence(drain: &CancellationToken, counters: &Counters) {
+    drain.cancelled().await;
+    loop {
+        let before = counters.get();
+        sleep(SILENCE).await;
+        if counters.get() == before {
+            return;
+        }
     }
 }
 

@@ -119,3 +119,27 @@ async fn the_halves_work_apart_and_dropping_the_sender_ends_the_flow() {
     drop(receiver);
     assert_eq!(world.client.flows(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_half_that_drains_is_not_held_by_a_silent_flow() {
+    let mut world = World::new().await;
+    let (mut flow, server) = flow(&world).await;
+    world.host.shutdown.cancel();
+    // One that is used goes on.
+    let mut buf = [0; 10];
+    for _ in 0..5 {
+        flow.send(b"ping").unwrap();
+        let (_, guest) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+        server.send_to(b"pong", guest).await.unwrap();
+        assert_eq!(soon("back", flow.recv()).await.unwrap().unwrap(), "pong");
+    }
+    // The host half asks for its end, and sends on what comes until then.
+    assert!(soon("the end", flow.recv()).await.unwrap().is_none());
+    flow.send(b"last").unwrap();
+    let (len, _) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+    assert_eq!(&buf[..len], b"last");
+    drop(flow);
+    let report = soon("report", world.host.ended.recv()).await.unwrap();
+    assert_eq!((report.end, report.sent), (End::Closed, 24));
+    soon("the host's end", world.host.tasks.wait()).await;
+}
