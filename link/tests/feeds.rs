@@ -350,3 +350,135 @@ async fn what_another_host_has_acknowledged_is_not_asked_for_again() {
     assert_eq!(String::from_utf8_lossy(&page.bytes), numbers(10..20));
     assert_eq!(page.next, 20);
 }
+
+/// A host that answers each request for a feed with these bytes, saying that it wants `next`.
+async fn bad_host(endpoint: &Endpoint, next: &'static str, acks: Vec<u8>) -> Arc<Semaphore> {
+    let Endpoint::Unix { path } = endpoint else {
+        panic!()
+    };
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    let asked = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (acks, count) = (Bytes::from(acks.clone()), Arc::clone(&count));
+            tokio::spawn(async move {
+                let mut builder = h2::server::Builder::new();
+                let builder = builder.enable_connect_protocol();
+                let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else {
+                    return;
+                };
+                let mut held = Vec::new();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let mut response = http::Response::new(());
+                    let next = http::HeaderValue::from_static(next);
+                    response.headers_mut().insert("odyn-next", next);
+                    if let Ok(mut send) = respond.send_response(response, false) {
+                        let _ = send.send_data(acks.clone(), false);
+                        held.push((request, send));
+                    }
+                    count.add_permits(1);
+                }
+            });
+        }
+    });
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_lies_about_what_it_has_written_is_asked_again() {
+    const LIMIT: usize = 100_000;
+    let big = u64::MAX.to_be_bytes().to_vec();
+    let back = [10u64.to_be_bytes(), 3u64.to_be_bytes()].concat();
+    let noise: Vec<u8> = (0..1000u32).map(|i| ((i * 37) >> 2) as u8 | 0x80).collect();
+    for (next, acks) in [
+        // Beyond what was sent; going back; garbage; half a number and silence.
+        ("0", big),
+        ("0", back),
+        ("0", noise),
+        ("18446744073709551615", Vec::new()),
+        ("", Vec::new()),
+        ("-1", Vec::new()),
+        ("99999999999999999999", Vec::new()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::Unix {
+            path: common::socket_path(&dir),
+        };
+        let asked = bad_host(&endpoint, next, acks.clone()).await;
+        let client = Client::new(endpoint, ClientConfig::default());
+        let feed = Feed::new(LIMIT);
+        client.feed(&guest(), "stdout", &feed);
+        for _ in 0..10 {
+            assert!(feed.try_write(now(), &Bytes::from_static(b"record\n")));
+        }
+        let again = soon("it asks again", asked.acquire_many(3)).await.unwrap();
+        again.forget();
+        assert!(feed.pending().bytes <= LIMIT);
+        assert!(
+            feed.try_write(now(), &Bytes::from_static(b"more\n")),
+            "{next} {acks:?}"
+        );
+        feed.end();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_breaks_the_format_is_cut_and_harms_no_other() {
+    let (world, _host) = World::new(Semaphore::MAX_PERMITS);
+    let Endpoint::Unix { path } = &world.endpoint else {
+        panic!()
+    };
+    let run = "07".repeat(16);
+    let last = u64::MAX.to_string();
+    let record = [&[0, 0, 0, 1][..], &[0; 8], b"x"].concat();
+    for (path_of, first, body, ok) in [
+        ("/feed/stdout", "0", vec![0xff; 100], true),
+        ("/feed/stdout", "0", record[..5].to_vec(), true),
+        (
+            "/feed/last",
+            &last,
+            [record.clone(), record.clone()].concat(),
+            true,
+        ),
+        ("/feed/UPPER", "0", Vec::new(), false),
+        ("/feed/stdout", "minus", Vec::new(), false),
+    ] {
+        let socket = tokio::net::UnixStream::connect(path).await.unwrap();
+        let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("http://enclaver-outer{path_of}"))
+            .header("odyn-guest", "wild")
+            .header("odyn-run", &run)
+            .header("odyn-first", first)
+            .body(())
+            .unwrap();
+        let mut requests = requests.ready().await.unwrap();
+        let (response, mut send) = requests.send_request(request, false).unwrap();
+        let response = soon("an answer", response).await.unwrap();
+        assert_eq!(
+            response.status() == http::StatusCode::OK,
+            ok,
+            "{path_of} {first}"
+        );
+        if ok {
+            send.send_data(Bytes::from(body), true).unwrap();
+            let mut answer = response.into_body();
+            let cut = soon("the end", async {
+                loop {
+                    match answer.data().await {
+                        Some(Ok(_)) => {}
+                        end => return matches!(end, Some(Err(_))),
+                    }
+                }
+            });
+            assert!(cut.await, "{path_of} {first} was taken");
+        }
+    }
+    let feed = world.feed("stderr", 1 << 20);
+    print(&feed, 0..10).await;
+    feed.end();
+    soon("the end", feed.finished()).await;
+    assert!(world.text("stderr").await == numbers(0..10));
+}

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use odyn_link::Endpoint;
 use odyn_settings::PrintConfig;
 
+use crate::admin::DEFAULT_SOCKET;
+
 /// The settings file that is used when it exists and no other is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/enclaver-outer/outer.yaml";
 
@@ -28,7 +30,37 @@ pub(crate) enum Command {
     /// file, else from its default. Exit codes: 0: told to stop, 64: the command line or the
     /// environment is wrong, 69: another process listens there, 71: the system refuses, 78: the
     /// settings file is wrong.
-    Run(Run),
+    Run(Box<Run>),
+    /// Say how the guests are, of a host half that runs with --control.
+    ///
+    /// Exit codes: 0: said, 64: the command line is wrong, 69: no host half is there, or it has
+    /// stopped while it was watched.
+    Status(Status),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Settings file, for its key `control` [default: /etc/enclaver-outer/outer.yaml, if it
+    /// exists].
+    #[arg(long, value_name = "FILE", env = "OUTER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The control socket of the host half.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "OUTER_CONTROL",
+        default_value = DEFAULT_SOCKET
+    )]
+    pub(crate) control: PathBuf,
+
+    /// As JSON: an object on one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Go on, and say it again whenever it changes.
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +164,11 @@ pub(crate) struct Run {
         default_value = "stdout"
     )]
     pub(crate) guest_logs: GuestLogs,
+
+    /// Tell how the guests are (`enclaver-outer status`) on this Unix socket, which only we and
+    /// root may open [default: nowhere].
+    #[arg(long, value_name = "PATH", env = "OUTER_CONTROL")]
+    pub(crate) control: Option<PathBuf>,
 
     /// What is logged to stderr; debug has every flow.
     #[arg(

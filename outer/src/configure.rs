@@ -6,13 +6,14 @@ use clap::{CommandFactory, FromArgMatches};
 use odyn_settings::{Error as SettingsError, Report, Settings};
 
 use crate::{
-    cli::{Cli, Command, DEFAULT_FILE, Run},
+    cli::{Cli, Command, DEFAULT_FILE, Run, Status},
     exit::Failure,
 };
 
 /// What the command line asks for.
 pub(crate) enum Asked {
     Run(Box<Configured>),
+    Status(Status),
     Print(String),
 }
 
@@ -36,7 +37,10 @@ pub(crate) fn load(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Fa
     }
     let cli = Cli::from_arg_matches(&loaded.matches)
         .map_err(|error| Failure::Settings(SettingsError::Usage(error)))?;
-    let Command::Run(args) = cli.command;
+    let args = match cli.command {
+        Command::Run(args) => *args,
+        Command::Status(args) => return Ok(Asked::Status(args)),
+    };
     Ok(Asked::Run(Box::new(Configured {
         args,
         report: loaded.report,

@@ -5,6 +5,8 @@ use std::{io, process::ExitCode};
 use odyn_link::ListenError;
 use odyn_settings::Error as SettingsError;
 
+use crate::admin::StatusError;
+
 /// A failure, with an exit code of its own class.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -14,6 +16,8 @@ pub(crate) enum Failure {
     Listen(ListenError),
     #[error("{0}")]
     Output(io::Error),
+    #[error("{0}")]
+    Status(StatusError),
     #[error("can't start: {0}")]
     Runtime(io::Error),
 }
@@ -53,7 +57,8 @@ impl Failure {
                 io::ErrorKind::AddrInUse => Self::UNAVAILABLE,
                 _ => Self::SYSTEM,
             },
-            Self::Output(_) => Self::OUTPUT,
+            Self::Output(_) | Self::Status(StatusError::Print(_)) => Self::OUTPUT,
+            Self::Status(_) => Self::UNAVAILABLE,
             // `ListenError` may grow.
             Self::Listen(_) | Self::Runtime(_) => Self::SYSTEM,
         }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod configure;
 mod exit;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let _ = prctl::set_thp_disable(true);
     let result = configure::load(std::env::args_os()).and_then(|asked| match asked {
         Asked::Run(configured) => run(*configured),
+        Asked::Status(args) => status(&args),
         Asked::Print(text) => print(&text),
     });
     match result {
@@ -60,6 +62,16 @@ fn run(configured: Configured) -> Result<(), Failure> {
         .build()
         .map_err(Failure::Runtime)?;
     runtime.block_on(service::serve(configured, files, log))
+}
+
+fn status(args: &cli::Status) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime
+        .block_on(admin::status(args))
+        .map_err(Failure::Status)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

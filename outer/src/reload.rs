@@ -96,7 +96,7 @@ pub(crate) async fn read(args: Vec<OsString>) -> Result<Configured, String> {
     let read = tokio::task::spawn_blocking(|| configure::load(args)).await;
     match read {
         Ok(Ok(Asked::Run(configured))) => Ok(*configured),
-        Ok(Ok(Asked::Print(_))) => Err("asked to print the settings".to_owned()),
+        Ok(Ok(Asked::Print(_) | Asked::Status(_))) => Err("asked to print the settings".to_owned()),
         Ok(Err(Failure::Settings(wrong))) => {
             let text = wrong.to_string();
             Err(text.lines().collect::<Vec<_>>().join("; "))

@@ -13,9 +13,11 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    admin,
     cli::{ReadyWhen, Run},
     configure::Configured,
     exit::Failure,
@@ -62,6 +64,12 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
     // Before anyone can connect: a signal that comes now is not lost.
     let mut signals = Signals::install().map_err(Failure::Runtime)?;
     let listeners = bind(args)?;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    if let Some(path) = &args.control {
+        let listener = admin::listen(path).map_err(Failure::Listen)?;
+        tokio::spawn(admin::serve(listener, outer.guests(), stop));
+    }
     let mut service = Service {
         notifier: Notifier::default(),
         phase: match args.ready_when {

@@ -35,6 +35,7 @@ mod seccomp;
 mod service;
 mod simulate;
 mod sni;
+mod status;
 mod stores;
 mod supervise;
 mod udp;

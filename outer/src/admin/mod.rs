@@ -1,0 +1,140 @@
+//! The control socket: how the guests are, for the operator of the host.
+//!
+//! HTTP/1.1 over a Unix socket that only its owner may open: `GET /status` answers a JSON object,
+//! `GET /status?watch=1` one for each change, each on a line of its own, until the host half stops.
+
+mod client;
+mod table;
+
+use std::{convert::Infallible, path::Path, time::Duration};
+
+use bytes::Bytes;
+pub(crate) use client::{StatusError, status};
+use enclaver_outer::{Guests, Snapshot};
+use futures::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use odyn_link::{Endpoint, ListenError, ListenOptions, Listener, Tuning};
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+/// Where `enclaver-outer status` looks, unless told otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/enclaver-outer/control.sock";
+
+/// Those who ask at the same time.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a request may take to come.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after `accept()` failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// Opens the socket; what a host half that was killed left there is replaced.
+pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
+    let endpoint = Endpoint::Unix {
+        path: path.to_owned(),
+    };
+    Listener::bind(&endpoint, ListenOptions::default())
+}
+
+/// Answers until `stop` is cancelled. Answers that never end are cut then.
+pub(crate) async fn serve(listener: Listener, guests: Guests, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let tuning = Tuning::default();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept(&tuning) => accepted,
+        };
+        let transport = match accepted {
+            Ok((transport, _)) if connections.len() < MAX_CONNECTIONS => transport,
+            Ok((_, peer)) => {
+                warn!(%peer, max = MAX_CONNECTIONS, "too many ask for the status: turned away");
+                continue;
+            }
+            Err(error) => {
+                warn!(%error, "can't accept on the control socket");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (guests, stop) = (guests.clone(), stop.clone());
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let response = answer(&request, &guests);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_TIMEOUT)
+                .serve_connection(TokioIo::new(transport), service);
+            tokio::select! {
+                result = connection => if let Err(error) = result {
+                    debug!(%error, "a request for the status failed");
+                },
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, guests: &Guests) -> Response<Body> {
+    let watch = request.uri().query() == Some("watch=1");
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/status") if watch => json(StreamBody::new(changes(guests)).boxed()),
+        (&Method::GET, "/status") => json(Full::new(line(&guests.snapshot())).boxed()),
+        (_, "/status") => empty(StatusCode::METHOD_NOT_ALLOWED),
+        _ => empty(StatusCode::NOT_FOUND),
+    }
+}
+
+/// How the guests are now, and again after each change.
+fn changes(
+    guests: &Guests,
+) -> impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
+    let mut changes = guests.changes();
+    changes.mark_changed();
+    let guests = guests.clone();
+    stream::unfold(
+        (guests, changes, None),
+        |(guests, mut changes, last)| async move {
+            loop {
+                changes.changed().await.ok()?;
+                let snapshot = guests.snapshot();
+                if last.as_ref() != Some(&snapshot) {
+                    let frame = Frame::data(line(&snapshot));
+                    return Some((Ok(frame), (guests, changes, Some(snapshot))));
+                }
+            }
+        },
+    )
+}
+
+fn line(snapshot: &Snapshot) -> Bytes {
+    // Nothing in it can fail to become JSON.
+    let mut text = serde_json::to_vec(snapshot).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+fn json(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed());
+    *response.status_mut() = status;
+    response
+}
