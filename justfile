@@ -24,6 +24,10 @@ test-unit:
 test-net:
     scripts/test build net
 
+# The same with capture by a TUN device
+test-net-tun:
+    scripts/test build net-tun
+
 # The same without the product: servers, clients and probes themselves
 test-control:
     scripts/test build control

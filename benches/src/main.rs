@@ -24,6 +24,9 @@ use serde::Serialize;
 
 const SERVER: &str = "203.0.113.10:5201";
 
+/// The variable that chooses the way of capture.
+const CAPTURE: &str = "ODYN_CAPTURE";
+
 const POLICY: &str = "version: v1\nname: bench\negress:\n  allow:\n    - 203.0.113.0/24\n";
 
 /// Measures odyn-net against a direct connection.
@@ -41,6 +44,9 @@ struct Args {
     /// Only how long the exit takes.
     #[arg(long)]
     drain: bool,
+    /// Ways of capture to measure, in turn: nftables, tun.
+    #[arg(long, value_delimiter = ',', default_value = "nftables,tun")]
+    capture: Vec<String>,
     /// Write all samples to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -131,28 +137,32 @@ fn orchestrate(args: &Args) -> anyhow::Result<()> {
         return drain::measure(&world, this, args.rounds);
     }
     let rows = rows(args.seconds);
-    let mut measured: BTreeMap<usize, Measured> = BTreeMap::new();
+    let mut measured: BTreeMap<(usize, &str), Measured> = BTreeMap::new();
     for round in 0..args.rounds {
         for (index, row) in rows.iter().enumerate() {
             let direct = direct(&world, this, &row.words)?;
-            let (odyn, cpu) = through(&world, this, &row.words)?;
-            let entry = measured.entry(index).or_default();
-            entry.direct.push((row.value)(&direct));
-            entry.odyn.push((row.value)(&odyn));
-            if odyn.bytes > 0 {
-                entry
-                    .cpu_seconds_per_gb
-                    .push(cpu / (odyn.bytes as f64 / 1e9));
+            for capture in &args.capture {
+                let (odyn, cpu) = through(&world, this, capture, &row.words)?;
+                let entry = measured.entry((index, capture)).or_default();
+                entry.direct.push((row.value)(&direct));
+                entry.odyn.push((row.value)(&odyn));
+                if odyn.bytes > 0 {
+                    entry
+                        .cpu_seconds_per_gb
+                        .push(cpu / (odyn.bytes as f64 / 1e9));
+                }
             }
         }
         eprintln!("round {} of {} done", round + 1, args.rounds);
     }
     print_table(&rows, &measured);
-    idle_memory(&world, this, args.idle)?;
+    for capture in &args.capture {
+        idle_memory(&world, this, capture, args.idle)?;
+    }
     if let Some(path) = &args.json {
-        let named: BTreeMap<&str, &Measured> = measured
+        let named: BTreeMap<String, &Measured> = measured
             .iter()
-            .filter_map(|(i, m)| Some((rows.get(*i)?.name, m)))
+            .filter_map(|((i, capture), m)| Some((format!("{}; {capture}", rows.get(*i)?.name), m)))
             .collect();
         std::fs::write(path, serde_json::to_string_pretty(&named)?)?;
     }
@@ -172,11 +182,16 @@ fn direct(world: &World, this: &str, words: &[String]) -> anyhow::Result<Sample>
 }
 
 /// The sample, and the CPU seconds of both halves.
-fn through(world: &World, this: &str, words: &[String]) -> anyhow::Result<(Sample, f64)> {
+fn through(
+    world: &World,
+    this: &str,
+    capture: &str,
+    words: &[String],
+) -> anyhow::Result<(Sample, f64)> {
     let mut all = vec![this];
     all.extend(words.iter().map(String::as_str));
     let before = memory::cpu_seconds();
-    let mut guest = Guest::new(&all).spawn(world);
+    let mut guest = Guest::new(&all).env(CAPTURE, capture).spawn(world);
     // The guest half's time can be read only while it lives: the last look counts.
     let mut last = before;
     while guest.process.ended().is_none() {
@@ -188,10 +203,10 @@ fn through(world: &World, this: &str, words: &[String]) -> anyhow::Result<(Sampl
     Ok((serde_json::from_str(&output.stdout)?, last - before))
 }
 
-fn print_table(rows: &[Row], measured: &BTreeMap<usize, Measured>) {
-    println!("| what | unit | direct | odyn-net | ratio | CPU s/GB, both halves |");
-    println!("|---|---|---|---|---|---|");
-    for (index, m) in measured {
+fn print_table(rows: &[Row], measured: &BTreeMap<(usize, &str), Measured>) {
+    println!("| what | unit | capture | direct | odyn-net | ratio | CPU s/GB, both halves |");
+    println!("|---|---|---|---|---|---|---|");
+    for ((index, capture), m) in measured {
         let Some(row) = rows.get(*index) else {
             continue;
         };
@@ -201,7 +216,7 @@ fn print_table(rows: &[Row], measured: &BTreeMap<usize, Measured>) {
             false => format!("{:.2}", median(&m.cpu_seconds_per_gb)),
         };
         println!(
-            "| {} | {} | {direct:.1} ({}) | {odyn:.1} ({}) | {:.2} | {cpu} |",
+            "| {} | {} | {capture} | {direct:.1} ({}) | {odyn:.1} ({}) | {:.2} | {cpu} |",
             row.name,
             row.unit,
             spread(&m.direct),
@@ -211,24 +226,26 @@ fn print_table(rows: &[Row], measured: &BTreeMap<usize, Measured>) {
     }
 }
 
-fn idle_memory(world: &World, this: &str, flows: usize) -> anyhow::Result<()> {
+fn idle_memory(world: &World, this: &str, capture: &str, flows: usize) -> anyhow::Result<()> {
     let to: SocketAddr = SERVER.parse()?;
     let words = [this, "idle", &to.to_string(), &flows.to_string()];
-    let mut guest = Guest::new(&words).spawn(world);
+    let mut guest = Guest::new(&words).env(CAPTURE, capture).spawn(world);
     // The halves at rest, before the program has opened much.
     std::thread::sleep(Duration::from_millis(100));
     let (_, outer_before) = memory::resident();
     guest.process.wait_for("ready", Duration::from_secs(100));
     let (inner, outer) = memory::resident();
     drop(guest);
-    let mut empty = Guest::new(&["sleep", "5"]).spawn(world);
+    let mut empty = Guest::new(&["sleep", "5"])
+        .env(CAPTURE, capture)
+        .spawn(world);
     std::thread::sleep(Duration::from_secs(1));
     let (inner_before, _) = memory::resident();
     empty.process.kill();
     let each =
         |after: u64, before: u64| (after.saturating_sub(before)) as f64 / flows as f64 / 1024.0;
     println!(
-        "\nresident memory at rest: odyn-net {:.1} MiB, enclaver-outer {:.1} MiB\n\
+        "\n{capture}: resident memory at rest: odyn-net {:.1} MiB, enclaver-outer {:.1} MiB\n\
          resident memory of an idle flow ({flows} flows): odyn-net {:.1} KiB, enclaver-outer {:.1} KiB",
         inner_before as f64 / 1048576.0,
         outer_before as f64 / 1048576.0,

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use odyn_link::Endpoint;
 use odyn_settings::PrintConfig;
 
-use crate::doctor::diagnosis::Wish;
+use crate::capture::Method;
 use crate::init::Init;
 use crate::init::on_exit::OnExit;
 use crate::program::launch::Launch;
@@ -101,7 +101,7 @@ pub struct Doctor {
         value_enum,
         default_value = "auto"
     )]
-    pub capture: Wish,
+    pub capture: Method,
 }
 
 /// Arguments of `run`.
@@ -167,6 +167,10 @@ pub struct Common {
     /// Run the program as this user, by name or number, optionally with a group.
     #[arg(long, env = "ODYN_USER", value_name = "USER[:GROUP]")]
     pub user: Option<String>,
+    /// How the program's traffic is captured: by nftables, by a TUN device, or by nftables where the
+    /// kernel has it and a TUN device where not. TUN is for guests with no interface but lo.
+    #[arg(long, env = "ODYN_CAPTURE", value_enum, default_value_t = Method::Auto, value_name = "METHOD")]
+    pub capture: Method,
     /// Append one JSON line for each flow to this file; `-` is standard output.
     #[arg(long, env = "ODYN_AUDIT", value_name = "FILE|-")]
     pub audit: Option<PathBuf>,

@@ -131,12 +131,15 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         v4: odyn_dns::pool::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
     };
-    let capture = Capture::install(own).await.map_err(|error| {
-        StartError::new(
-            Failure::Capture,
-            format!("cannot capture the network, so the program is not started: {error}"),
-        )
-    })?;
+    let capture = Capture::install(own, args.common.capture)
+        .await
+        .map_err(|error| {
+            StartError::new(
+                Failure::Capture,
+                format!("cannot capture the network, so the program is not started: {error}"),
+            )
+        })?;
+    tracing::info!(method = capture.method().as_str(), "network captured");
     let door = Door::new(client);
     let link_state = door.state();
     let ingress = ingress::start(
@@ -146,7 +149,8 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         audit.clone(),
         door.shared_drain(),
     );
-    let running = egress::start(capture, own, policy, door.clone(), audit);
+    let running = egress::start(capture, own, policy, door.clone(), audit)
+        .map_err(os_error("serve the captured network"))?;
 
     await_link(link_state, &args.link.to_string()).await;
     let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;

@@ -261,6 +261,9 @@ impl Guest {
         ] {
             command.env(variable, &ca);
         }
+        if let Some(method) = std::env::var_os("ODYN_TEST_CAPTURE") {
+            command.env("ODYN_CAPTURE", method);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
     }
 }

@@ -170,11 +170,11 @@ impl Namespace {
     /// Waits until something accepts TCP connections there.
     ///
     /// # Panics
-    /// When nothing does for ten seconds.
+    /// When nothing does for half a minute.
     pub fn wait_tcp(&self, address: &str) {
         let address: SocketAddr = address.parse().expect("an address and a port");
         self.enter(|| {
-            until(Duration::from_secs(10), &format!("{address}"), || {
+            until(Duration::from_secs(30), &format!("{address}"), || {
                 TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
             });
         });

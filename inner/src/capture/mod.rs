@@ -1,21 +1,49 @@
 //! Capture: how an unmodified program's traffic comes to us.
 //!
 //! [`Capture::install`] prepares the network namespace it is called in, and from then on every
-//! TCP connection, UDP datagram and DNS query of the namespace arrives at one of our sockets;
-//! everything else is rejected by the kernel and reported through [`rejected`].
+//! TCP connection, UDP datagram and DNS query of the namespace arrives at us, and everything else
+//! is rejected and reported. There are two ways: [`Nftables`], by rules in the kernel, and
+//! [`tun::Tun`], by a device whose other end is ours, for kernels without nf_tables.
 
+pub mod answers;
 pub mod datagrams;
 pub mod icmp;
 pub mod nft;
 pub mod rejected;
 pub mod routes;
 pub mod sockets;
+pub mod tun;
 
 use std::io;
 use std::net::IpAddr;
 
+use clap::ValueEnum;
 use routes::OwnAddresses;
 use sockets::FamilySockets;
+use tun::{Tun, TunError};
+
+/// The ways to capture a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Method {
+    /// nftables, and a TUN device where the kernel has no nf_tables.
+    #[default]
+    Auto,
+    /// Rules in the kernel.
+    Nftables,
+    /// A TUN device; in guests with no interface but lo.
+    Tun,
+}
+
+impl Method {
+    /// As on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Auto => "auto",
+            Method::Nftables => "nftables",
+            Method::Tun => "tun",
+        }
+    }
+}
 
 /// Why the namespace is not captured; the program must not be started.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +58,29 @@ pub enum CaptureError {
     /// The nftables rules.
     #[error(transparent)]
     Rules(#[from] nft::InstallError),
+    /// The TUN device.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// Neither way.
+    #[error("neither by nftables: {nftables}; nor by a TUN device: {tun}")]
+    Neither {
+        /// What nftables lacks.
+        nftables: Box<CaptureError>,
+        /// What TUN lacks.
+        tun: TunError,
+    },
 }
 
 /// A captured namespace.
-pub struct Capture {
+pub enum Capture {
+    /// By rules in the kernel.
+    Nftables(Nftables),
+    /// By a TUN device.
+    Tun(Tun),
+}
+
+/// A namespace that is captured by nftables.
+pub struct Nftables {
     /// One entry for each address family of the kernel.
     pub families: Vec<FamilySockets>,
     /// Answers refused datagrams.
@@ -46,8 +93,54 @@ impl Capture {
     /// Captures the network namespace of the calling process.
     ///
     /// # Errors
-    /// What the kernel lacks or refused. Rules of an earlier run stay in force in that case, so
+    /// What the kernel lacks or refused. What an earlier run left stays in force in that case, so
     /// nothing is open that was closed.
+    pub async fn install(own: OwnAddresses, method: Method) -> Result<Self, CaptureError> {
+        match method {
+            Method::Nftables => Ok(Self::Nftables(Nftables::install(own).await?)),
+            Method::Tun => Ok(Self::Tun(Tun::install(own).await?)),
+            Method::Auto => match Nftables::install(own).await {
+                Ok(nftables) => Ok(Self::Nftables(nftables)),
+                Err(error) if !error.is_of_the_kernel() => Err(error),
+                Err(nftables) => match Tun::install(own).await {
+                    Ok(tun) => {
+                        tracing::info!(reason = %nftables, "captured by a TUN device, not by nftables");
+                        Ok(Self::Tun(tun))
+                    }
+                    Err(tun) => Err(CaptureError::Neither {
+                        nftables: Box::new(nftables),
+                        tun,
+                    }),
+                },
+            },
+        }
+    }
+
+    /// The way in use.
+    pub const fn method(&self) -> Method {
+        match self {
+            Capture::Nftables(_) => Method::Nftables,
+            Capture::Tun(_) => Method::Tun,
+        }
+    }
+}
+
+impl CaptureError {
+    /// Whether the kernel lacks something, in place of us a right.
+    fn is_of_the_kernel(&self) -> bool {
+        match self {
+            CaptureError::Rules(_) => true,
+            CaptureError::Routes(error) => !error.is_permission(),
+            _ => false,
+        }
+    }
+}
+
+impl Nftables {
+    /// Captures the network namespace of the calling process.
+    ///
+    /// # Errors
+    /// As for [`Capture::install`].
     pub async fn install(own: OwnAddresses) -> Result<Self, CaptureError> {
         routes::install(own).await?;
         let mut families = vec![FamilySockets::open(own.v4.into()).map_err(CaptureError::Sockets)?];

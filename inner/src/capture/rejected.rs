@@ -26,7 +26,13 @@ const REMEMBERED: usize = 4096;
 /// The stream of rejected packets.
 pub struct Rejected {
     socket: TokioSocket,
-    recent: HashMap<(u8, IpAddr, u16), Instant>,
+    recent: Recent,
+}
+
+/// What was recorded lately.
+#[derive(Default)]
+pub struct Recent {
+    seen: HashMap<(u8, IpAddr, u16), Instant>,
 }
 
 /// A packet that the kernel rejected.
@@ -86,7 +92,7 @@ impl Rejected {
         }
         Ok(Self {
             socket,
-            recent: HashMap::new(),
+            recent: Recent::default(),
         })
     }
 
@@ -105,30 +111,33 @@ impl Rejected {
             let now = Instant::now();
             let packets: Vec<Packet> = packets_of(&bytes)
                 .into_iter()
-                .filter(|packet| self.is_news(packet, now))
+                .filter(|packet| self.recent.is_news(packet, now))
                 .collect();
             if !packets.is_empty() {
                 return Ok(packets);
             }
         }
     }
+}
 
-    fn is_news(&mut self, packet: &Packet, now: Instant) -> bool {
+impl Recent {
+    /// Whether a packet is to be recorded now.
+    pub fn is_news(&mut self, packet: &Packet, now: Instant) -> bool {
         let key = (
             packet.protocol,
             packet.destination.ip(),
             packet.destination.port(),
         );
-        if let Some(at) = self.recent.get(&key)
+        if let Some(at) = self.seen.get(&key)
             && now.duration_since(*at) < QUIET
         {
             return false;
         }
-        if self.recent.len() >= REMEMBERED {
-            self.recent.retain(|_, at| now.duration_since(*at) < QUIET);
+        if self.seen.len() >= REMEMBERED {
+            self.seen.retain(|_, at| now.duration_since(*at) < QUIET);
         }
-        if self.recent.len() < REMEMBERED {
-            self.recent.insert(key, now);
+        if self.seen.len() < REMEMBERED {
+            self.seen.insert(key, now);
         }
         true
     }

@@ -46,6 +46,21 @@ pub struct RouteError {
     source: io::Error,
 }
 
+impl RouteError {
+    pub(super) fn new(step: &str, source: io::Error) -> Self {
+        Self {
+            step: step.into(),
+            hint: "",
+            source,
+        }
+    }
+
+    /// Whether a right is missing, and not something in the kernel.
+    pub fn is_permission(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
 /// Whether this kernel has IPv6 at all (`ipv6.disable=1` removes it).
 pub fn kernel_has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
@@ -56,23 +71,34 @@ pub fn kernel_has_ipv6() -> bool {
 /// # Errors
 /// The step that failed and, where known, the kernel option or capability it needs.
 pub async fn install(own: OwnAddresses) -> Result<(), RouteError> {
+    with_handle(async |handle| install_with(handle, own).await).await
+}
+
+/// Does something with a route netlink socket.
+pub(super) async fn with_handle<T>(
+    work: impl AsyncFnOnce(&Handle) -> Result<T, RouteError>,
+) -> Result<T, RouteError> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| RouteError {
         step: "open a route netlink socket".into(),
         hint: "",
         source,
     })?;
     let driver = tokio::spawn(connection);
-    let result = install_with(&handle, own).await;
+    let result = work(&handle).await;
     // The connection ends by itself once the last handle is gone.
     drop(handle);
     let _ = driver.await;
     result
 }
 
-async fn install_with(handle: &Handle, own: OwnAddresses) -> Result<(), RouteError> {
+/// Raises `lo`.
+pub(super) async fn raise_loopback(handle: &Handle) -> Result<(), RouteError> {
     let up = LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build();
-    check("bring lo up", handle.link().change(up).execute().await)?;
+    check("bring lo up", handle.link().change(up).execute().await)
+}
 
+async fn install_with(handle: &Handle, own: OwnAddresses) -> Result<(), RouteError> {
+    raise_loopback(handle).await?;
     add_address(handle, own.v4.into(), 32).await?;
     let default = v4_route(RouteScope::Universe, RouteType::Unicast).build();
     check(
@@ -144,10 +170,21 @@ fn v6_route(kind: RouteType) -> RouteMessageBuilder<Ipv6Addr> {
 }
 
 async fn add_address(handle: &Handle, address: IpAddr, prefix: u8) -> Result<(), RouteError> {
-    let mut request = handle.address().add(LOOPBACK_INDEX, address, prefix);
+    add_address_to(handle, LOOPBACK_INDEX, "lo", address, prefix).await
+}
+
+/// Adds an address to an interface, usable at once.
+pub(super) async fn add_address_to(
+    handle: &Handle,
+    index: u32,
+    name: &str,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<(), RouteError> {
+    let mut request = handle.address().add(index, address, prefix);
     // Duplicate address detection would leave the address unusable for a second.
     request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-    check(&format!("add {address} to lo"), request.execute().await)
+    check(&format!("add {address} to {name}"), request.execute().await)
 }
 
 /// Some images switch IPv6 off by sysctl; on `lo` it carries nothing but captured flows. When the
@@ -156,7 +193,7 @@ fn enable_ipv6_on_loopback() {
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0");
 }
 
-fn check(step: &str, result: Result<(), rtnetlink::Error>) -> Result<(), RouteError> {
+pub(super) fn check(step: &str, result: Result<(), rtnetlink::Error>) -> Result<(), RouteError> {
     let source = match result {
         Ok(()) => return Ok(()),
         Err(rtnetlink::Error::NetlinkError(ErrorMessage {

@@ -59,7 +59,7 @@ impl FamilySockets {
     }
 }
 
-fn bind(
+pub(super) fn bind(
     own: IpAddr,
     kind: Type,
     prepare: impl Fn(&Socket) -> io::Result<()>,
@@ -141,6 +141,15 @@ pub fn reply_socket(original: SocketAddr, client: SocketAddr) -> io::Result<UdpS
     socket.bind(&original.into())?;
     socket.connect(&client.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Whether a socket could not be had for lack of descriptors or memory, which passes.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
+    )
 }
 
 /// The destination that a redirected connection was made to.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use super::catalogue::Id;
 use super::check::{Finding, Need, Verdict};
+use crate::capture::Method;
 
 /// A way to capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub enum Backend {
 
 impl Backend {
     /// The ways that this build of odyn-net has, the preferred one first.
-    pub const BUILT_IN: &'static [Backend] = &[Backend::Nftables];
+    pub const BUILT_IN: &'static [Backend] = &[Backend::Nftables, Backend::Tun];
     const ALL: [Backend; 2] = [Backend::Nftables, Backend::Tun];
 
     /// Its name on the command line.
@@ -43,25 +43,11 @@ impl Backend {
     }
 }
 
-/// Which capture is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Wish {
-    /// The best one that works.
-    #[default]
-    Auto,
-    /// By nftables.
-    Nftables,
-    /// By a TUN device.
-    Tun,
-}
-
-impl Wish {
-    fn candidates(self) -> Vec<Backend> {
-        match self {
-            Wish::Auto => Backend::BUILT_IN.to_vec(),
-            Wish::Nftables => vec![Backend::Nftables],
-            Wish::Tun => vec![Backend::Tun],
-        }
+fn candidates(wish: Method) -> Vec<Backend> {
+    match wish {
+        Method::Auto => Backend::BUILT_IN.to_vec(),
+        Method::Nftables => vec![Backend::Nftables],
+        Method::Tun => vec![Backend::Tun],
     }
 }
 
@@ -90,7 +76,7 @@ impl Link {
 #[derive(Debug, Clone, Copy)]
 pub struct Purpose {
     /// The capture.
-    pub capture: Wish,
+    pub capture: Method,
     /// The link.
     pub link: Link,
 }
@@ -133,14 +119,20 @@ pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis
             verdict: worst(findings, backend.need()),
         })
         .collect();
-    let candidates = purpose.capture.candidates();
+    let candidates = candidates(purpose.capture);
     let capture = candidates.iter().copied().find(|candidate| {
         candidate.built_in() && worst(findings, candidate.need()) == Verdict::Present
     });
     let mut needs = vec![Need::Program];
     match capture {
         Some(backend) => needs.push(backend.need()),
-        None => needs.extend(candidates.iter().map(|candidate| candidate.need())),
+        // What is in the way of the one that is nearest; of the preferred one, if it is as near.
+        None => needs.extend(
+            candidates
+                .iter()
+                .map(|candidate| candidate.need())
+                .min_by_key(|need| missing(findings, *need)),
+        ),
     }
     let blocking_ids: Vec<Id> = Id::ALL
         .into_iter()
@@ -157,6 +149,13 @@ pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis
         blocking: blocking_ids.iter().map(|id| id.name()).collect(),
         blocking_ids,
     }
+}
+
+fn missing(findings: &BTreeMap<Id, Finding>, need: Need) -> usize {
+    Id::ALL
+        .into_iter()
+        .filter(|id| id.entry().required_by(need) && !passes(findings, *id))
+        .count()
 }
 
 fn worst(findings: &BTreeMap<Id, Finding>, need: Need) -> Verdict {
@@ -183,7 +182,7 @@ mod tests {
 
     fn auto() -> Purpose {
         Purpose {
-            capture: Wish::Auto,
+            capture: Method::Auto,
             link: Link::Other,
         }
     }
@@ -203,7 +202,8 @@ mod tests {
             findings.insert(id, Finding::missing(""));
             let answer = diagnose(&findings, auto());
             let entry = id.entry();
-            let required = entry.required_by(Need::Nftables) || entry.required_by(Need::Program);
+            let both = entry.required_by(Need::Nftables) && entry.required_by(Need::Tun);
+            let required = both || entry.required_by(Need::Program);
             assert_eq!(answer.ready, !required, "{}", id.name());
             let expected: Vec<&str> = required.then_some(id.name()).into_iter().collect();
             assert_eq!(answer.blocking, expected, "{}", id.name());
@@ -214,7 +214,11 @@ mod tests {
     fn what_is_unknown_is_not_taken_for_granted() {
         let mut findings = all_present();
         findings.insert(Id::NftCapture, Finding::unknown(""));
-        let answer = diagnose(&findings, auto());
+        let purpose = Purpose {
+            capture: Method::Nftables,
+            ..auto()
+        };
+        let answer = diagnose(&findings, purpose);
         assert!(!answer.ready);
         assert_eq!(answer.captures[0].verdict, Verdict::Unknown);
     }
@@ -239,16 +243,16 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_that_is_not_built_in_is_never_promised() {
-        for backend in Backend::ALL.into_iter().filter(|b| !b.built_in()) {
-            let purpose = Purpose {
-                capture: match backend {
-                    Backend::Nftables => Wish::Nftables,
-                    Backend::Tun => Wish::Tun,
-                },
-                ..auto()
-            };
-            assert!(!diagnose(&all_present(), purpose).ready);
-        }
+    fn without_nf_tables_it_is_tun() {
+        let mut findings = all_present();
+        findings.insert(Id::NfTables, Finding::missing("not there"));
+        let diagnosis = diagnose(&findings, auto());
+        assert!(diagnosis.ready, "{diagnosis:?}");
+        assert_eq!(diagnosis.capture, Some(Backend::Tun));
+        let purpose = Purpose {
+            capture: Method::Nftables,
+            ..auto()
+        };
+        assert!(!diagnose(&findings, purpose).ready);
     }
 }

@@ -302,11 +302,12 @@ impl fmt::Display for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::diagnosis::{Link, Purpose, Wish, diagnose};
+    use crate::capture::Method;
+    use crate::doctor::diagnosis::{Link, Purpose, diagnose};
 
     fn report(findings: &BTreeMap<Id, Finding>) -> Report {
         let purpose = Purpose {
-            capture: Wish::Auto,
+            capture: Method::Auto,
             link: Link::Other,
         };
         let diagnosis = diagnose(findings, purpose);
@@ -331,6 +332,7 @@ mod tests {
         let mut findings: BTreeMap<Id, Finding> =
             Id::ALL.map(|id| (id, Finding::present(""))).into();
         findings.insert(Id::NftFib, Finding::missing("the kernel refused it"));
+        findings.insert(Id::Tun, Finding::missing("no driver"));
         let report = report(&findings);
         let text = report.to_string();
         for part in [

@@ -21,7 +21,7 @@ use super::catalogue::Id;
 use super::check::Finding;
 use super::rules;
 use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
-use crate::capture::{Capture, routes};
+use crate::capture::{Nftables, routes};
 use crate::cli::DOCTOR_TRIAL_COMMAND;
 use crate::program::filter;
 
@@ -131,7 +131,7 @@ fn in_namespace() -> Vec<(Id, Finding)> {
     let routed = runtime.block_on(routes::install(own));
     findings.push((Id::RoutingRules, outcome(&routed)));
     findings.extend(rules::each(own));
-    let captured = runtime.block_on(Capture::install(own));
+    let captured = runtime.block_on(Nftables::install(own));
     findings.push((Id::NftCapture, outcome(&captured)));
     findings
 }

@@ -5,6 +5,7 @@ mod gate;
 mod judge;
 pub mod sni;
 mod tcp;
+mod tun;
 mod udp;
 
 use std::io;
@@ -19,9 +20,11 @@ pub use gate::{LinkUpstream, PolicyGate, Resolver};
 pub(crate) use tcp::finish;
 
 use crate::audit::{Audit, Refusal};
-use crate::capture::rejected::Rejected;
+use crate::capture::answers::Answers;
+use crate::capture::rejected::{Packet, Rejected};
 use crate::capture::routes::OwnAddresses;
-use crate::capture::{Capture, icmp};
+use crate::capture::sockets::FamilySockets;
+use crate::capture::{Capture, Nftables};
 use judge::Judge;
 
 /// Everything that a flow needs.
@@ -29,7 +32,7 @@ pub struct Egress {
     judge: Judge,
     door: Door,
     audit: Audit,
-    refusals: icmp::Refusals,
+    answers: Answers,
     udp_flows: udp::Flows,
     flows: TaskTracker,
     /// No datagram comes any more than those that are there.
@@ -42,55 +45,65 @@ pub struct Running {
     last_datagrams: CancellationToken,
     flows: TaskTracker,
     listeners: TaskTracker,
+    /// Moves packets until the last flow is over.
+    tun: Option<tun::Serving>,
 }
 
 /// Starts serving a captured namespace.
+///
+/// # Errors
+/// The kernel has no thread left for the work.
 pub fn start(
     capture: Capture,
     own: OwnAddresses,
     policy: Arc<Policy>,
     door: Door,
     audit: Audit,
-) -> Running {
+) -> io::Result<Running> {
     let mut config = odyn_dns::Config::default();
     config.ttl = policy.settings().dns.ttl;
+    let queries = config.udp_inflight;
     let resolver = Resolver::new(
         config,
         PolicyGate::new(Arc::clone(&policy), audit.clone()),
         LinkUpstream::new(door.clone()),
     );
-    let running = Running {
+    let mut running = Running {
         stop: CancellationToken::new(),
         last_datagrams: CancellationToken::new(),
         flows: TaskTracker::new(),
         listeners: TaskTracker::new(),
+        tun: None,
     };
-    let egress = Arc::new(Egress {
-        judge: Judge::new(policy, resolver.clone(), own),
-        door,
-        audit: audit.clone(),
-        refusals: capture.refusals,
-        udp_flows: udp::Flows::default(),
-        flows: running.flows.clone(),
-        last_datagrams: running.last_datagrams.clone(),
-    });
-    for family in capture.families {
-        let listeners = &running.listeners;
-        let stop = || running.stop.clone();
-        listeners.spawn(tcp::accept(family.tcp, Arc::clone(&egress), stop()));
-        listeners.spawn(udp::listen(family.udp, Arc::clone(&egress), stop()));
-        let udp = odyn_dns::serve_udp(family.dns_udp, resolver.clone());
-        let tcp = odyn_dns::serve_tcp(family.dns_tcp, resolver.clone());
-        listeners.spawn(serve_dns(udp, stop()));
-        listeners.spawn(serve_dns(tcp, stop()));
+    let (flows, last_datagrams) = (running.flows.clone(), running.last_datagrams.clone());
+    let judge = Judge::new(policy, resolver.clone(), own);
+    let egress = move |answers| {
+        Arc::new(Egress {
+            judge,
+            door,
+            audit,
+            answers,
+            udp_flows: udp::Flows::default(),
+            flows,
+            last_datagrams,
+        })
+    };
+    match capture {
+        Capture::Nftables(Nftables {
+            families,
+            refusals,
+            rejected,
+        }) => {
+            let egress = egress(Answers::Sockets(refusals));
+            running.serve_nftables(families, rejected, &egress, &resolver);
+        }
+        Capture::Tun(captured) => {
+            let egress = egress(Answers::Packets(Arc::clone(&captured.shared)));
+            let stop = running.stop.clone();
+            running.tun = Some(tun::serve(captured, egress, resolver, queries, stop)?);
+        }
     }
-    if let Some(rejected) = capture.rejected {
-        let record = record_rejected(rejected, audit);
-        running
-            .listeners
-            .spawn(running.stop.clone().run_until_cancelled_owned(record));
-    }
-    running
+    Ok(running)
 }
 
 impl Egress {
@@ -100,9 +113,35 @@ impl Egress {
 }
 
 impl Running {
+    fn serve_nftables(
+        &self,
+        families: Vec<FamilySockets>,
+        rejected: Option<Rejected>,
+        egress: &Arc<Egress>,
+        resolver: &Resolver,
+    ) {
+        let listeners = &self.listeners;
+        let stop = || self.stop.clone();
+        for family in families {
+            listeners.spawn(tcp::accept(family.tcp, Arc::clone(egress), stop()));
+            listeners.spawn(udp::listen(family.udp, Arc::clone(egress), stop()));
+            let udp = odyn_dns::serve_udp(family.dns_udp, resolver.clone());
+            let tcp = odyn_dns::serve_tcp(family.dns_tcp, resolver.clone());
+            listeners.spawn(serve_dns(udp, stop()));
+            listeners.spawn(serve_dns(tcp, stop()));
+        }
+        if let Some(rejected) = rejected {
+            let record = record_rejected(rejected, egress.audit.clone());
+            listeners.spawn(stop().run_until_cancelled_owned(record));
+        }
+    }
+
     /// Takes what the kernel has already accepted for us, and nothing after that. Flows go on;
     /// those of UDP, which have no end of their own, end behind the last datagram.
     pub async fn stop(&self) {
+        if let Some(tun) = &self.tun {
+            tun.settle().await;
+        }
         self.stop.cancel();
         self.listeners.close();
         self.listeners.wait().await;
@@ -126,9 +165,7 @@ async fn record_rejected(mut rejected: Rejected, audit: Audit) {
         match rejected.next().await {
             Ok(packets) => {
                 for packet in packets {
-                    audit
-                        .flow(packet.protocol_name(), packet.destination_text())
-                        .denied(Refusal::of(Reason::NotCapturable.as_str()));
+                    record_packet(&audit, packet);
                 }
             }
             Err(error) => {
@@ -137,4 +174,10 @@ async fn record_rejected(mut rejected: Rejected, audit: Audit) {
             }
         }
     }
+}
+
+fn record_packet(audit: &Audit, packet: Packet) {
+    audit
+        .flow(packet.protocol_name(), packet.destination_text())
+        .denied(Refusal::of(Reason::NotCapturable.as_str()));
 }

@@ -15,7 +15,7 @@ use super::Egress;
 use super::judge::{Passed, Stopped, end_of_open};
 use super::sni::{self, Hello};
 use crate::audit::{End, Record, Refusal};
-use crate::capture::sockets::original_destination;
+use crate::capture::sockets::{is_exhaustion, original_destination};
 
 /// Pause after an accept that failed for lack of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -54,14 +54,6 @@ fn accept_now(listener: &TcpListener) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.into())
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(
-        error.raw_os_error(),
-        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
-    )
-}
-
 async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
     let Ok(destination) = original_destination(&stream) else {
         // Without a destination there is nothing to judge: fail closed.
@@ -94,7 +86,7 @@ async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
     }
 }
 
-async fn carry(
+pub(super) async fn carry(
     stream: TcpStream,
     destination: SocketAddr,
     passed: Passed,

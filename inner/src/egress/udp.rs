@@ -6,13 +6,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::errno::Errno;
 use odyn_link::{Busy, Counters, DatagramError, Datagrams, Phase};
 use odyn_policy::{Protocol, Reason};
 use tokio::net::UdpSocket;
@@ -23,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::Egress;
 use super::judge::{Stopped, end_of_open};
 use crate::audit::{End, Record, Refusal};
+use crate::capture::answers::Reply;
 use crate::capture::datagrams::{MAX_DATAGRAM, Route, receive, try_receive};
-use crate::capture::sockets::reply_socket;
 
 /// A flow without datagrams for this long is over. RFC 4787 (REQ-5) asks for two minutes or more.
 const IDLE: Duration = Duration::from_secs(150);
@@ -71,8 +70,7 @@ pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: Cancell
         };
         match received {
             Ok((length, route)) => {
-                let datagram = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
-                dispatch(&egress, route, datagram);
+                dispatch(&egress, route, buffer.get(..length).unwrap_or_default());
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -87,7 +85,8 @@ pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: Cancell
     }
 }
 
-fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes) {
+/// Gives a datagram to its flow, or begins one.
+pub(super) fn dispatch(egress: &Arc<Egress>, route: Route, datagram: &[u8]) {
     let length = datagram.len();
     let room = Arc::clone(&egress.udp_flows.room);
     // At most 65 535: it fits.
@@ -95,7 +94,7 @@ fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes) {
         return;
     };
     let datagram = Queued {
-        datagram,
+        datagram: Bytes::copy_from_slice(datagram),
         _room: room,
     };
     let mut queues = egress.udp_flows.lock();
@@ -106,7 +105,7 @@ fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes) {
     }
     if queues.len() >= MAX_FLOWS {
         drop(queues);
-        egress.refusals.port_unreachable(route, length);
+        egress.answers.port_unreachable(route, length);
         egress
             .audit
             .flow("udp", route.original)
@@ -127,6 +126,11 @@ fn dispatch(egress: &Arc<Egress>, route: Route, datagram: Bytes) {
 }
 
 impl Flows {
+    /// The program's socket is gone: its flow ends.
+    pub(super) fn close(&self, route: Route) {
+        self.lock().remove(&route);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Route, mpsc::Sender<Queued>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +146,12 @@ struct Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.egress.udp_flows.lock().remove(&self.route);
+        self.queue.close();
+        let mut queues = self.egress.udp_flows.lock();
+        // A flow that was closed from outside may have a successor by now.
+        if queues.get(&self.route).is_some_and(mpsc::Sender::is_closed) {
+            queues.remove(&self.route);
+        }
     }
 }
 
@@ -179,7 +188,7 @@ impl Flow {
             }
         };
         record.dialled(opened.dialled);
-        let reply = match reply_socket(original, self.route.client) {
+        let reply = match egress.answers.reply(self.route) {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::warn!(%error, %original, "no socket for a UDP flow");
@@ -195,25 +204,23 @@ impl Flow {
             None => return self.finish(&reply, link, record).await,
         };
         if matches!(end, End::Refused | End::ResetByPeer | End::LinkLost) {
-            egress.refusals.port_unreachable(self.route, 0);
+            egress.answers.port_unreachable(self.route, 0);
         }
         record.ended(end);
     }
 
     /// Moves datagrams until the flow ends, or the guest does: `None`.
-    async fn pump(
-        &mut self,
-        reply: &UdpSocket,
-        link: &mut Datagrams,
-        record: &Record,
-    ) -> Option<End> {
+    async fn pump(&mut self, reply: &Reply, link: &mut Datagrams, record: &Record) -> Option<End> {
         let counters = record.counters();
         let mut scratch = Vec::new();
         loop {
             let event = timeout(IDLE, async {
                 tokio::select! {
                     biased;
-                    Some(queued) = self.queue.recv() => Event::FromApp(Some(queued.datagram)),
+                    queued = self.queue.recv() => match queued {
+                        Some(queued) => Event::FromApp(Some(queued.datagram)),
+                        None => Event::End(End::Closed),
+                    },
                     ready = reply.readable() => match ready {
                         Ok(()) => Event::FromApp(None),
                         Err(_) => Event::End(End::Closed),
@@ -270,7 +277,7 @@ impl Flow {
     }
 
     /// The program is gone: what it has sent is sent on, without losing any, and confirmed.
-    async fn finish(mut self, reply: &UdpSocket, mut link: Datagrams, record: Record) {
+    async fn finish(mut self, reply: &Reply, mut link: Datagrams, record: Record) {
         let counters = record.counters();
         let egress = Arc::clone(&self.egress);
         tokio::select! {
@@ -285,7 +292,7 @@ impl Flow {
 
     async fn send_last(
         &mut self,
-        reply: &UdpSocket,
+        reply: &Reply,
         link: &mut Datagrams,
         counters: &Counters,
     ) -> Result<(), DatagramError> {
@@ -296,13 +303,13 @@ impl Flow {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
             // Asks the kernel, not the runtime, which may not have heard yet of a datagram.
-            match recv(reply.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            match reply.recv_now(&mut buffer) {
                 Ok(length) => {
                     let datagram = buffer.get(..length).unwrap_or_default();
                     send_all(link, datagram, counters).await?;
                 }
                 // Our last answer found nobody; told once.
-                Err(nix::errno::Errno::ECONNREFUSED | nix::errno::Errno::EINTR) => {}
+                Err(Errno::ECONNREFUSED | Errno::EINTR) => {}
                 Err(_) => return Ok(()),
             }
         }
@@ -319,7 +326,7 @@ impl Flow {
             match next {
                 Ok(Some(queued)) => {
                     self.egress
-                        .refusals
+                        .answers
                         .port_unreachable(self.route, queued.datagram.len());
                 }
                 Ok(None) | Err(_) => return,
@@ -331,7 +338,7 @@ impl Flow {
     fn refuse_queued(mut self) {
         while let Ok(queued) = self.queue.try_recv() {
             self.egress
-                .refusals
+                .answers
                 .port_unreachable(self.route, queued.datagram.len());
         }
     }

@@ -90,6 +90,8 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
         .args(["--init", "no"])
         .arg("--policy")
         .arg(&common.policy)
+        .arg("--capture")
+        .arg(common.capture.as_str())
         .arg("--log-level")
         .arg(&common.log_level);
     let mut option = |name: &str, value: Option<OsString>| {

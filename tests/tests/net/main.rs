@@ -38,6 +38,7 @@ mod sni;
 mod status;
 mod stores;
 mod supervise;
+mod tun;
 mod udp;
 
 use odyn_tests::World;
@@ -66,6 +67,17 @@ macro_rules! start {
     };
 }
 pub(crate) use start;
+
+/// Whether this run is for a way of capture that the test is not about; says so. A TUN device is
+/// for guests with nothing but `lo`, and `tun::another_interface_is_refused` shows that it starts
+/// in no other.
+pub(crate) fn skipped_by_tun(why: &str) -> bool {
+    let skipped = std::env::var_os("ODYN_TEST_CAPTURE").is_some_and(|method| method == "tun");
+    if skipped {
+        eprintln!("skipped with ODYN_TEST_CAPTURE=tun: {why}");
+    }
+    skipped
+}
 
 /// The policy that most tests need: a few names and literal addresses.
 pub(crate) const SHOP: &str = "\

@@ -34,6 +34,14 @@ pub fn try_rules(ruleset: &Ruleset) -> Result<(), InstallError> {
     netlink::install(ruleset)
 }
 
+/// Removes the rules of an earlier run, which would lead traffic to sockets that are gone.
+///
+/// # Errors
+/// The kernel has no nf_tables, in most cases; then there are no rules either.
+pub fn remove() -> Result<(), InstallError> {
+    netlink::remove()
+}
+
 fn without_log(mut ruleset: Ruleset) -> Ruleset {
     for chain in &mut ruleset.chains {
         chain

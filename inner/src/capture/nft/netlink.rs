@@ -63,6 +63,22 @@ pub(super) fn install(ruleset: &Ruleset) -> Result<(), InstallError> {
     send(&finalized, &parts)
 }
 
+/// Removes the table, if it is there.
+pub(super) fn remove() -> Result<(), InstallError> {
+    let mut batch = Batch::new();
+    let table = Table::new(c_name(TABLE), ProtoFamily::Inet);
+    // Deleting a table that is not there is an error, so it is added first.
+    let parts = [MsgType::Add, MsgType::Del].map(|operation| {
+        batch.add(&table, operation);
+        Part {
+            text: format!("table inet {TABLE}"),
+            needs: "CONFIG_NF_TABLES and CAP_NET_ADMIN",
+            optional: false,
+        }
+    });
+    send(&batch.finalize(), &parts)
+}
+
 fn encode(ruleset: &Ruleset) -> (Batch, Vec<Part>) {
     let mut batch = Batch::new();
     let mut parts = Vec::new();

@@ -177,7 +177,7 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
         "net-raw",
         plain(
             "CAP_NET_RAW",
-            &[Need::Nftables],
+            &[Need::Nftables, Need::Tun],
             "ICMP errors for refused datagrams",
             &[],
         )

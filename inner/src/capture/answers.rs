@@ -1,0 +1,101 @@
+//! The way back to the program for datagrams, whichever way they came.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::net::UdpSocket;
+
+use super::datagrams::Route;
+use super::icmp;
+use super::sockets::reply_socket;
+use super::tun;
+
+/// Answers datagrams.
+pub enum Answers {
+    /// By sockets of ours.
+    Sockets(icmp::Refusals),
+    /// By packets written to the device.
+    Packets(Arc<tun::Shared>),
+}
+
+/// What sends a flow's answers from where its datagrams went to.
+pub enum Reply {
+    /// A socket, which also receives the flow's further datagrams.
+    Socket(UdpSocket),
+    /// Packets.
+    Packets(Arc<tun::Shared>, Route),
+}
+
+impl Answers {
+    /// Refuses a datagram of `length` bytes: a connected socket sees ECONNREFUSED.
+    pub fn port_unreachable(&self, route: Route, length: usize) {
+        match self {
+            Answers::Sockets(refusals) => refusals.port_unreachable(route, length),
+            Answers::Packets(shared) => shared.port_unreachable(route, length),
+        }
+    }
+
+    /// The way back for one flow.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn reply(&self, route: Route) -> io::Result<Reply> {
+        match self {
+            Answers::Sockets(_) => reply_socket(route.original, route.client).map(Reply::Socket),
+            Answers::Packets(shared) => Ok(Reply::Packets(Arc::clone(shared), route)),
+        }
+    }
+}
+
+impl Reply {
+    /// Waits for a datagram of the flow that did not come by the listener.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Reply::Socket(socket) => socket.readable().await,
+            Reply::Packets(..) => pending().await,
+        }
+    }
+
+    /// Takes such a datagram.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is none, or the client is gone.
+    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Reply::Socket(socket) => socket.try_recv(buffer),
+            Reply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Takes such a datagram, if the kernel has one: the runtime may not have heard of it yet.
+    ///
+    /// # Errors
+    /// There is none, or the client is gone.
+    pub fn recv_now(&self, buffer: &mut [u8]) -> nix::Result<usize> {
+        match self {
+            Reply::Socket(socket) => recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT),
+            Reply::Packets(..) => Err(Errno::EWOULDBLOCK),
+        }
+    }
+
+    /// Sends an answer.
+    ///
+    /// # Errors
+    /// The client is gone ([`io::ErrorKind::ConnectionRefused`]), or there is no room.
+    pub fn try_send(&self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Reply::Socket(socket) => socket.try_send(data),
+            Reply::Packets(shared, route) => {
+                shared.datagram(*route, data);
+                Ok(data.len())
+            }
+        }
+    }
+}

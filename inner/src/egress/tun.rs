@@ -1,0 +1,203 @@
+//! Egress of a namespace that is captured by a TUN device.
+//!
+//! The difference to nftables: a connection is decided on, and opened on the link, before the
+//! program's connect() returns, so what connect() returns is true.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use odyn_dns::{Step, Transport};
+use odyn_link::Busy;
+use odyn_policy::Protocol;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Resolver;
+use super::judge::{Stopped, end_of_open};
+use super::{Egress, tcp, udp};
+use crate::audit::{End, Refusal};
+use crate::capture::datagrams::Route;
+use crate::capture::rejected::Packet;
+use crate::capture::tun::{self, Accepted, Handler, Held, Tun, Unreachable, Worker};
+
+/// Longer queries are cut, and answered as the malformed messages they then are.
+const LONGEST_QUERY: usize = 4096;
+
+/// What serves the namespace as long as it exists.
+pub(super) struct Serving {
+    worker: Worker,
+    _servers: JoinSet<()>,
+    /// Until every packet of the program is with its flow.
+    busy: Mutex<Option<Busy>>,
+}
+
+/// Serves a captured namespace; at most `queries` of DNS over UDP wait for their answers.
+pub(super) fn serve(
+    captured: Tun,
+    egress: Arc<Egress>,
+    resolver: Resolver,
+    queries: usize,
+    stop: CancellationToken,
+) -> io::Result<Serving> {
+    let mut servers = JoinSet::new();
+    for listener in captured.tcp {
+        servers.spawn(tun::accept(listener, Arc::clone(&captured.shared)));
+    }
+    for listener in captured.dns_tcp {
+        let server = odyn_dns::serve_tcp(listener, resolver.clone());
+        servers.spawn(super::serve_dns(server, stop.clone()));
+    }
+    for socket in captured.dns_udp {
+        let server = odyn_dns::serve_udp(socket, resolver.clone());
+        servers.spawn(super::serve_dns(server, stop.clone()));
+    }
+    let busy = egress.door.busy();
+    let program = Program {
+        egress,
+        resolver,
+        stop,
+        shared: Arc::clone(&captured.shared),
+        queries: Arc::new(Semaphore::new(queries.min(Semaphore::MAX_PERMITS))),
+    };
+    Ok(Serving {
+        worker: tun::start(captured.shared, program)?,
+        _servers: servers,
+        busy: Mutex::new(Some(busy)),
+    })
+}
+
+impl Serving {
+    /// Waits until every packet that the program has sent by now is with its flow.
+    pub(super) async fn settle(&self) {
+        self.worker.settle().await;
+        let busy = self
+            .busy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(busy);
+    }
+}
+
+/// What the program does, as the device shows it.
+struct Program {
+    egress: Arc<Egress>,
+    resolver: Resolver,
+    stop: CancellationToken,
+    shared: Arc<tun::Shared>,
+    queries: Arc<Semaphore>,
+}
+
+impl Handler for Program {
+    fn connection(&self, held: Held) {
+        if self.stop.is_cancelled() {
+            // As nobody listens any more: dropped, it is reset.
+            return;
+        }
+        let busy = self.egress.door.busy();
+        self.egress
+            .spawn(flow(held, Arc::clone(&self.egress), busy));
+    }
+
+    fn overflow(&self, original: SocketAddr) {
+        self.egress
+            .audit
+            .flow("tcp", original)
+            .denied(Refusal::of("flow-limit"));
+    }
+
+    fn datagram(&self, route: Route, data: &[u8]) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        udp::dispatch(&self.egress, route, data);
+    }
+
+    fn closed(&self, route: Route) {
+        self.egress.udp_flows.close(route);
+    }
+
+    fn query(&self, route: Route, query: &[u8]) {
+        let query = query.get(..LONGEST_QUERY).unwrap_or(query);
+        match self.resolver.step(query, route.client, Transport::Udp) {
+            Step::Drop => {}
+            Step::Reply(reply) => self.shared.datagram(route, &reply),
+            Step::Wait(reply) => match Arc::clone(&self.queries).try_acquire_owned() {
+                Ok(permit) => {
+                    let shared = Arc::clone(&self.shared);
+                    tokio::spawn(async move {
+                        shared.datagram(route, &reply.answer().await);
+                        drop(permit);
+                    });
+                }
+                Err(_) => self.shared.datagram(route, &reply.give_up()),
+            },
+        }
+    }
+
+    fn rejected(&self, packet: Packet) {
+        super::record_packet(&self.egress.audit, packet);
+    }
+}
+
+async fn flow(held: Held, egress: Arc<Egress>, busy: Busy) {
+    let destination = held.original();
+    let mut record = egress.audit.flow("tcp", destination);
+    let judged = egress
+        .judge
+        .judge(destination, Protocol::Tcp, &mut record)
+        .await;
+    let passed = match judged {
+        Ok(passed) => passed,
+        Err(Stopped::Denied(refusal)) => {
+            // First the program's answer, then our paper work.
+            held.refuse(tun::Refusal::Reset);
+            return record.denied(refusal);
+        }
+        Err(Stopped::Unresolved) => {
+            held.refuse(tun::Refusal::Unreachable(Unreachable::Host));
+            return record.ended(End::Unresolved);
+        }
+    };
+    if passed.permit.sni_required() {
+        // The name that decides comes with the first bytes, so the handshake must be over.
+        let Some(Accepted { stream, serving }) = held.accept().await else {
+            return record.ended(End::ResetByApp);
+        };
+        tcp::carry(stream, destination, passed, record, &egress, busy).await;
+        drop(serving);
+        return;
+    }
+    let opened = match egress.door.tcp(&passed.permit).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%destination, %error, flow = record.id(), "not opened");
+            let end = end_of_open(&error);
+            held.refuse(refusal_of(end));
+            return record.ended(end);
+        }
+    };
+    record.dialled(opened.dialled);
+    let Some(Accepted { stream, serving }) = held.accept().await else {
+        return record.ended(End::ResetByApp);
+    };
+    // From here on the flow says itself when it has nothing more to hand over.
+    drop(busy);
+    let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
+    drop(serving);
+    tcp::finish(record, end);
+}
+
+/// What the program's connect() shall say of a connection that the host half could not open.
+fn refusal_of(end: End) -> tun::Refusal {
+    match end {
+        End::Refused => tun::Refusal::Reset,
+        // ETIMEDOUT has no packet: it is what a kernel says when none came.
+        End::Timeout => tun::Refusal::Silence,
+        End::Unreachable => tun::Refusal::Unreachable(Unreachable::Host),
+        End::HostRefused => tun::Refusal::Unreachable(Unreachable::Prohibited),
+        _ => tun::Refusal::Unreachable(Unreachable::Network),
+    }
+}
