@@ -145,6 +145,14 @@ impl Drain {
 
     /// Goes on to a later phase, which ends in `time`; does nothing in that phase or a later one.
     pub(crate) fn advance(&self, phase: Phase, time: Duration) {
+        // First: who sees the phase may count on flows that see it, too. What a peer sends from
+        // then on is not written to the program's orphaned socket any more.
+        if phase >= Phase::Draining {
+            self.0.draining.cancel();
+        }
+        if phase >= Phase::Forced {
+            self.0.forced.cancel();
+        }
         let until = Instant::now() + time;
         let advanced = self.0.phase.send_if_modified(|step| {
             let later = step.phase < phase;
@@ -155,12 +163,6 @@ impl Drain {
         });
         if advanced {
             tracing::debug!(?phase, "drain");
-        }
-        if phase >= Phase::Draining {
-            self.0.draining.cancel();
-        }
-        if phase >= Phase::Forced {
-            self.0.forced.cancel();
         }
     }
 
