@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{
     RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
@@ -277,7 +277,8 @@ impl Parked {
         };
         let list = settle(registry, wait, force).await;
         let in_flight = Arc::new(InFlight::default());
-        let answer = in_flight.chunk(Bytes::from(flush::write_answer(&list)));
+        let lines = flush::write_answer(&list) + flush::LAST_LINE;
+        let answer = in_flight.chunk(Bytes::from(lines));
         if body.send_data(answer, true).is_ok() {
             in_flight.empty().await;
         }
@@ -330,10 +331,29 @@ async fn exchange_parked(
     respond
         .send_response(response, true)
         .map_err(|_| "its request is gone")?;
-    let body = read_body(&mut body, flush::MAX_ANSWER)
-        .await
-        .map_err(|_| "its answer is broken off or too long")?;
-    flush::parse_answer(&body).ok_or("its answer is malformed")
+    let lines = read_lines(&mut body).await?;
+    flush::parse_answer(&lines).ok_or("its answer is malformed")
+}
+
+/// Reads up to the last line. Not to the end of the stream: the host half may close the connection
+/// right behind it, and h2 forgets an END_STREAM that was not asked for before.
+async fn read_lines(body: &mut RecvStream) -> Result<BytesMut, &'static str> {
+    let last = flush::LAST_LINE.as_bytes();
+    let mut lines = BytesMut::new();
+    loop {
+        let Some(Ok(bytes)) = std::future::poll_fn(|cx| body.poll_data(cx)).await else {
+            return Err("its answer is broken off");
+        };
+        let _ = body.flow_control().release_capacity(bytes.len());
+        if lines.len() + bytes.len() > flush::MAX_ANSWER + last.len() {
+            return Err("its answer is too long");
+        }
+        lines.extend_from_slice(&bytes);
+        if lines.ends_with(last) {
+            lines.truncate(lines.len() - last.len());
+            return Ok(lines);
+        }
+    }
 }
 
 /// How long the host half may wait, and until when its answer is waited for.

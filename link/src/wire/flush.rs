@@ -13,7 +13,7 @@
 //!
 //! On a reversed connection the host half opens the streams, so it sends the request as soon as the
 //! connection is there, and twice. The guest answers one to ask: [`WAIT`] is in its answer, and the
-//! lines are the body of the request. The address is the client's.
+//! lines are the body of the request, with [`LAST_LINE`] behind them. The address is the client's.
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
@@ -22,6 +22,9 @@ pub const PATH: &str = "/flush";
 
 /// The header that says how long the host half may wait.
 pub const WAIT: &str = "odyn-wait";
+
+/// End of the lines on a reversed connection. No other line begins with a dot.
+pub const LAST_LINE: &str = ".\n";
 
 /// Media type of the answer.
 pub const TYPE: &str = "text/plain";
