@@ -1,7 +1,7 @@
 //! `odyn-net doctor`: what a kernel has of what we need, and what to do about the rest.
 //!
-//! [`catalogue`] lists the checks; findings come from the [running kernel](live), from a
-//! [trial] in a namespace of its own, or from a kernel's [configuration](kernel_config);
+//! [`catalogue`] lists the checks; findings come from the running kernel (`live`), from a
+//! [trial] in a namespace of its own, or from a kernel's configuration (`kernel_config`);
 //! [`diagnosis`] draws the conclusion and [`report`] prints it.
 
 pub mod catalogue;

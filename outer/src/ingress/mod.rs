@@ -2,8 +2,8 @@
 //!
 //! A guest says on a reversed connection which ports its policy wants; the operator's [`Mapping`]s
 //! say which of them it gets, and where. Each mapping has a task that holds the listening socket
-//! for as long as there is a guest for it ([`listen`]); each client has one that brings it to the
-//! guest ([`client`]). Which guests there are stands in one table ([`guests`]).
+//! for as long as there is a guest for it (`listen`); each client has one that brings it to the
+//! guest (`client`). Which guests there are stands in one table (`guests`).
 
 mod client;
 mod guests;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
-use odyn_tests::deliver::{self, PYTHON_SEND, reader, whole};
+use odyn_tests::deliver::{self, PYTHON_SEND, check, reader, whole};
 use odyn_tests::guest::Output;
 use odyn_tests::process::until;
 use odyn_tests::{Guest, World, serve};
@@ -400,24 +400,22 @@ fn the_host_half_delivers_what_it_has_when_it_is_stopped() {
     if world.direct() {
         return;
     }
-    let readers = reader(
-        world.internet().listen("203.0.113.11:9000"),
-        Some(20 * MIB),
-        false,
-    );
+    let listener = world.internet().listen("203.0.113.11:9000");
+    let (opened, flow) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        opened.send(()).expect("the test waits");
+        check(&mut stream, Some(20 * MIB))
+    });
     let total = 60 * MIB;
     let running = program(WRITE_AND_EXIT, &["v4.shop.example", &total.to_string()]).spawn(&world);
-    until(LONG, "the flow", || {
-        running
-            .process
-            .pid()
-            .is_some_and(|_| !log_of(&world).is_empty())
-            && world.dns_log().contains("v4.shop.example")
-    });
+    flow.recv_timeout(LONG).expect("the flow is opened");
     world.outer().signal(Signal::SIGTERM);
     let status = world.outer().wait(LONG);
     assert_eq!(odyn_tests::process::code(status), 0);
-    assert_eq!(whole(&readers), total);
+    let received = server.join().expect("the right bytes");
+    received.end.expect("a FIN");
+    assert_eq!(received.bytes, total);
     let out = running.finish();
     out.ok();
     closed(&out, total);

@@ -516,7 +516,7 @@ fn a_host_half_that_is_told_to_stop_takes_no_client_and_ends_none() {
 
 #[test]
 fn a_response_whose_program_has_exited_arrives_whole() {
-    const SIZE: usize = 64 << 20;
+    const SIZE: usize = 256 << 20;
     let mut world = start!(world(&[MAPPING]));
     if world.direct() {
         return;

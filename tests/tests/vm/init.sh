@@ -18,16 +18,17 @@ tool echo 203.0.113.10 5000 &
 timeout 60 tool sink 203.0.113.10 9000 >/tmp/received &
 sink=$!
 
-enclaver-outer run --listen vsock://any:7000 >/tmp/outer.log 2>&1 &
+enclaver-outer run --listen vsock://any:7000 --guest-logs stdout --control /run/control >/tmp/outer.log 2>&1 &
 outer=$!
 
 start=$(cut -d' ' -f1 /proc/uptime)
 unshare -p -n -m -f chroot /guest /bin/busybox sh -c '/bin/busybox mount -t proc proc /proc; exec "$@"' sh \
-    /odyn-net run --stdio inherit --link vsock://1:7000 --policy /policy.yaml --audit /audit.log --log /odyn.log \
+    /odyn-net run --stdio host --link vsock://1:7000 --policy /policy.yaml --audit /audit.log --log /odyn.log \
     -- /bin/busybox sh /program.sh
 echo "RESULT exit $?"
 # Up to here, the guest's last bytes may not be on their way any more: it is gone.
 echo "RESULT alive $(pidof odyn-net | wc -w)"
+echo "RESULT status $(enclaver-outer status --json --control /run/control | tr -d '\n')"
 wait $sink
 echo "RESULT length $(wc -c </tmp/received)"
 echo "RESULT received $(sha256sum </tmp/received | cut -d' ' -f1)"

@@ -10,6 +10,7 @@ curl -sS http://other.example/
 echo "RESULT unknown $?"
 echo "RESULT udp $(tool ping 203.0.113.10 5000 ping)"
 tool vsock 1 7000 && echo "RESULT vsock open" || echo "RESULT vsock refused"
+printf 'RESULT last line'
 # The last bytes are in the kernel when this shell ends.
 tool send www.shop.example 9000 </blob
 exit 7

@@ -73,7 +73,7 @@ pub enum TunError {
     Sockets(#[source] io::Error),
 }
 
-/// A captured namespace; nothing is served before [`Tun::start`].
+/// A captured namespace; nothing is served before `start`.
 pub struct Tun {
     /// For answers to datagrams.
     pub shared: Arc<Shared>,
