@@ -487,15 +487,21 @@ pub(crate) fn authority_uri(authority: &str) -> Result<Uri, http::Error> {
     Uri::builder().authority(authority).build()
 }
 
+/// A request without headers.
+pub(crate) fn plain_request(method: Method, uri: Uri) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = http::Version::HTTP_2;
+    request
+}
+
 pub(crate) fn request(
     method: Method,
     uri: Uri,
     candidates: Option<String>,
 ) -> Result<Request<()>, OpenError> {
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = http::Version::HTTP_2;
+    let mut request = plain_request(method, uri);
     if let Some(list) = candidates {
         let value = HeaderValue::try_from(list)
             .map_err(|_| OpenError::Protocol("the candidates are not a header"))?;

@@ -13,7 +13,7 @@ use h2::{
     client::{ResponseFuture, SendRequest},
     server::SendResponse,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout_at},
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use crate::{
     chunk::{Chunk, InFlight},
-    client::{OUTER, path_uri, read_body},
+    client::{OUTER, path_uri, plain_request, read_body},
     delivery::Registry,
     drain::{Phase, Step},
     error::LinkError,
@@ -122,14 +122,23 @@ impl Outcome {
 /// end of a phase to make it so; in [`Phase::Forced`], no time.
 pub(crate) async fn ask(requests: SendRequest<Chunk>, step: Step) -> Verdict {
     let (wait, limit) = patience(step);
-    match timeout_at(limit, request(requests, wait)).await {
+    verdict(limit, request(requests, wait), "what it has delivered").await
+}
+
+/// What the host half answers until `limit`; `what` it was asked stands in the log when it does not.
+async fn verdict(
+    limit: Instant,
+    answer: impl Future<Output = Result<Vec<Undelivered>, &'static str>>,
+    what: &str,
+) -> Verdict {
+    match timeout_at(limit, answer).await {
         Ok(Ok(list)) => Verdict::answered(list),
         Ok(Err(error)) => {
-            warn!(error, "the host half does not say what it has delivered");
+            warn!(error, "the host half does not say {what}");
             Verdict::Unconfirmed
         }
         Err(_) => {
-            warn!("the host half did not say in time what it has delivered");
+            warn!("the host half did not say in time {what}");
             Verdict::Unconfirmed
         }
     }
@@ -143,17 +152,9 @@ async fn request(
         debug!(%error, "flush");
         "the request failed"
     };
-    let uri = http::Uri::builder()
-        .scheme("http")
-        .authority(OUTER)
-        .path_and_query(flush::PATH)
-        .build()
-        .map_err(|_| "the path is not a URI")?;
+    let uri = path_uri(OUTER, flush::PATH).map_err(|_| "the path is not a URI")?;
     let wait = HeaderValue::try_from(flush::write_wait(wait)).map_err(|_| "not a header")?;
-    let mut request = Request::new(());
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = uri;
+    let mut request = plain_request(Method::POST, uri);
     request.headers_mut().insert(flush::WAIT, wait);
     let mut requests = requests.ready().await.map_err(failed)?;
     let (response, _body) = requests.send_request(request, true).map_err(failed)?;
@@ -247,10 +248,7 @@ impl Parked {
     pub(crate) fn park(requests: &mut SendRequest<Chunk>) -> Result<Self, LinkError> {
         let uri = path_uri(GUEST, flush::PATH)
             .map_err(|_| LinkError::Protocol("the path is not a URI"))?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = uri;
+        let request = plain_request(Method::POST, uri);
         let (response, body) = requests.send_request(request, false)?;
         Ok(Self { response, body })
     }
@@ -306,18 +304,8 @@ pub(crate) async fn ask_parked(
         }
     };
     let (wait, limit) = patience(step);
-    let verdict = match timeout_at(limit, exchange_parked(wait, respond, body)).await {
-        Ok(Ok(list)) => Verdict::answered(list),
-        Ok(Err(error)) => {
-            warn!(error, "the host half does not say what its clients got");
-            Verdict::Unconfirmed
-        }
-        Err(_) => {
-            warn!("the host half did not say in time what its clients got");
-            Verdict::Unconfirmed
-        }
-    };
-    outcome.set(verdict);
+    let answer = exchange_parked(wait, respond, body);
+    outcome.set(verdict(limit, answer, "what its clients got").await);
 }
 
 async fn exchange_parked(

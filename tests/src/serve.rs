@@ -31,6 +31,17 @@ pub fn banner(listener: TcpListener, line: &'static str) {
     });
 }
 
+/// Reads each connection to its end; what it said comes out of the receiver.
+pub fn collect(listener: TcpListener) -> Receiver<Vec<u8>> {
+    let (send, ended) = channel();
+    tcp(listener, move |mut stream| {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let _ = send.send(all);
+    });
+    ended
+}
+
 /// Echoes until the end of input, then closes.
 pub fn echo(listener: TcpListener) {
     tcp(listener, |mut stream| {

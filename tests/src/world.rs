@@ -321,6 +321,25 @@ impl Builder {
 }
 
 impl World {
+    /// What odyn-net has logged in every guest of this world.
+    ///
+    /// # Panics
+    /// When the world's directory cannot be read.
+    pub fn guest_log(&self) -> String {
+        let entries = fs::read_dir(self.logs()).expect("the world's directory");
+        entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                name.contains("guest-") && name.ends_with(".log")
+            })
+            .map(|entry| fs::read_to_string(entry.path()).unwrap_or_default())
+            .collect()
+    }
+}
+
+impl World {
     fn start_dns(&self, records: &[String]) -> Process {
         let log = self.logs().join("dns.log");
         let mut config = format!(

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::checksum::Sum;
 use super::datagrams::Route;
 
 const UDP: u8 = 17;
@@ -97,20 +98,8 @@ fn udp_header(route: Route, length: usize) -> [u8; 8] {
     [s0, s1, d0, d1, l0, l1, 0, 0]
 }
 
-/// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| match *pair {
-            [high, low] => u32::from(u16::from_be_bytes([high, low])),
-            [high] => u32::from(high) << 8,
-            _ => 0,
-        })
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    Sum::default().bytes(bytes).checksum()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! [`tun::Tun`], by a device whose other end is ours, for kernels without nf_tables.
 
 pub mod answers;
+pub mod checksum;
 pub mod datagrams;
 pub mod icmp;
 pub mod nft;

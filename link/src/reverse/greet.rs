@@ -1,10 +1,10 @@
 //! The host's side: the first request on a reversed connection.
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::time::timeout;
 
 use crate::{
-    client::{authority_uri, path_uri},
+    client::{authority_uri, path_uri, plain_request},
     config::ClientConfig,
     error::LinkError,
     flush::{self, Parked},
@@ -53,9 +53,7 @@ pub async fn greet(transport: Transport, config: &ClientConfig) -> Result<Greete
 async fn ask(transport: Transport, config: &ClientConfig) -> Result<Greeted, LinkError> {
     let mut opened = handshake(transport, config).await?;
     let uri = path_uri(GUEST, ingress::PATH).map_err(|_| LinkError::Protocol("no URI"))?;
-    let mut request = Request::new(());
-    *request.uri_mut() = uri;
-    *request.version_mut() = http::Version::HTTP_2;
+    let request = plain_request(Method::GET, uri);
     let requests = opened.requests.clone();
     let answer = async {
         let mut requests = requests.ready().await?;
@@ -98,10 +96,8 @@ async fn ask(transport: Transport, config: &ClientConfig) -> Result<Greeted, Lin
 /// # Errors
 /// Never: every address is a header.
 pub(crate) fn request(incoming: &Incoming) -> Result<Request<()>, http::Error> {
-    let mut request = Request::new(());
-    *request.method_mut() = http::Method::CONNECT;
-    *request.uri_mut() = authority_uri(&ingress::write_authority(incoming.port))?;
-    *request.version_mut() = http::Version::HTTP_2;
+    let uri = authority_uri(&ingress::write_authority(incoming.port))?;
+    let mut request = plain_request(Method::CONNECT, uri);
     let headers: &mut HeaderMap = request.headers_mut();
     headers.insert(ingress::CLIENT, incoming.client.to_string().try_into()?);
     headers.insert(ingress::LOCAL, incoming.local.to_string().try_into()?);

@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use odyn_tests::deliver::{self, PYTHON_SEND, check, reader, whole};
 use odyn_tests::guest::Output;
 use odyn_tests::process::until;
-use odyn_tests::{Guest, World, serve};
+use odyn_tests::{Guest, serve};
 
 use crate::{shop, skipped_by_tun, start};
 
@@ -82,7 +82,7 @@ fn odyn_net_ends_only_when_a_slow_reader_has_everything() {
     until(LONG, "the flush", || {
         stream.read_exact(&mut some).expect("bytes");
         read += some.len();
-        log_of(&world).contains("Flushing")
+        world.guest_log().contains("Flushing")
     });
     assert!(read < 2_900_000, "nothing was left to wait for");
     assert!(running.process.ended().is_none(), "it did not wait");
@@ -277,26 +277,12 @@ fn a_peer_that_never_reads_is_reported_at_the_deadline() {
     assert_eq!(whole(&readers), 50_000);
     let other = out.flow("tcp", "v4.shop.example", 9001).expect("a record");
     assert_eq!(other.end, "closed", "{}", out.describe());
-    let log = log_of(&world);
+    let log = world.guest_log();
     assert!(
         log.contains("flow cut") && log.contains("drained: flows were cut"),
         "{log}"
     );
     drop(held);
-}
-
-/// What odyn-net has logged in this world.
-fn log_of(world: &World) -> String {
-    let entries = std::fs::read_dir(world.logs()).expect("the world's directory");
-    entries
-        .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.contains("guest-") && name.ends_with(".log")
-        })
-        .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
-        .collect()
 }
 
 #[test]
@@ -318,7 +304,7 @@ fn a_second_signal_ends_the_drain() {
     running.process.wait_for("full", LONG);
     running.process.signal(Signal::SIGTERM);
     until(LONG, "the drain", || {
-        log_of(&world).contains("program ended")
+        world.guest_log().contains("program ended")
     });
     running.process.signal(Signal::SIGTERM);
     let out = running.finish();
@@ -345,7 +331,7 @@ fn what_a_program_wrote_waits_for_a_link_that_is_dialled_again() {
     world.outer().kill();
     std::fs::write(world.scratch().join("go"), "").expect("own directory");
     until(LONG, "the drain", || {
-        log_of(&world).contains("program ended")
+        world.guest_log().contains("program ended")
     });
     world.start_outer();
     let out = running.finish();

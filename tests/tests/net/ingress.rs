@@ -547,20 +547,6 @@ fn a_response_whose_program_has_exited_arrives_whole() {
     assert_eq!(out.audit[0].end, "closed");
 }
 
-/// What odyn-net has logged in this world.
-fn guest_log(world: &World) -> String {
-    let entries = std::fs::read_dir(world.logs()).expect("the world's directory");
-    entries
-        .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.contains("guest-") && name.ends_with(".log")
-        })
-        .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
-        .collect()
-}
-
 #[test]
 fn odyn_net_ends_only_when_a_slow_client_has_everything() {
     // Fits into the host half, and not into the client.
@@ -577,7 +563,7 @@ fn odyn_net_ends_only_when_a_slow_client_has_everything() {
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("a connection");
     until(SOON, "the question whether all is delivered", || {
-        guest_log(&world).contains("phase=Flushing")
+        world.guest_log().contains("phase=Flushing")
     });
     // With nothing to wait for it ends in milliseconds.
     std::thread::sleep(Duration::from_secs(1));

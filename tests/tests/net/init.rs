@@ -1,6 +1,5 @@
 //! odyn-net as the first process, in a root file system with hardly anything in it.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -192,15 +191,7 @@ fn a_first_process_reaps_signals_and_takes_everything_with_it() {
     if world.direct() {
         return;
     }
-    let (send, ended) = std::sync::mpsc::channel();
-    serve::tcp(
-        world.internet().listen("203.0.113.20:7000"),
-        move |mut stream| {
-            let mut all = Vec::new();
-            let _ = stream.read_to_end(&mut all);
-            let _ = send.send(all);
-        },
-    );
+    let ended = serve::collect(world.internet().listen("203.0.113.20:7000"));
     // A daemon that keeps a connection and ignores all that can be ignored; 1 000 orphans.
     let script = r#"
 trap 'echo got TERM; exit 6' TERM

@@ -1,6 +1,5 @@
 //! What becomes of the program's processes: signals, orphans, leftovers, and who it runs as.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -85,15 +84,7 @@ fn what_left_the_group_is_not_signalled_and_ends_with_the_program() {
     if world.direct() {
         return;
     }
-    let (send, ended) = std::sync::mpsc::channel();
-    serve::tcp(
-        world.internet().listen("203.0.113.20:7000"),
-        move |mut stream| {
-            let mut all = Vec::new();
-            let _ = stream.read_to_end(&mut all);
-            let _ = send.send(all);
-        },
-    );
+    let ended = serve::collect(world.internet().listen("203.0.113.20:7000"));
     // A daemon that got away from its session, its parent and its group, and its own children.
     let daemon = r#"
 import os, signal, socket, time

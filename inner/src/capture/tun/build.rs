@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::checksum::Sum;
 use super::packet::{ACK, ICMP, ICMPV6, Ip, RST, SYN, TCP, Tcp, UDP, V4_HEADER, V6_HEADER};
+use crate::capture::checksum::Sum;
 use crate::capture::datagrams::Route;
 
 const UDP_HEADER: usize = 8;

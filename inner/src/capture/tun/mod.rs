@@ -11,7 +11,6 @@
 //! I/O. `engine` puts them together.
 
 pub mod build;
-pub mod checksum;
 pub mod device;
 mod engine;
 mod held;

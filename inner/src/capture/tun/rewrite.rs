@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::checksum::{Sum, updated, updated_partial};
 use super::packet::{Ip, TCP};
+use crate::capture::checksum::{Sum, updated, updated_partial};
 
 /// Where the addresses stand in a header.
 fn addresses(ip: &Ip) -> std::ops::Range<usize> {
