@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{Backlog, listen};
 use nix::unistd::Pid;
 
 use crate::process::until;
@@ -153,7 +154,13 @@ impl Namespace {
     /// When the address can't be bound.
     pub fn listen(&self, address: &str) -> TcpListener {
         self.enter(|| {
-            TcpListener::bind(address).unwrap_or_else(|error| panic!("listen {address}: {error}"))
+            let listener = TcpListener::bind(address)
+                .unwrap_or_else(|error| panic!("listen {address}: {error}"));
+            // The 128 of the standard library overflow when hundreds of clients connect in one go:
+            // the kernel then drops what the clients that exited had to say, with us or without.
+            let backlog = Backlog::new(4096).expect("a backlog");
+            listen(&listener, backlog).expect("a longer backlog");
+            listener
         })
     }
 
