@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use odyn_link::Endpoint;
+use odyn_link::{Endpoint, LaneMode};
 use odyn_settings::PrintConfig;
 
 use crate::capture::Method;
@@ -190,6 +190,10 @@ pub struct Common {
     /// shutdown.drain_timeout when absent.
     #[arg(long, env = "ODYN_DRAIN_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub drain_timeout: Option<Duration>,
+    /// Which TCP flows get a connection of their own to the host half, where their bytes are
+    /// spliced: those that prove to be bulk (auto), all (always), none (never).
+    #[arg(long, env = "ODYN_LANES", default_value_t, value_name = "WHEN")]
+    pub lanes: LaneMode,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -76,7 +76,9 @@ async fn report(
         .common
         .drain_timeout
         .unwrap_or(policy.settings().shutdown.drain_timeout);
-    let client = Client::new(args.link.clone(), ClientConfig::default());
+    let mut config = ClientConfig::default();
+    config.tuning.lanes = args.common.lanes;
+    let client = Client::new(args.link.clone(), config);
     let mut report = Report::start(&client, &guest, log);
     let parts = Parts {
         policy,
@@ -144,6 +146,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     let link_state = door.state();
     let ingress = ingress::start(
         args.link.clone(),
+        args.common.lanes,
         &policy.settings().ingress,
         guest,
         audit.clone(),

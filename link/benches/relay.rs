@@ -22,8 +22,10 @@ use std::{
 
 use bytes::Bytes;
 use odyn_link::{
-    Client, ClientConfig, Counters, Endpoint, Handler, ListenOptions, Listener, Peer, Refusal,
-    ServerConfig, Target, TargetHost, Tuning, relay, serve,
+    Client, ClientConfig, Counters, Endpoint, Handler, LaneMode, Lanes, ListenOptions, Listener,
+    Peer, Refusal, ServerConfig, Target, TargetHost, Tuning, relay,
+    reverse::{Opening, opening},
+    serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -341,6 +343,13 @@ fn tuned() -> (Tuning, usize) {
             "max_read" => tuning.max_read = value,
             "socket_buffer" => tuning.socket_buffer = value,
             "connections" => connections = value,
+            "lanes" => {
+                tuning.lanes = match value {
+                    0 => LaneMode::Never,
+                    1 => LaneMode::Auto,
+                    _ => LaneMode::Always,
+                }
+            }
             _ => panic!("unknown knob {name}"),
         }
     }
@@ -398,18 +407,25 @@ impl Handler for Dialler {
 async fn host() {
     let mut config = ServerConfig::default();
     config.tuning = tuned().0;
+    let lanes = Lanes::new(&config.tuning);
+    config.lanes = Some(Arc::clone(&lanes));
     let listener = Listener::bind(&endpoint(), ListenOptions::default()).unwrap();
     ready(0);
     loop {
         let (transport, peer) = listener.accept(&config.tuning).await.unwrap();
-        let shutdown = CancellationToken::new();
-        tokio::spawn(serve(
-            transport,
-            peer,
-            Arc::new(Dialler),
-            config.clone(),
-            shutdown,
-        ));
+        let (lanes, config) = (Arc::clone(&lanes), config.clone());
+        tokio::spawn(async move {
+            match opening(transport, config.tuning.handshake_timeout).await {
+                Ok(Opening::Forward(transport)) => {
+                    let shutdown = CancellationToken::new();
+                    let _ = serve(transport, peer, Arc::new(Dialler), config, shutdown).await;
+                }
+                Ok(Opening::Lane(key, transport)) => {
+                    let _ = lanes.serve(transport, key, &config.tuning).await;
+                }
+                _ => {}
+            }
+        });
     }
 }
 

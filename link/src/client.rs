@@ -26,9 +26,10 @@ use crate::{
     drain::{Busy, Drain, Phase},
     endpoint::Endpoint,
     error::{OpenError, Refusal},
+    lane::{self, Access},
     losses::Losses,
     pool::{
-        Connection, Lane, Pool, Slot,
+        Class, Connection, Pool, Slot,
         connection::{Leave, drive},
     },
     relay::{Network, Program},
@@ -40,7 +41,7 @@ use crate::{
         authority::{self, CANDIDATES},
         flush::Undelivered,
         ingress::Incoming,
-        proxy_status,
+        lane as wire_lane, proxy_status,
     },
 };
 
@@ -98,6 +99,8 @@ pub struct Drained {
 pub struct Client {
     pool: Arc<Pool>,
     tuning: Arc<Tuning>,
+    /// A guest's: lanes of the flows that it opens.
+    lanes: Option<Arc<lane::Guest>>,
     _closing: Arc<DropGuard>,
 }
 
@@ -106,7 +109,9 @@ impl Client {
     ///
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        Self::of(Pool::dialling(endpoint, config))
+        let mut client = Self::of(Pool::dialling(endpoint.clone(), config));
+        client.lanes = lane::Guest::new(endpoint, &client.tuning);
+        client
     }
 
     /// A client without connections: it has those that it is given. The name is for the log.
@@ -118,6 +123,7 @@ impl Client {
     fn of(pool: Arc<Pool>) -> Self {
         Self {
             tuning: Arc::new(pool.config.tuning.clone()),
+            lanes: None,
             _closing: Arc::new(pool.closing.clone().drop_guard()),
             pool,
         }
@@ -197,11 +203,13 @@ impl Client {
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
         let busy = self.busy();
-        let exchange = self.exchange(Lane::Bulk, &request, None, None).await?;
+        let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
         let dialled = exchange.dialled()?;
+        let lane = exchange.lane(self.lanes.as_ref());
         let (send, recv, slot) = exchange.into_parts();
         let side = Some(Side::Program(self.program(busy, &slot)));
-        let flow = Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot));
+        let mut flow = Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot));
+        flow.lane = lane;
         Ok(Opened { flow, dialled })
     }
 
@@ -220,7 +228,7 @@ impl Client {
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
         let busy = self.busy();
-        let exchange = self.exchange(Lane::Quick, &request, None, None).await?;
+        let exchange = self.exchange(Class::Quick, &request, None, None).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let program = self.program(busy, &slot);
@@ -240,19 +248,23 @@ impl Client {
         let request = reverse_request(incoming)
             .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
         let mut exchange = self
-            .exchange(Lane::Any, &request, None, Some(arrival))
+            .exchange(Class::Any, &request, None, Some(arrival))
             .await?;
-        let side = exchange.tracked.take().map(|tracked| {
+        let network = exchange.tracked.take().map(|tracked| {
             let Shutdown { drain, force } = self.pool.shutdown.clone();
-            Side::Network(Network {
+            Network {
                 tracked,
                 drain,
                 force,
-            })
+            }
         });
+        let lane = network.as_ref().map(|network| network.tracked.entry());
+        let side = network.map(Side::Network);
         let (send, recv, slot) = exchange.into_parts();
         let tuning = Arc::clone(&self.tuning);
-        Ok(Stream::new(send, recv, tuning, side, Some(slot)))
+        let mut stream = Stream::new(send, recv, tuning, side, Some(slot));
+        stream.lane = lane.map_or(Access::None, Access::Host);
+        Ok(stream)
     }
 
     fn program(&self, busy: Busy, slot: &Slot) -> Program {
@@ -292,7 +304,7 @@ impl Client {
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
         let mut exchange = self
-            .exchange(Lane::Quick, &request, Some(query), None)
+            .exchange(Class::Quick, &request, Some(query), None)
             .await?;
         let declared = exchange.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
@@ -362,18 +374,18 @@ impl Client {
     /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
     pub(crate) async fn exchange(
         &self,
-        lane: Lane,
+        class: Class,
         request: &Request<()>,
         body: Option<Bytes>,
         arrival: Option<&Arrival>,
     ) -> Result<Exchange, OpenError> {
         // Feeds go on to the end: they tell how the drain went.
-        let is_flow = lane != Lane::Feed;
+        let is_flow = class != Class::Feed;
         if is_flow && self.phase() >= Phase::Flushing {
             return Err(OpenError::Closing);
         }
         let limit = self.pool.config.open_timeout;
-        let exchange = timeout(limit, self.try_exchange(lane, request, body, arrival));
+        let exchange = timeout(limit, self.try_exchange(class, request, body, arrival));
         tokio::select! {
             biased;
             opened = exchange => opened.map_err(|_| OpenError::Timeout(limit))?,
@@ -384,7 +396,7 @@ impl Client {
 
     async fn try_exchange(
         &self,
-        lane: Lane,
+        class: Class,
         request: &Request<()>,
         body: Option<Bytes>,
         arrival: Option<&Arrival>,
@@ -392,9 +404,13 @@ impl Client {
         let mut start = Instant::now();
         let mut losses = Losses::default();
         for _ in 0..ATTEMPTS {
-            let (connection, slot) = self.pick(lane, start).await?;
+            let (connection, slot) = self.pick(class, start).await?;
+            let mut request = request.clone();
+            if let (Some(_), Some(name)) = (arrival, slot.lane_header()) {
+                request.headers_mut().insert(wire_lane::HEADER, name);
+            }
             let sent = match connection.requests.clone().ready().await {
-                Ok(mut requests) => requests.send_request(request.clone(), false),
+                Ok(mut requests) => requests.send_request(request, false),
                 Err(error) => Err(error),
             };
             let Ok((response, mut send)) = sent else {
@@ -429,7 +445,7 @@ impl Client {
     }
 
     /// A connection, waiting for one if need be: while the guest drains, until that is over.
-    async fn pick(&self, lane: Lane, start: Instant) -> Result<(Connection, Slot), OpenError> {
+    async fn pick(&self, class: Class, start: Instant) -> Result<(Connection, Slot), OpenError> {
         let mut state = self.pool.state.subscribe();
         let patience = async {
             sleep_until((start + self.pool.config.open_wait).into()).await;
@@ -443,7 +459,7 @@ impl Client {
                 return Err(OpenError::Closing);
             }
             state.mark_unchanged();
-            if let Some(picked) = self.pool.pick(lane) {
+            if let Some(picked) = self.pool.pick(class) {
                 return Ok(picked);
             }
             tokio::select! {
@@ -549,6 +565,15 @@ impl Exchange {
         proxy_status::parse(value.as_bytes())
             .map(|status| status.next_hop)
             .ok_or(OpenError::Protocol("malformed proxy-status"))
+    }
+
+    /// The flow's way to a lane.
+    fn lane(&self, guest: Option<&Arc<lane::Guest>>) -> Access {
+        let name = self.response.headers().get(wire_lane::HEADER);
+        let stream = self.send.stream_id().as_u32();
+        guest.map_or(Access::None, |guest| {
+            guest.access(name.map(HeaderValue::as_bytes), stream)
+        })
     }
 
     pub(crate) fn into_parts(self) -> (SendStream<Chunk>, RecvStream, Slot) {

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use crate::limit::FlowLimit;
+use crate::{
+    lane::{LaneMode, Lanes},
+    limit::FlowLimit,
+};
 
 /// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -53,6 +56,10 @@ pub struct Tuning {
     pub reset_grace: Duration,
     /// Longest wait for the first PING of a new connection to be answered.
     pub handshake_timeout: Duration,
+    /// When flows get a connection of their own. The guest decides; the host can only decline.
+    pub lanes: LaneMode,
+    /// Most lanes at once, of all guests of a host. Each takes five descriptors.
+    pub max_lanes: usize,
 }
 
 impl Default for Tuning {
@@ -68,6 +75,8 @@ impl Default for Tuning {
             keepalive_timeout: Duration::from_secs(20),
             reset_grace: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
+            lanes: LaneMode::default(),
+            max_lanes: 256,
         }
     }
 }
@@ -118,6 +127,8 @@ pub struct ClientConfig {
     pub backoff_max: Duration,
     /// Longest wait for the answer to a DNS message.
     pub dns_timeout: Duration,
+    /// A host's: where its guests find the lanes of the flows that it opens.
+    pub lanes: Option<Arc<Lanes>>,
 }
 
 impl Default for ClientConfig {
@@ -131,6 +142,7 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_millis(250),
             dns_timeout: Duration::from_secs(10),
+            lanes: None,
         }
     }
 }
@@ -149,6 +161,8 @@ pub struct ServerConfig {
     pub open: TaskTracker,
     /// How long flows may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
+    /// Where guests find the lanes of their flows.
+    pub lanes: Option<Arc<Lanes>>,
 }
 
 impl Default for ServerConfig {
@@ -158,6 +172,7 @@ impl Default for ServerConfig {
             flows: None,
             open: TaskTracker::new(),
             drain_timeout: Duration::from_secs(30),
+            lanes: None,
         }
     }
 }

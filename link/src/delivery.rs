@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{outq::Probe, relay::Counters, wire::flush::Undelivered};
+use crate::{lane::Slot, outq::Probe, relay::Counters, wire::flush::Undelivered};
 
 /// How long a flow that has ended is kept when its peer does not take the last bytes. Then it is
 /// the kernel's, which goes on for as long as it does for any process that is gone.
@@ -38,7 +38,7 @@ pub(crate) struct Registry {
 
 /// One flow, as others see it.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     stream: u32,
     dialled: SocketAddr,
     /// Written to the socket: `down` of the relay.
@@ -50,6 +50,8 @@ struct Entry {
     fin_sent: AtomicBool,
     /// The socket failed, or the flow has left.
     over: AtomicBool,
+    /// Where a lane that the guest has dialled is put.
+    pub(crate) lane: Slot,
 }
 
 /// A flow's place in its registry, left when dropped.
@@ -75,12 +77,18 @@ impl Registry {
             queued: AtomicU64::new(0),
             fin_sent: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            lane: Slot::default(),
         });
         self.flows().insert(stream, Arc::clone(&entry));
         Tracked {
             registry: Arc::clone(self),
             entry,
         }
+    }
+
+    /// The flow of a stream.
+    pub(crate) fn entry(&self, stream: u32) -> Option<Arc<Entry>> {
+        self.flows().get(&stream).cloned()
     }
 
     /// Begins a flush: the flows that exist now.
@@ -158,9 +166,14 @@ impl Entry {
 }
 
 impl Tracked {
+    /// The flow, for whoever has a lane for it.
+    pub(crate) fn entry(&self) -> Arc<Entry> {
+        Arc::clone(&self.entry)
+    }
+
     /// The state of the direction to the peer.
-    pub(crate) fn note(&self, queued: usize, fin_sent: bool, failed: bool) {
-        self.entry.queued.store(queued as u64, Ordering::Relaxed);
+    pub(crate) fn note(&self, queued: u64, fin_sent: bool, failed: bool) {
+        self.entry.queued.store(queued, Ordering::Relaxed);
         if fin_sent {
             self.entry.fin_sent.store(true, Ordering::Release);
         }

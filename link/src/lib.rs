@@ -10,6 +10,7 @@
 //! | TCP flow | `CONNECT`, RFC 9113 section 8.5 |
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
+//! | a TCP flow's own connection | [`wire::lane`], beside HTTP/2 |
 //! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
 //! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`]) |
 //! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
@@ -45,6 +46,7 @@ mod feed;
 mod flush;
 pub mod identity;
 mod keepalive;
+mod lane;
 mod limit;
 mod listener;
 mod losses;
@@ -69,6 +71,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use feed::{Feed, FeedSink, Pending, now};
 pub use identity::{GuestName, Identity, RunId};
+pub use lane::{LaneMode, Lanes};
 pub use limit::{FlowLimit, FlowPermit};
 pub use listener::{ListenOptions, Listener};
 pub use pool::connection::Leave;

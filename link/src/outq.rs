@@ -44,24 +44,51 @@ impl Probe {
 /// A socket, and a [`Probe`] that forgets it before it is closed.
 #[derive(Debug)]
 pub(crate) struct Probed {
+    // In this order they are dropped.
+    watch: Watch,
     socket: TcpStream,
-    probe: Option<Arc<Probe>>,
 }
+
+#[derive(Debug, Default)]
+struct Watch(Option<Arc<Probe>>);
 
 impl Probed {
     /// A socket that nobody looks at.
     pub(crate) fn alone(socket: TcpStream) -> Self {
         Self {
+            watch: Watch::default(),
             socket,
-            probe: None,
         }
+    }
+
+    /// The same socket, watched by the runtime that we are in.
+    ///
+    /// # Errors
+    /// When it can't watch one more descriptor; the socket is closed then.
+    pub(crate) fn rehome(self) -> io::Result<Self> {
+        let Self { watch, socket } = self;
+        // Held all the time: a failure closes the descriptor.
+        let mut probe = watch
+            .0
+            .as_ref()
+            .map(|probe| probe.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let moved = socket.into_std().and_then(TcpStream::from_std);
+        if let (Err(_), Some(probe)) = (&moved, &mut probe) {
+            **probe = None;
+        }
+        drop(probe);
+        Ok(Self {
+            watch,
+            socket: moved?,
+        })
     }
 
     /// The probe of this socket. It is made when first asked for.
     pub(crate) fn probe(&mut self) -> Arc<Probe> {
         let raw = self.socket.as_raw_fd();
         let probe = self
-            .probe
+            .watch
+            .0
             .get_or_insert_with(|| Arc::new(Probe(Mutex::new(Some(raw)))));
         Arc::clone(probe)
     }
@@ -77,9 +104,9 @@ impl Probed {
     }
 }
 
-impl Drop for Probed {
+impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(probe) = &self.probe {
+        if let Some(probe) = &self.0 {
             *probe.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }

@@ -28,6 +28,7 @@ use crate::{
     delivery::{Registry, Tracked},
     error::{LinkError, OpenError, Refusal},
     feed::{FeedSink, serve::serve as serve_feed},
+    lane::{Access, Named},
     limit::FlowPermit,
     outq::{Probe, Probed},
     relay::{Counters, End, Network, relay_probed},
@@ -39,7 +40,7 @@ use crate::{
     wire::{
         authority::{self, CANDIDATES},
         feed::{self, Opening},
-        flush, proxy_status,
+        flush, lane, proxy_status,
     },
 };
 
@@ -127,12 +128,17 @@ pub async fn serve<H: Handler>(
 ) -> Result<(), LinkError> {
     let mut shutdown = shutdown.into();
     shutdown.force = shutdown.force.child_token();
+    let registry = Arc::<Registry>::default();
+    let lanes = config.lanes.as_ref();
+    let named = lanes.and_then(|lanes| lanes.name(&registry));
     let session = Arc::new(Session {
         handler,
         peer,
         tuning: Arc::new(config.tuning.clone()),
         config,
-        registry: Arc::default(),
+        registry,
+        lane: named.as_ref().and_then(Named::header),
+        _named: named,
         shutdown: shutdown.clone(),
         cut: AtomicUsize::new(0),
     });
@@ -173,6 +179,9 @@ struct Session<H> {
     config: ServerConfig,
     /// What this connection's flows have not delivered.
     registry: Arc<Registry>,
+    /// What guests call it when they dial a lane.
+    lane: Option<HeaderValue>,
+    _named: Option<Named>,
     shutdown: Shutdown,
     /// Flows that were cut.
     cut: AtomicUsize,
@@ -279,15 +288,17 @@ impl<H: Handler> Session<H> {
         let mut socket = Probed::alone(socket);
         // Before the guest knows of the flow, so that no flush can miss it.
         let tracked = self.track(respond, dialled, &counters, Some(socket.probe()));
-        let Some(send) = accept(respond, dialled) else {
+        let Some(send) = accept(respond, dialled, self.lane.clone()) else {
             return Ok(());
         };
+        let lane = Access::Host(tracked.entry());
         let side = Some(Side::Network(Network {
             tracked,
             drain: self.shutdown.drain.clone(),
             force: self.shutdown.force.clone(),
         }));
-        let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, None);
+        let mut stream = Stream::new(send, body, Arc::clone(&self.tuning), side, None);
+        stream.lane = lane;
         let end = relay_probed(socket, stream, Arc::clone(&counters)).await;
         self.report(FlowKind::Tcp, dialled, &counters, start, end);
         drop(permit);
@@ -308,7 +319,7 @@ impl<H: Handler> Session<H> {
         };
         let counters = Arc::new(Counters::default());
         let tracked = self.track(respond, dialled, &counters, None);
-        let Some(send) = accept(respond, dialled) else {
+        let Some(send) = accept(respond, dialled, None) else {
             return Ok(());
         };
         let flow = Datagrams::new(send, body, self.tuning.send_buffer, None);
@@ -452,8 +463,15 @@ async fn unless_reset<T>(
     }
 }
 
-fn accept(respond: &mut SendResponse<Chunk>, dialled: SocketAddr) -> Option<h2::SendStream<Chunk>> {
+fn accept(
+    respond: &mut SendResponse<Chunk>,
+    dialled: SocketAddr,
+    lane: Option<HeaderValue>,
+) -> Option<h2::SendStream<Chunk>> {
     let mut response = Response::new(());
+    if let Some(name) = lane {
+        response.headers_mut().insert(lane::HEADER, name);
+    }
     let value = HeaderValue::try_from(proxy_status::write_next_hop(dialled)).ok()?;
     response.headers_mut().insert(proxy_status::HEADER, value);
     respond.send_response(response, false).ok()

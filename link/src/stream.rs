@@ -12,6 +12,7 @@ use crate::{
     chunk::{Chunk, InFlight},
     config::Tuning,
     drain::{Drain, Settling},
+    lane::Access,
     pool::Slot,
     relay::{Network, Program},
 };
@@ -28,9 +29,11 @@ pub struct Stream {
     /// Taken by the relay.
     side: Option<Side>,
     /// Its place in the pool of whoever opened it.
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
     /// Its place in the drain of a guest, when it has none in a pool.
     pub(crate) settling: Option<Settling>,
+    /// Its way to a lane.
+    pub(crate) lane: Access,
 }
 
 /// What is at the socket's end of the flow.
@@ -86,8 +89,9 @@ impl Stream {
             in_flight: Arc::default(),
             tuning,
             side,
-            _slot: slot,
+            slot,
             settling: None,
+            lane: Access::None,
         }
     }
 
@@ -102,15 +106,30 @@ impl Stream {
         })
     }
 
+    /// Its places in the counts of flows, to be kept by somebody else.
+    pub(crate) fn leave_place(&mut self) -> (Option<Slot>, Option<Settling>) {
+        (self.slot.take(), self.settling.take())
+    }
+
     /// Room to send, in bytes, at least 1; asks for up to `wanted`.
     pub(crate) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Result<usize, Cut>> {
+        self.poll_room_of(cx, 1, wanted)
+    }
+
+    /// As [`Stream::poll_room`], at least `least`.
+    pub(crate) fn poll_room_of(
+        &mut self,
+        cx: &mut Context<'_>,
+        least: usize,
+        wanted: usize,
+    ) -> Poll<Result<usize, Cut>> {
         loop {
             let room = self.send.capacity();
-            if room > 0 {
+            if room >= least {
                 return Poll::Ready(Ok(room));
             }
             self.send.reserve_capacity(wanted);

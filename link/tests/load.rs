@@ -188,7 +188,10 @@ async fn five_thousand_flows_at_once() {
         "this test needs 19 900 file descriptors, the limit is {hard}"
     );
 
-    let world = Arc::new(World::new().await);
+    // Lanes would take descriptors of their own.
+    let mut config = ClientConfig::default();
+    config.tuning.max_lanes = 16;
+    let world = Arc::new(World::with(config, ServerConfig::default()).await);
     let server = echo_server().await;
     let target = odyn_link::Target::address(server.ip(), server.port());
     let gate = Arc::new(Semaphore::new(200));

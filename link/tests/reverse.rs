@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use common::{LIMIT, is_reset, listen, pair, soon, up};
+use common::{LIMIT, is_reset, lanes, listen, pair, soon, up};
 use odyn_link::{
-    Client, ClientConfig, Counters, Drained, End, Endpoint, GuestName, Identity, Leave, LinkError,
-    LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown, Stream, Tuning, dial,
-    relay,
+    Client, ClientConfig, Counters, Drained, End, Endpoint, GuestName, Identity, Lanes, Leave,
+    LinkError, LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown, Stream,
+    Tuning, dial, relay,
     reverse::{Arrival, Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening},
     wire::ingress::{Hello, Incoming},
 };
@@ -86,6 +86,9 @@ impl Host {
         let mut config = ClientConfig::default();
         config.open_wait = LIMIT;
         config.tuning.reset_grace = Duration::from_millis(100);
+        config.tuning.lanes = lanes();
+        let lanes = Lanes::new(&config.tuning);
+        config.lanes = Some(Arc::clone(&lanes));
         let client = Client::adopting("shop".into(), config.clone(), Shutdown::default());
         let (sender, leaves) = mpsc::channel(1000);
         let (adopted, adoptions) = watch::channel(0);
@@ -94,9 +97,14 @@ impl Host {
             async move {
                 loop {
                     let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
-                    let Opening::Reversed(transport) = opening(transport, LIMIT).await.unwrap()
-                    else {
-                        panic!("not reversed");
+                    let transport = match opening(transport, LIMIT).await.unwrap() {
+                        Opening::Reversed(transport) => transport,
+                        Opening::Lane(key, transport) => {
+                            let (lanes, tuning) = (Arc::clone(&lanes), config.tuning.clone());
+                            tokio::spawn(async move { lanes.serve(transport, key, &tuning).await });
+                            continue;
+                        }
+                        Opening::Forward(_) => panic!("not reversed"),
                     };
                     // A guest may be cut before it has said a word.
                     let Ok(greeted) = greet(transport, &config).await else {
@@ -140,6 +148,12 @@ struct World {
     host: Host,
 }
 
+fn reverse_config() -> ReverseConfig {
+    let mut config = ReverseConfig::default();
+    config.tuning.lanes = lanes();
+    config
+}
+
 /// A guest without connections of its own.
 fn guest() -> Client {
     Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default())
@@ -172,7 +186,7 @@ impl World {
         let guest = guest();
         let reverse = Reverse::start(
             endpoint.clone(),
-            ReverseConfig::default(),
+            reverse_config(),
             hello(),
             Arc::clone(&program),
             guest.shared_drain(),
@@ -336,7 +350,7 @@ async fn a_client_waits_for_a_guest_that_comes_back() {
     };
     world.reverse = Reverse::start(
         world.endpoint.clone(),
-        ReverseConfig::default(),
+        reverse_config(),
         hello(),
         Arc::clone(&world.program),
         world.guest.shared_drain(),

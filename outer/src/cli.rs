@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use enclaver_outer::GuestLogs;
 use enclaver_outer::ingress::Mapping;
 use ipnet::IpNet;
-use odyn_link::Endpoint;
+use odyn_link::{Endpoint, LaneMode};
 use odyn_settings::PrintConfig;
 
 use crate::admin::DEFAULT_SOCKET;
@@ -115,6 +115,11 @@ pub(crate) struct Run {
     /// Most flows at once, of all guests together [default: what the file descriptors allow].
     #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]
     pub(crate) max_flows: Option<usize>,
+
+    /// Whether TCP flows may get connections of their own, where their bytes are spliced: when
+    /// their guest wants it (auto), or never.
+    #[arg(long, value_name = "WHEN", env = "OUTER_LANES", default_value_t)]
+    pub(crate) lanes: LaneMode,
 
     /// Longest wait for a destination to answer.
     #[arg(

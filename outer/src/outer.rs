@@ -3,7 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use odyn_link::{
-    FlowLimit, LinkError, Listener, Peer, ServerConfig, Shutdown, Transport, Tuning,
+    FlowLimit, LaneMode, Lanes, LinkError, Listener, Peer, ServerConfig, Shutdown, Transport,
+    Tuning,
     reverse::{Opening, opening},
     serve,
 };
@@ -12,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     control::{Control, Rules},
@@ -60,6 +61,7 @@ pub struct Outer {
     server: ServerConfig,
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
     ingress: Vec<Mapping>,
 }
 
@@ -131,6 +133,7 @@ impl Outer {
             outer.ingress.clone(),
             outer.server.tuning.clone(),
             outer.server.flows.clone(),
+            Arc::clone(&outer.lanes),
             shutdown.clone(),
         );
         ingress.start();
@@ -192,6 +195,12 @@ impl Builder {
         self
     }
 
+    /// Whether flows may get connections of their own, when their guest wants it.
+    pub fn lanes(mut self, mode: LaneMode) -> Self {
+        self.server.tuning.lanes = mode;
+        self
+    }
+
     /// Where to listen for clients of the guests, and whose ports these are.
     pub fn ingress(mut self, mappings: impl IntoIterator<Item = Mapping>) -> Self {
         self.ingress.extend(mappings);
@@ -228,6 +237,8 @@ impl Builder {
         let guests = Guests::new(Destination::new(logs)?);
         let flows = Arc::new(FlowLimit::new(max_flows));
         server.flows = Some(Arc::clone(&flows));
+        let lanes = Lanes::new(&server.tuning);
+        server.lanes = Some(Arc::clone(&lanes));
         let rules = Rules {
             limits,
             connect_timeout,
@@ -244,6 +255,7 @@ impl Builder {
             server,
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
+            lanes,
             ingress,
         })
     }
@@ -296,16 +308,22 @@ impl Accepting {
         let (outer, ingress) = (Arc::clone(&self.outer), Arc::clone(&self.ingress));
         let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
         self.links.spawn(async move {
-            info!(%peer, "guest connected");
             let present = outer.control.presence().enter(peer);
             let handler = Arc::clone(&outer.handler);
             let server = outer.server.clone();
             let limit = server.tuning.handshake_timeout;
-            let served = match opening(transport, limit).await {
+            let opened = opening(transport, limit).await;
+            if let Ok(Opening::Lane(key, transport)) = opened {
+                let served = outer.lanes.serve(transport, key, &server.tuning).await;
+                return debug!(%peer, ?served, "lane");
+            }
+            info!(%peer, "guest connected");
+            let served = match opened {
                 Ok(Opening::Forward(transport)) => {
                     serve(transport, peer, handler, server, shutdown).await
                 }
                 Ok(Opening::Reversed(transport)) => ingress.serve(transport, peer).await,
+                Ok(Opening::Lane(..)) => Ok(()),
                 Err(error) => Err(error),
             };
             match served {

@@ -56,6 +56,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         .drain_timeout(args.drain_timeout)
         .max_flows(args.max_flows.unwrap_or(most))
         .ingress(args.ingress.iter().cloned())
+        .lanes(args.lanes)
         .guest_logs(args.guest_logs.clone())
         .build(reload::resolver(args))
         .map_err(Failure::Output)?;

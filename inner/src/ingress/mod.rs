@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use odyn_link::reverse::{Reverse, ReverseConfig};
 use odyn_link::wire::ingress::{Hello, MAX_PORTS};
-use odyn_link::{Drain, Endpoint, Identity};
+use odyn_link::{Drain, Endpoint, Identity, LaneMode};
 use odyn_policy::Ingress;
 
 use crate::audit::Audit;
@@ -37,16 +37,18 @@ pub struct Running {
 /// Must be called in a tokio runtime.
 pub fn start(
     link: Endpoint,
+    lanes: LaneMode,
     wanted: &[Ingress],
     identity: Identity,
     audit: Audit,
     drain: Drain,
 ) -> Running {
-    start_with(link, wanted, identity, audit, drain, PATIENCE)
+    start_with(link, lanes, wanted, identity, audit, drain, PATIENCE)
 }
 
 fn start_with(
     link: Endpoint,
+    lanes: LaneMode,
     wanted: &[Ingress],
     identity: Identity,
     audit: Audit,
@@ -69,7 +71,8 @@ fn start_with(
             identity,
             ports: listen,
         };
-        let config = ReverseConfig::default();
+        let mut config = ReverseConfig::default();
+        config.tuning.lanes = lanes;
         Reverse::start(link, config, hello, Arc::clone(&clients), drain)
     });
     Running { clients, reverse }

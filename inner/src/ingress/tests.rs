@@ -6,8 +6,8 @@ use std::path::Path;
 use odyn_link::reverse::{Arrival, Opening, greet, opening};
 use odyn_link::wire::ingress::Incoming;
 use odyn_link::{
-    Client, ClientConfig, GuestName, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown,
-    Tuning,
+    Client, ClientConfig, GuestName, LaneMode, ListenOptions, Listener, OpenError, Refusal, RunId,
+    Shutdown, Tuning,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -63,6 +63,7 @@ impl World {
         let guest = guest();
         let running = start_with(
             endpoint,
+            LaneMode::Auto,
             &wanted(yaml),
             identity,
             audit.clone(),
@@ -220,7 +221,14 @@ async fn without_ports_nothing_is_dialled() {
     };
     let identity = crate::identity::own(Some("shop")).unwrap();
     let audit = Audit::new(Sink::none()).unwrap();
-    let running = start(endpoint, &[], identity, audit, guest().shared_drain());
+    let running = start(
+        endpoint,
+        LaneMode::Auto,
+        &[],
+        identity,
+        audit,
+        guest().shared_drain(),
+    );
     assert!(running.reverse.is_none());
     running.close(LONG).await;
 }

@@ -92,6 +92,8 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
         .arg(&common.policy)
         .arg("--capture")
         .arg(common.capture.as_str())
+        .arg("--lanes")
+        .arg(common.lanes.to_string())
         .arg("--log-level")
         .arg(&common.log_level);
     let mut option = |name: &str, value: Option<OsString>| {

@@ -14,7 +14,7 @@ use crate::{
     client::{Client, Exchange, outer_uri, request},
     error::OpenError,
     identity::{GUEST, Identity, RUN},
-    pool::Lane,
+    pool::Class,
     wire::feed::{self, AckDecoder, FIRST, NEXT, PREFIX},
 };
 
@@ -126,7 +126,7 @@ async fn open(
     request
         .headers_mut()
         .insert(FIRST, HeaderValue::from(first));
-    client.exchange(Lane::Feed, &request, None, None).await
+    client.exchange(Class::Feed, &request, None, None).await
 }
 
 /// The record that the host wants next.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use h2::client::SendRequest;
+use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +30,7 @@ use crate::{
     drain::Drain,
     endpoint::Endpoint,
     flush::{self, Verdict},
+    lane,
     session::Shutdown,
 };
 
@@ -76,11 +78,13 @@ pub(crate) struct Shared {
     verdict: flush::Outcome,
     /// What its flows have not delivered on our side.
     registry: Arc<Registry>,
+    /// A host's: what guests call it when they dial a lane.
+    name: Option<lane::Named>,
 }
 
 /// What a flow needs from its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum Class {
     /// TCP: may fill the buffers of the transport for as long as it likes.
     Bulk,
     /// UDP and DNS: few bytes that should not wait behind many.
@@ -144,6 +148,11 @@ impl Slot {
         &self.shared.registry
     }
 
+    /// The header that tells a guest what it is called.
+    pub(crate) fn lane_header(&self) -> Option<HeaderValue> {
+        self.shared.name.as_ref()?.header()
+    }
+
     /// What the other half will say of the delivery on this connection.
     pub(crate) fn outcome(&self) -> flush::Outcome {
         self.shared.verdict.clone()
@@ -202,21 +211,21 @@ impl Pool {
 
     /// The best connection there is for a flow, and a place on it: of those that are meant for
     /// it, else of all, the one with the fewest flows.
-    pub(crate) fn pick(&self, lane: Lane) -> Option<(Connection, Slot)> {
+    pub(crate) fn pick(&self, class: Class) -> Option<(Connection, Slot)> {
         let places = self.places();
         let (_, best) = places
             .iter()
             .enumerate()
             .filter_map(|(place, connection)| Some((place, connection.as_ref()?)))
             .min_by_key(|(place, connection)| {
-                let is_meant = match lane {
-                    Lane::Bulk => *place != QUICK_PLACE,
-                    Lane::Quick | Lane::Feed => *place == QUICK_PLACE,
-                    Lane::Any => true,
+                let is_meant = match class {
+                    Class::Bulk => *place != QUICK_PLACE,
+                    Class::Quick | Class::Feed => *place == QUICK_PLACE,
+                    Class::Any => true,
                 };
                 (!is_meant, connection.shared.load.load(Ordering::Relaxed))
             })?;
-        let counted = (lane != Lane::Feed).then_some(&self.flows);
+        let counted = (class != Class::Feed).then_some(&self.flows);
         Some((best.clone(), Slot::new(&best.shared, counted)))
     }
 
@@ -248,11 +257,14 @@ impl Pool {
 
     /// Puts a connection into the pool.
     fn publish(&self, requests: SendRequest<Chunk>, registry: Arc<Registry>) -> Connection {
+        let lanes = self.config.lanes.as_ref();
+        let name = lanes.and_then(|lanes| lanes.name(&registry));
         let connection = Connection {
             requests,
             born: Instant::now(),
             shared: Arc::new(Shared {
                 registry,
+                name,
                 ..Shared::default()
             }),
         };

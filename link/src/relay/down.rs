@@ -11,7 +11,10 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use crate::stream::{Cut, Stream};
+use crate::{
+    lane::{Broken, Lane, Step, TURN},
+    stream::{Cut, Stream},
+};
 
 /// Chunks up to this size are put together when they have to wait: each would otherwise keep
 /// alive the large buffer that it was read into.
@@ -24,6 +27,8 @@ const SLICES: usize = 16;
 pub(super) struct Down {
     queue: Queue,
     state: State,
+    /// Bytes that have come on the stream.
+    received: u64,
     /// The last frame was empty: END_STREAM comes in one, and h2 forgets it when the connection
     /// ends before it was asked.
     empty_frame: bool,
@@ -69,9 +74,15 @@ impl Down {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
     ) -> Result<(), Cut> {
-        let taken = self.take(cx, stream);
+        let taken = self.take(cx, stream, lane.as_deref_mut());
         self.discard(stream);
+        if let Some(lane) = lane
+            && lane.poll_peer_offset(cx).is_ready()
+        {
+            lane.discard(cx);
+        }
         taken
     }
 
@@ -86,10 +97,11 @@ impl Down {
         cx: &mut Context<'_>,
         tcp: &mut TcpStream,
         stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<Result<(), Cut>> {
-        self.take(cx, stream)?;
-        self.write(cx, tcp, stream, count).map(Ok)
+        self.take(cx, stream, lane.as_deref_mut())?;
+        self.write(cx, tcp, stream, lane, count).map(Ok)
     }
 
     /// As [`Down::poll`], for a stream that was reset or lost: ready when all that had come was
@@ -99,21 +111,35 @@ impl Down {
         cx: &mut Context<'_>,
         tcp: &mut TcpStream,
         stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<()> {
-        let _ = self.take(cx, stream);
+        let _ = self.take(cx, stream, lane.as_deref_mut());
         if self.state == State::Failed {
             return Poll::Ready(());
         }
-        let written = self.write(cx, tcp, stream, count);
-        if self.queue.is_empty() && self.state != State::StreamEnded || self.failed() {
+        let written = self.write(cx, tcp, stream, lane.as_deref_mut(), count);
+        // What was sent on a lane before the reset is there up to the lane's end.
+        let all_has_come = lane.is_none_or(|lane| lane.has_ended() && lane.down_held() == 0);
+        let is_empty = self.queue.is_empty() && all_has_come;
+        if is_empty && self.state != State::StreamEnded || self.failed() {
             return Poll::Ready(());
         }
         written
     }
 
     /// Takes all that has come.
-    fn take(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Result<(), Cut> {
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+    ) -> Result<(), Cut> {
+        if let Some(lane) = lane.as_deref_mut()
+            && lane.poll_peer_offset(cx).is_pending()
+        {
+            return Ok(());
+        }
         loop {
             match self.state {
                 State::StreamEnded | State::Done => return Ok(()),
@@ -124,15 +150,26 @@ impl Down {
                 Poll::Ready(Ok(Some(_))) if self.failed() => {}
                 Poll::Ready(Ok(Some(bytes))) => {
                     self.empty_frame = bytes.is_empty();
+                    let mut bytes = bytes;
+                    if let Some(lane) = lane.as_deref_mut() {
+                        let rest = lane.rest_of_stream(self.received);
+                        let last_frame = bytes.split_off(bytes.len().min(rest));
+                        lane.push_last_frame(&last_frame)?;
+                    }
+                    self.received += bytes.len() as u64;
                     self.queue.push(bytes);
                 }
                 Poll::Ready(Ok(None)) if self.failed() => return Ok(()),
-                Poll::Ready(Ok(None)) => self.state = State::StreamEnded,
+                Poll::Ready(Ok(None)) => self.end(lane.as_deref_mut())?,
                 Poll::Ready(Err(cut)) => {
                     // Who leaves has ended its direction before.
-                    let ended = cut == Cut::Gone || cut == Cut::Link && self.empty_frame;
+                    let last_frame = self.empty_frame
+                        || lane
+                            .as_ref()
+                            .is_some_and(|lane| lane.down_count().is_some());
+                    let ended = cut == Cut::Gone || cut == Cut::Link && last_frame;
                     if ended && !self.failed() {
-                        self.state = State::StreamEnded;
+                        self.end(lane.as_deref_mut())?;
                     }
                     return Err(cut);
                 }
@@ -140,14 +177,46 @@ impl Down {
         }
     }
 
+    /// END_STREAM has come.
+    fn end(&mut self, lane: Option<&mut Lane>) -> Result<(), Cut> {
+        if let Some(lane) = lane {
+            lane.end_of_stream(self.received)?;
+        }
+        self.state = State::StreamEnded;
+        Ok(())
+    }
+
     fn write(
         &mut self,
         cx: &mut Context<'_>,
         tcp: &mut TcpStream,
         stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<()> {
+        let mut turn = TURN;
         loop {
+            let on_lane = lane
+                .as_deref_mut()
+                .filter(|lane| self.queue.is_empty() && lane.rest_of_stream(self.received) == 0);
+            match (self.state, on_lane) {
+                (State::Open | State::StreamEnded, Some(lane)) if !lane.down_is_complete() => {
+                    if turn == 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    match ready!(lane.poll_down(cx, tcp)) {
+                        Ok(Step::Moved { given, .. }) => {
+                            count.fetch_add(given as u64, Ordering::Relaxed);
+                            turn = turn.saturating_sub(given.max(1));
+                        }
+                        Ok(Step::End) => {}
+                        Err(Broken::Source | Broken::Sink) => self.state = State::Failed,
+                    }
+                    continue;
+                }
+                _ => {}
+            }
             match self.state {
                 State::Done => return Poll::Ready(()),
                 State::Failed => return Poll::Pending,

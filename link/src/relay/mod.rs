@@ -20,6 +20,9 @@
 //! | link lost | RST at once; but what had ended with END_STREAM is delivered before |
 //! | stream: RST_STREAM(NO_ERROR), from a guest that leaves | the bytes and the FIN that had come, then a plain close |
 
+//!
+//! A flow that gets a [`lane`](crate::lane) goes on there: see [`Flow::promote`].
+
 mod down;
 mod network;
 mod program;
@@ -31,7 +34,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -43,8 +46,10 @@ use tokio::{
 use self::{down::Down, up::Up};
 pub(crate) use self::{network::Network, program::Program};
 use crate::{
+    lane::{Lane, Opened},
     outq::{Probed, unacknowledged},
     stream::{Cut, Side, Stream},
+    wire::lane::NO_OFFSET,
 };
 
 /// Bytes moved by a relay, readable while it runs.
@@ -105,11 +110,69 @@ pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Coun
         tcp,
         stream,
         counters,
+        lane: None,
     };
     match flow.stream.take_side() {
-        Side::Program(program) => program::relay(flow, program).await,
-        Side::Network(network) => network::relay(flow, network).await,
+        Side::Program(program) => finish(program::relay, flow, program).await,
+        Side::Network(network) => finish(network::relay, flow, network).await,
     }
+}
+
+/// Carries a flow to its end, the part on a lane in the threads that are for that.
+async fn finish<S, F>(relay: fn(Flow, S) -> F, flow: Flow, side: S) -> End
+where
+    S: Send + 'static,
+    F: Future<Output = Turn<S>> + Send + 'static,
+{
+    match relay(flow, side).await {
+        Turn::Ended(end) => end,
+        Turn::Promoted(promoted) => {
+            let Promoted {
+                mut flow,
+                side,
+                lane,
+            } = *promoted;
+            // Whoever waits for the end of all flows may go on when this is dropped: here, where
+            // the end of this one is known, and not over there.
+            let _place = flow.stream.leave_place();
+            let threads = Arc::clone(&lane.threads);
+            let rest = async move {
+                match flow.promote(lane) {
+                    Ok(flow) => relay(flow, side).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "a flow is lost on its way to its lane");
+                        Turn::Ended(End::LinkLost)
+                    }
+                }
+            };
+            match threads.run(rest).await {
+                Some(Turn::Ended(end)) => end,
+                // There is one lane for each flow.
+                Some(Turn::Promoted(_)) | None => End::LinkLost,
+            }
+        }
+    }
+}
+
+/// How far a relay has come.
+enum Turn<S> {
+    Ended(End),
+    Promoted(Box<Promoted<S>>),
+}
+
+/// A flow that is to go on on a lane.
+struct Promoted<S> {
+    flow: Flow,
+    side: S,
+    lane: Opened,
+}
+
+/// How the relay of both directions ends when nothing fails.
+enum Done {
+    /// Both have ended.
+    Closed,
+    /// There is a lane.
+    Lane(Opened),
 }
 
 struct Flow {
@@ -118,18 +181,47 @@ struct Flow {
     tcp: Probed,
     stream: Stream,
     counters: Arc<Counters>,
+    lane: Option<Box<Lane>>,
 }
 
 impl Flow {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+    /// The flow on a lane, in the runtime that we are in.
+    ///
+    /// # Errors
+    /// When there are no more descriptors to be watched.
+    fn promote(mut self, lane: Opened) -> std::io::Result<Self> {
+        let (taken, _) = self.counters.get();
+        let offset = if self.up.ended() { NO_OFFSET } else { taken };
+        self.tcp = self.tcp.rehome()?;
+        self.lane = Some(Box::new(Lane::new(lane, offset)?));
+        Ok(self)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Cut>> {
+        if let Some(lane) = &mut self.lane {
+            // Also when nothing else is to be sent: the other half waits for it.
+            let _ = lane.poll_own_offset(cx);
+            if lane.poll_lost(cx, self.up.ended()).is_ready() {
+                return Poll::Ready(Err(Cut::Link));
+            }
+        } else {
+            let (up, down) = self.counters.get();
+            if let Poll::Ready(lane) = self.stream.lane.poll(cx, up + down) {
+                return Poll::Ready(Ok(Done::Lane(lane)));
+            }
+        }
         let tcp = self.tcp.get_mut();
+        let lane = self.lane.as_deref_mut();
         let down = self
             .down
-            .poll(cx, tcp, &mut self.stream, &self.counters.down)?;
+            .poll(cx, tcp, &mut self.stream, lane, &self.counters.down)?;
         // A socket that can't be written to may still hold bytes to be read, from before it was
         // reset: they are read to their end.
         self.up.socket_is_dead = self.down.failed();
-        let up = self.up.poll(cx, tcp, &mut self.stream, &self.counters.up)?;
+        let lane = self.lane.as_deref_mut();
+        let up = self
+            .up
+            .poll(cx, tcp, &mut self.stream, lane, &self.counters.up)?;
         if self.down.ended_by_stream()
             && let Poll::Ready(cut) = self.stream.poll_cut(cx)
         {
@@ -137,8 +229,8 @@ impl Flow {
             return Poll::Ready(Err(cut));
         }
         match (up.is_ready(), down.is_ready()) {
-            (true, true) => Poll::Ready(Ok(())),
-            (true, false) => self.up.poll_reset(cx, tcp),
+            (true, true) => Poll::Ready(Ok(Done::Closed)),
+            (true, false) => self.up.poll_reset(cx, tcp).map_ok(|()| Done::Closed),
             (false, _) => Poll::Pending,
         }
     }
@@ -148,8 +240,17 @@ impl Flow {
             cx,
             self.tcp.get_mut(),
             &mut self.stream,
+            self.lane.as_deref_mut(),
             &self.counters.down,
         )
+    }
+
+    /// Ready when all that was read from the socket was handed on, so that a reset may follow.
+    fn poll_handed_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(lane) = &mut self.lane {
+            ready!(lane.poll_flush(cx));
+        }
+        self.stream.in_flight.poll_empty(cx)
     }
 
     /// The other half gave up: the socket gets what had come, then the reset.

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Flow};
+use super::{Done, End, Flow, Promoted, Turn};
 use crate::{
     delivery::{LINGER, Tracked},
     flush::acknowledged,
@@ -24,7 +24,7 @@ pub(crate) struct Network {
     pub(crate) force: CancellationToken,
 }
 
-pub(super) async fn relay(mut flow: Flow, network: Network) -> End {
+pub(super) async fn relay(mut flow: Flow, network: Network) -> Turn<Network> {
     // The kernel closes the sockets of a killed process with a FIN, and a stream that was cut would
     // look like a whole one: until both directions have ended, a close is a reset.
     let _ = flow.tcp.get().set_zero_linger();
@@ -35,14 +35,28 @@ pub(super) async fn relay(mut flow: Flow, network: Network) -> End {
             result
         })
         .await;
-        flow.end(result, &network).await
+        match result {
+            Ok(Done::Lane(lane)) => Err(lane),
+            Ok(Done::Closed) => Ok(flow.end(Ok(()), &network).await),
+            Err(cut) => Ok(flow.end(Err(cut), &network).await),
+        }
     };
     let ended = tokio::select! {
         biased;
         end = whole => Some(end),
         () = network.force.cancelled() => None,
     };
-    match ended {
+    let ended = match ended.transpose() {
+        Ok(ended) => ended,
+        Err(lane) => {
+            return Turn::Promoted(Box::new(Promoted {
+                flow,
+                side: network,
+                lane,
+            }));
+        }
+    };
+    Turn::Ended(match ended {
         // The connection goes because we have no more time.
         Some(End::LinkLost) if network.force.is_cancelled() => flow.cut(&network.tracked),
         Some(end) => {
@@ -53,12 +67,14 @@ pub(super) async fn relay(mut flow: Flow, network: Network) -> End {
             end
         }
         None => flow.cut(&network.tracked),
-    }
+    })
 }
 
 impl Flow {
     fn note(&self, tracked: &Tracked) {
-        tracked.note(self.down.queued(), self.down.fin_sent(), self.down.failed());
+        let on_lane = self.lane.as_ref().map_or(0, |lane| lane.down_pending());
+        let queued = self.down.queued() as u64 + on_lane;
+        tracked.note(queued, self.down.fin_sent(), self.down.failed());
     }
 
     async fn end(&mut self, result: Result<(), Cut>, network: &Network) -> End {
@@ -120,7 +136,7 @@ impl Flow {
     /// The socket is gone: the other half gets what had been read, then the reset.
     async fn reset_stream(&mut self) {
         let grace = self.stream.tuning.reset_grace;
-        let _ = timeout(grace, self.stream.in_flight.empty()).await;
+        let _ = timeout(grace, poll_fn(|cx| self.poll_handed_on(cx))).await;
         self.stream.reset();
     }
 

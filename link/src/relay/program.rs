@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{End, Flow};
+use super::{Done, End, Flow, Promoted, Turn};
 use crate::{
     drain::{Busy, Drain},
     flush::{Outcome, Verdict},
@@ -29,15 +29,22 @@ pub(crate) struct Program {
     pub(crate) outcome: Outcome,
 }
 
-pub(super) async fn relay(mut flow: Flow, program: Program) -> End {
+pub(super) async fn relay(mut flow: Flow, program: Program) -> Turn<Program> {
     let result = tokio::select! {
         biased;
         // First: from here on not a byte may be written to the socket.
-        () = program.drain.draining() => return drain(flow, program).await,
+        () = program.drain.draining() => return Turn::Ended(drain(flow, program).await),
         result = poll_fn(|cx| flow.poll(cx)) => result,
     };
-    match result {
-        Ok(()) => closed(flow, program).await,
+    Turn::Ended(match result {
+        Ok(Done::Lane(lane)) => {
+            return Turn::Promoted(Box::new(Promoted {
+                flow,
+                side: program,
+                lane,
+            }));
+        }
+        Ok(Done::Closed) => closed(flow, program).await,
         Err(Cut::Socket) => reset_by_program(flow, program).await,
         Err(Cut::Peer | Cut::Gone) => {
             // For a program that is gone there is nothing to deliver.
@@ -54,7 +61,7 @@ pub(super) async fn relay(mut flow: Flow, program: Program) -> End {
             }
             End::LinkLost
         }
-    }
+    })
 }
 
 /// The program is gone: what it wrote is read to its end.
@@ -76,10 +83,18 @@ async fn drain(mut flow: Flow, program: Program) -> End {
 
 /// Ready when the program's FIN was handed to h2.
 fn poll_last(flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-    flow.down.poll_discard(cx, &mut flow.stream)?;
+    if let Some(lane) = &mut flow.lane {
+        let _ = lane.poll_own_offset(cx);
+        if lane.poll_lost(cx, flow.up.ended()).is_ready() {
+            return Poll::Ready(Err(Cut::Link));
+        }
+    }
+    let lane = flow.lane.as_deref_mut();
+    flow.down.poll_discard(cx, &mut flow.stream, lane)?;
+    let (tcp, lane) = (flow.tcp.get_mut(), flow.lane.as_deref_mut());
     let up = flow
         .up
-        .poll(cx, flow.tcp.get_mut(), &mut flow.stream, &flow.counters.up)?;
+        .poll(cx, tcp, &mut flow.stream, lane, &flow.counters.up)?;
     if flow.down.ended_by_stream()
         && let Poll::Ready(cut) = flow.stream.poll_cut(cx)
     {
@@ -115,7 +130,7 @@ async fn reset_by_program(mut flow: Flow, program: Program) -> End {
     let grace = flow.stream.tuning.reset_grace;
     tokio::select! {
         biased;
-        () = flow.stream.in_flight.empty() => {}
+        () = poll_fn(|cx| flow.poll_handed_on(cx)) => {}
         () = program.drain.forced() => return settle(flow, program, None).await,
         () = patience(grace, &program.drain) => {}
     }

@@ -17,7 +17,9 @@ use tokio::{
 
 use crate::{
     config::Tuning,
+    lane::{Broken, Lane, Step, TURN},
     stream::{Cut, Stream},
+    wire::lane::OFFSET_BYTES,
 };
 
 /// Size of the first read. Doubled while reads fill their buffer, up to the configured size.
@@ -70,6 +72,7 @@ impl Up {
         cx: &mut Context<'_>,
         tcp: &mut TcpStream,
         stream: &mut Stream,
+        lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<Result<(), Cut>> {
         if self.ended {
@@ -79,6 +82,9 @@ impl Up {
             } else {
                 Ok(()).into()
             };
+        }
+        if let Some(lane) = lane {
+            return self.poll_lane(cx, tcp, stream, lane, count);
         }
         loop {
             let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
@@ -100,6 +106,44 @@ impl Up {
             count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             stream.send(bytes, false)?;
         }
+    }
+
+    /// As [`Up::poll`], for a flow that has moved to a lane.
+    fn poll_lane(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+        stream: &mut Stream,
+        lane: &mut Lane,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        let mut turn = TURN;
+        while turn > 0 {
+            match lane.poll_up(cx, tcp) {
+                Poll::Pending if lane.waits_for_room() => return self.poll_reset(cx, tcp),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Step::Moved { taken, given })) => {
+                    count.fetch_add(taken as u64, Ordering::Relaxed);
+                    turn = turn.saturating_sub(given.max(1));
+                }
+                Poll::Ready(Ok(Step::End)) if self.socket_is_dead => {
+                    return Err(Cut::Socket).into();
+                }
+                Poll::Ready(Ok(Step::End)) => {
+                    // The other half must know the offset before it sees the frame: the two come
+                    // by different ways. Its own offset says that it does.
+                    ready!(lane.poll_peer_offset(cx));
+                    // The frame may not be taken apart.
+                    ready!(stream.poll_room_of(cx, OFFSET_BYTES, OFFSET_BYTES))?;
+                    stream.send(lane.up_count(), true)?;
+                    self.ended = true;
+                    return Ok(()).into();
+                }
+                Poll::Ready(Err(Broken::Source | Broken::Sink)) => return Err(Cut::Socket).into(),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Reads at most `room` bytes; none is the end.

@@ -26,6 +26,7 @@ use crate::{
     error::{LinkError, Refusal},
     flush::{Outcome, Verdict, ask_parked},
     identity,
+    lane::{self, Access},
     pool::Jitter,
     relay::Program,
     server::refuse,
@@ -34,6 +35,7 @@ use crate::{
     wire::{
         flush,
         ingress::{self, Hello, Incoming},
+        lane as wire_lane,
     },
 };
 
@@ -53,6 +55,7 @@ pub struct Pending {
     tuning: Arc<Tuning>,
     program: Program,
     settling: Settling,
+    lane: Access,
 }
 
 /// Who went before there was an answer.
@@ -80,6 +83,7 @@ impl Pending {
         let side = Some(Side::Program(self.program));
         let mut stream = Stream::new(send, self.body, self.tuning, side, None);
         stream.settling = Some(self.settling);
+        stream.lane = self.lane;
         Some(stream)
     }
 
@@ -133,6 +137,7 @@ struct Offer<I> {
     tuning: Arc<Tuning>,
     hello: Hello,
     handler: Arc<I>,
+    lanes: Option<Arc<lane::Guest>>,
     drain: Drain,
     /// Cancelled when the drain begins.
     stop: CancellationToken,
@@ -165,8 +170,10 @@ impl Reverse {
     ) -> Self {
         let cut = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let tuning = Arc::new(config.tuning.clone());
         let offer = Arc::new(Offer {
-            tuning: Arc::new(config.tuning.clone()),
+            lanes: lane::Guest::new(endpoint.clone(), &tuning),
+            tuning,
             endpoint,
             config,
             hello,
@@ -291,7 +298,7 @@ impl<I: Ingress> Line<I> {
         match (request.method(), request.uri().path()) {
             (&Method::CONNECT, _) => match incoming(&request) {
                 Ok(incoming) => {
-                    let client = self.pending(request.into_body(), respond);
+                    let client = self.pending(request, respond);
                     self.offer.handler.serve(incoming, client).await;
                 }
                 Err(refusal) => refuse(&mut respond, refusal),
@@ -318,12 +325,20 @@ impl<I: Ingress> Line<I> {
         }
     }
 
-    fn pending(&self, body: RecvStream, respond: SendResponse<Chunk>) -> Pending {
+    fn pending(&self, request: Request<RecvStream>, respond: SendResponse<Chunk>) -> Pending {
         self.used.store(true, Ordering::Relaxed);
         let drain = self.offer.drain.clone();
+        let name = request.headers().get(wire_lane::HEADER);
+        let lane = self.offer.lanes.as_ref().map_or(Access::None, |lanes| {
+            lanes.access(
+                name.map(HeaderValue::as_bytes),
+                respond.stream_id().as_u32(),
+            )
+        });
         Pending {
+            lane,
             respond,
-            body,
+            body: request.into_body(),
             tuning: Arc::clone(&self.offer.tuning),
             settling: drain.settle(),
             program: Program {

@@ -8,7 +8,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{error::LinkError, transport::Transport};
+use crate::{
+    error::LinkError,
+    transport::Transport,
+    wire::lane::{self, KEY_BYTES, Key},
+};
 
 /// What a guest sends first on a reversed connection. As long as HTTP/2's preface (RFC 9113
 /// section 3.4), and different in its first byte.
@@ -21,6 +25,8 @@ pub enum Opening {
     Forward(Transport),
     /// The host: to be given to [`greet`](super::greet()).
     Reversed(Transport),
+    /// Nobody, it is one flow's: to be given to [`Lanes::serve`](crate::Lanes::serve).
+    Lane(Key, Transport),
 }
 
 /// Looks at the first bytes of a connection.
@@ -30,7 +36,7 @@ pub enum Opening {
 pub async fn opening(mut transport: Transport, limit: Duration) -> Result<Opening, LinkError> {
     let read = async {
         let mut first = BytesMut::with_capacity(PREAMBLE.len());
-        while first.len() < PREAMBLE.len() && PREAMBLE.starts_with(&first) {
+        while first.len() < PREAMBLE.len() && is_begun(&first) {
             let room = PREAMBLE.len() - first.len();
             let count = (&mut transport)
                 .take(room as u64)
@@ -48,8 +54,21 @@ pub async fn opening(mut transport: Transport, limit: Duration) -> Result<Openin
     if first == PREAMBLE.as_slice() {
         return Ok(Opening::Reversed(transport));
     }
+    if first == lane::PREAMBLE.as_slice() {
+        let mut key = [0; KEY_BYTES];
+        timeout(limit, transport.read_exact(&mut key))
+            .await
+            .map_err(|_| LinkError::Handshake(limit))?
+            .map_err(LinkError::Transport)?;
+        return Ok(Opening::Lane(Key::parse(&key), transport));
+    }
     transport.unread(first.freeze());
     Ok(Opening::Forward(transport))
+}
+
+/// Whether these may be the first bytes of a preamble.
+fn is_begun(first: &[u8]) -> bool {
+    PREAMBLE.starts_with(first) || lane::PREAMBLE.starts_with(first)
 }
 
 /// Says that the host opens the streams.

@@ -9,4 +9,5 @@ pub mod feed;
 pub mod flush;
 pub mod hybrid;
 pub mod ingress;
+pub mod lane;
 pub mod proxy_status;

@@ -16,8 +16,11 @@ use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::Request;
 use odyn_link::{
-    Client, ClientConfig, Counters, End, Endpoint, FlowReport, Handler, LinkState, ListenOptions,
-    Listener, Opened, Peer, Refusal, ServerConfig, Stream, Target, TargetHost, relay, serve,
+    Client, ClientConfig, Counters, End, Endpoint, FlowReport, Handler, LaneMode, Lanes, LinkState,
+    ListenOptions, Listener, Opened, Peer, Refusal, ServerConfig, Stream, Target, TargetHost,
+    relay,
+    reverse::{Opening, opening},
+    serve,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -118,12 +121,14 @@ pub struct Host {
     /// Drops its connections, as a killed process does.
     pub kill: CancellationToken,
     pub tasks: TaskTracker,
+    pub lanes: Arc<Lanes>,
     pub ended: mpsc::Receiver<FlowReport>,
     pub dialler: Arc<Dialler>,
 }
 
 impl Host {
-    pub fn start(endpoint: &Endpoint, config: ServerConfig) -> Self {
+    pub fn start(endpoint: &Endpoint, mut config: ServerConfig) -> Self {
+        config.tuning.lanes = lanes();
         Self::with(endpoint, config, false)
     }
 
@@ -132,13 +137,16 @@ impl Host {
         Self::with(endpoint, ServerConfig::default(), true)
     }
 
-    fn with(endpoint: &Endpoint, config: ServerConfig, stalled: bool) -> Self {
+    fn with(endpoint: &Endpoint, mut config: ServerConfig, stalled: bool) -> Self {
+        let lanes = Lanes::new(&config.tuning);
+        config.lanes = Some(Arc::clone(&lanes));
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
         let (ended, reports) = mpsc::channel(100_000);
         let host = Self {
             shutdown: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            lanes: Arc::clone(&lanes),
             ended: reports,
             dialler: Arc::new(Dialler {
                 ended,
@@ -157,13 +165,18 @@ impl Host {
                     () = kill.cancelled() => return,
                 };
                 let (transport, peer) = accepted.unwrap();
-                let serve = serve(
-                    transport,
-                    peer,
-                    Arc::clone(&dialler),
-                    config.clone(),
-                    shutdown.clone(),
-                );
+                let (dialler, config) = (Arc::clone(&dialler), config.clone());
+                let (shutdown, lanes) = (shutdown.clone(), Arc::clone(&lanes));
+                let serve = async move {
+                    let tuning = config.tuning.clone();
+                    match opening(transport, tuning.handshake_timeout).await? {
+                        Opening::Forward(transport) => {
+                            serve(transport, peer, dialler, config, shutdown).await
+                        }
+                        Opening::Lane(key, transport) => lanes.serve(transport, key, &tuning).await,
+                        Opening::Reversed(_) => Ok(()),
+                    }
+                };
                 let kill = kill.clone();
                 tasks.spawn(async move {
                     tokio::select! {
@@ -183,6 +196,12 @@ impl Host {
     }
 }
 
+/// When flows move to lanes: `ODYN_TEST_LANES`.
+pub fn lanes() -> LaneMode {
+    let asked = std::env::var("ODYN_TEST_LANES").ok();
+    asked.map_or(LaneMode::Auto, |mode| mode.parse().unwrap())
+}
+
 /// Both halves.
 pub struct World {
     pub dir: TempDir,
@@ -196,12 +215,19 @@ impl World {
         Self::with(ClientConfig::default(), ServerConfig::default()).await
     }
 
-    pub async fn with(client: ClientConfig, server: ServerConfig) -> Self {
+    pub async fn with(mut client: ClientConfig, mut server: ServerConfig) -> Self {
+        client.tuning.lanes = lanes();
+        server.tuning.lanes = lanes();
+        Self::exactly(client, server).await
+    }
+
+    /// Whatever `ODYN_TEST_LANES` says.
+    pub async fn exactly(client: ClientConfig, server: ServerConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let endpoint = Endpoint::Unix {
             path: socket_path(&dir),
         };
-        let host = Host::start(&endpoint, server);
+        let host = Host::with(&endpoint, server, false);
         let client = Client::new(endpoint.clone(), client);
         up(&client).await;
         Self {
@@ -210,6 +236,11 @@ impl World {
             host,
             client,
         }
+    }
+
+    /// Lanes that the host has.
+    pub fn lanes_in_use(&self) -> usize {
+        self.host.lanes.count()
     }
 
     /// An app's socket whose other end is relayed through the link to `server`.

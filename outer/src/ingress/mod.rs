@@ -19,7 +19,7 @@ use std::{
 };
 
 use odyn_link::{
-    ClientConfig, FlowLimit, LinkError, Peer, Shutdown, Transport, Tuning, reverse::greet,
+    ClientConfig, FlowLimit, Lanes, LinkError, Peer, Shutdown, Transport, Tuning, reverse::greet,
     wire::ingress::Hello,
 };
 use tokio::time::sleep;
@@ -64,10 +64,12 @@ impl Ingress {
         mappings: Vec<Mapping>,
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
+        lanes: Arc<Lanes>,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         let mut config = ClientConfig::default();
         config.tuning = tuning;
+        config.lanes = Some(lanes);
         config.open_wait = LINGER;
         config.open_timeout = OPEN_TIMEOUT;
         Arc::new(Self {

@@ -1,0 +1,163 @@
+//! The guest's side: decides which flows get a lane, and dials it.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{LaneMode, Opened, Slot, Threads};
+use crate::{
+    config::Tuning,
+    delivery::Entry,
+    dial::dial,
+    endpoint::Endpoint,
+    error::LinkError,
+    wire::lane::{self, Key},
+};
+
+/// A flow is bulk when it has moved this much …
+const BURST: u64 = 1024 * 1024;
+
+/// … in less than this. It is asked once for each [`BURST`].
+const BURST_TIME: Duration = Duration::from_secs(1);
+
+/// What the lanes of a guest share.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    endpoint: Endpoint,
+    tuning: Arc<Tuning>,
+    room: Arc<Semaphore>,
+    threads: Arc<Threads>,
+}
+
+/// How a flow gets its lane.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// Not at all.
+    None,
+    /// Asks for it.
+    Guest(Asking),
+    /// Waits for its guest to ask.
+    Host(Arc<Entry>),
+}
+
+/// A flow of a guest.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    guest: Arc<Guest>,
+    key: Key,
+    /// Bytes at which it is asked next whether this is bulk.
+    next: u64,
+    /// When the last [`BURST`] was over.
+    since: Instant,
+    slot: Option<Arc<Slot>>,
+}
+
+impl Guest {
+    /// `None` when there are to be no lanes.
+    pub(crate) fn new(endpoint: Endpoint, tuning: &Arc<Tuning>) -> Option<Arc<Self>> {
+        (tuning.lanes != LaneMode::Never).then(|| {
+            Arc::new(Self {
+                endpoint,
+                room: Arc::new(Semaphore::new(tuning.max_lanes)),
+                tuning: Arc::clone(tuning),
+                threads: Arc::default(),
+            })
+        })
+    }
+
+    /// A flow's way to a lane, when the host has named the connection.
+    pub(crate) fn access(self: &Arc<Self>, name: Option<&[u8]>, stream: u32) -> Access {
+        let Some(connection) = name.and_then(lane::Name::parse) else {
+            return Access::None;
+        };
+        Access::Guest(Asking {
+            guest: Arc::clone(self),
+            key: Key { connection, stream },
+            next: match self.tuning.lanes {
+                LaneMode::Always => 0,
+                LaneMode::Auto | LaneMode::Never => BURST,
+            },
+            since: Instant::now(),
+            slot: None,
+        })
+    }
+
+    /// Opens a lane in the background. `None` when there are as many as there may be.
+    fn ask(self: &Arc<Self>, key: Key) -> Option<Arc<Slot>> {
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let slot = Arc::<Slot>::default();
+        let (guest, place) = (Arc::clone(self), Arc::clone(&slot));
+        tokio::spawn(async move {
+            match guest.open(key).await {
+                Ok(socket) => place.put(Opened {
+                    socket,
+                    offset: None,
+                    permit,
+                    threads: Arc::clone(&guest.threads),
+                }),
+                Err(error) => debug!(%error, "no lane: the flow stays where it is"),
+            }
+        });
+        Some(slot)
+    }
+
+    async fn open(&self, key: Key) -> Result<OwnedFd, LinkError> {
+        let limit = self.tuning.handshake_timeout;
+        let mut transport = dial(&self.endpoint, &self.tuning, limit).await?;
+        let asked = async {
+            let mut first = Vec::with_capacity(lane::PREAMBLE.len() + lane::KEY_BYTES);
+            first.extend_from_slice(lane::PREAMBLE);
+            first.extend_from_slice(&key.write());
+            transport.write_all(&first).await?;
+            transport.read_u8().await
+        };
+        match timeout(limit, asked).await {
+            Ok(Ok(lane::READY)) => {
+                let socket = transport.as_fd().try_clone_to_owned();
+                socket.map_err(LinkError::Transport)
+            }
+            Ok(Ok(_)) => Err(LinkError::Protocol("the host does not open a lane")),
+            Ok(Err(error)) => Err(LinkError::Transport(error)),
+            Err(_) => Err(LinkError::Handshake(limit)),
+        }
+    }
+}
+
+impl Access {
+    /// Ready, once, with the lane of a flow that has `moved` bytes.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<Opened> {
+        match self {
+            Self::None => Poll::Pending,
+            Self::Host(entry) => entry.lane.poll(cx),
+            Self::Guest(asking) => {
+                if asking.slot.is_none() && moved >= asking.next && asking.is_bulk(moved) {
+                    asking.slot = asking.guest.ask(asking.key);
+                }
+                match &asking.slot {
+                    Some(slot) => slot.poll(cx),
+                    None => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+impl Asking {
+    fn is_bulk(&mut self, moved: u64) -> bool {
+        let now = Instant::now();
+        let is_quick = now.duration_since(self.since) < BURST_TIME;
+        self.since = now;
+        self.next = moved + BURST;
+        is_quick || self.guest.tuning.lanes == LaneMode::Always
+    }
+}
