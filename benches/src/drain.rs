@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use odyn_tests::guest::Guest;
 use odyn_tests::world::World;
 
-use crate::{SERVER, median, spread};
+use crate::report::{median, range};
+use crate::stage::{PORT, SINK};
 
 /// Threads of the program that open flows.
 const OPENERS: usize = 32;
@@ -20,24 +21,39 @@ const LOOK_AGAIN: Duration = Duration::from_micros(200);
 const CASES: [(usize, usize); 5] = [(0, 0), (100, 0), (100, 65_536), (5000, 0), (5000, 65_536)];
 
 /// Prints the table.
-pub(crate) fn measure(world: &World, this: &str, rounds: usize) -> anyhow::Result<()> {
+pub(crate) fn measure(rounds: usize) -> anyhow::Result<()> {
+    let policy = format!("version: v1\nname: bench\negress:\n  allow:\n    - {SINK}/32\n");
+    let world = World::builder().policy(&policy).start();
+    let world = world.context("needs root")?;
+    let this = world.install(&std::env::current_exe()?);
+    let this = this.to_str().context("a path in UTF-8")?;
+    let server = format!("{SINK}:{PORT}");
+    let _server = world.internet_spawn("serve", &[this, "serve", &server]);
+    world.internet().wait_tcp(&server);
+
     println!("| flows | last bytes of each | time to the exit, ms |");
     println!("|---|---|---|");
     for (flows, bytes) in CASES {
         let samples = (0..rounds)
-            .map(|_| once(world, this, flows, bytes))
+            .map(|_| once(&world, this, &server, flows, bytes))
             .collect::<anyhow::Result<Vec<f64>>>()?;
+        let (low, high) = range(&samples);
         println!(
-            "| {flows} | {bytes} | {:.1} ({}) |",
-            median(&samples),
-            spread(&samples)
+            "| {flows} | {bytes} | {:.1} ({low:.1}–{high:.1}) |",
+            median(&samples)
         );
     }
     Ok(())
 }
 
-fn once(world: &World, this: &str, flows: usize, bytes: usize) -> anyhow::Result<f64> {
-    let words = [this, "exit", SERVER, &flows.to_string(), &bytes.to_string()];
+fn once(
+    world: &World,
+    this: &str,
+    server: &str,
+    flows: usize,
+    bytes: usize,
+) -> anyhow::Result<f64> {
+    let words = [this, "exit", server, &flows.to_string(), &bytes.to_string()];
     let mut guest = Guest::new(&words)
         .flag("--drain-timeout=120s")
         .limit(Duration::from_secs(200))

@@ -1,268 +1,150 @@
-//! `odyn-bench`: what a flow through both halves costs, next to a direct connection.
+//! `odyn-bench`: what a flow through both halves costs, beside other ways to do the same.
 //!
-//! Builds the namespaces of the tests, runs the same load directly and through odyn-net in
-//! interleaved rounds, and prints medians with their spread and ratios. Needs root and release
-//! executables: `just bench` builds them, and keeps their logs short.
+//! Builds the namespaces of the tests, starts every contender in them, and runs each load with
+//! each contender in turn, round after round: a direct cable, odyn-net in its variants, pairs of
+//! HAProxy, nginx and socat over the same kind of Unix socket, and networks in user space. Prints
+//! tables with medians, spread and verdicts on the targets. Needs root and release executables:
+//! `just bench` builds them. `scripts/setup bench` installs the others.
 
 #![forbid(unsafe_code)]
 
+mod client;
+mod contenders;
 mod drain;
-mod load;
-mod memory;
+mod loads;
+mod measure;
+mod procs;
+mod report;
+mod stage;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use load::{Load, Sample};
-use odyn_tests::guest::Guest;
-use odyn_tests::world::World;
-use serde::Serialize;
+use client::Client;
+use contenders::ours::{Ours, VARIANTS};
+use loads::Scale;
+use report::results::Results;
 
-const SERVER: &str = "203.0.113.10:5201";
-
-/// The variable that chooses the way of capture.
-const CAPTURE: &str = "ODYN_CAPTURE";
-
-const POLICY: &str = "version: v1\nname: bench\negress:\n  allow:\n    - 203.0.113.0/24\n";
-
-/// Measures odyn-net against a direct connection.
+/// Measures odyn-net beside a direct cable, other proxies, and networks in user space.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
     /// Rounds of every measurement.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each bulk measurement.
-    #[arg(long, default_value_t = 2.0)]
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 1.5)]
     seconds: f64,
-    /// Idle flows for the memory measurement.
-    #[arg(long, default_value_t = 5000)]
-    idle: usize,
+    /// Only figures with one of these in their name, id or group: `bulk`, `up-1`, `udp`.
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these contenders; `odyn*` is all whose names begin so.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    contenders: Vec<String>,
+    /// A variant of ours, in place of the usual ones; may be repeated. Variables of OUTER_ go to
+    /// the host half, others to the guest half.
+    #[arg(long = "variant", value_name = "NAME[:VARIABLE=VALUE,...]")]
+    variants: Vec<Ours>,
+    /// Idle flows for the measurements of memory.
+    #[arg(long, value_delimiter = ',', default_value = "5000,20000")]
+    idle: Vec<usize>,
+    /// Connections that come and go while memory must not grow.
+    #[arg(long, default_value_t = 100_000)]
+    churn: usize,
+    /// Minutes after which nothing new is begun.
+    #[arg(long, default_value_t = 90.0)]
+    minutes: f64,
     /// Only how long the exit takes.
     #[arg(long)]
     drain: bool,
-    /// Ways of capture to measure, in turn: nftables, tun.
-    #[arg(long, value_delimiter = ',', default_value = "nftables,tun")]
-    capture: Vec<String>,
-    /// Write all samples to this file.
+    /// Say who there is and what is measured, and do nothing.
     #[arg(long)]
+    list: bool,
+    /// Write all samples to this file; `odyn-bench report` reads it.
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write pictures into this directory.
+    #[arg(long, value_name = "DIR")]
+    svg_dir: Option<PathBuf>,
     #[command(subcommand)]
-    load: Option<Load>,
+    command: Option<Command>,
 }
 
-/// One line of the table: a load, and which number of its sample counts.
-struct Row {
-    name: &'static str,
-    unit: &'static str,
-    words: Vec<String>,
-    value: fn(&Sample) -> f64,
-}
-
-#[derive(Default, Serialize)]
-struct Measured {
-    direct: Vec<f64>,
-    odyn: Vec<f64>,
-    cpu_seconds_per_gb: Vec<f64>,
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Prints the tables of an earlier run again.
+    Report {
+        /// What --json wrote.
+        file: PathBuf,
+        /// Write pictures into this directory.
+        #[arg(long, value_name = "DIR")]
+        svg_dir: Option<PathBuf>,
+    },
+    #[command(flatten)]
+    Client(Client),
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    match args.load {
-        Some(load) => load.run(),
-        None => orchestrate(&args),
-    }
-}
-
-fn rows(seconds: f64) -> Vec<Row> {
-    let words = |kind: &str, rest: &[&str]| {
-        let mut words = vec![kind.to_owned(), SERVER.to_owned()];
-        words.extend(rest.iter().map(|word| (*word).to_owned()));
-        words
-    };
-    let seconds = seconds.to_string();
-    let bits: fn(&Sample) -> f64 = |s| s.bits_per_second / 1e9;
-    let bulk = |name, kind, flows: &str| Row {
-        name,
-        unit: "Gbit/s",
-        words: words(kind, &[flows, &seconds]),
-        value: bits,
-    };
-    vec![
-        bulk("up, 1 flow", "up", "1"),
-        bulk("up, 16 flows", "up", "16"),
-        bulk("down, 1 flow", "down", "1"),
-        bulk("down, 16 flows", "down", "16"),
-        Row {
-            name: "ping-pong 64 B, p50",
-            unit: "µs",
-            words: words("ping-pong", &["5000"]),
-            value: |s| s.p50_us,
-        },
-        Row {
-            name: "ping-pong 64 B, p99",
-            unit: "µs",
-            words: words("ping-pong", &["5000"]),
-            value: |s| s.p99_us,
-        },
-        Row {
-            name: "connect and one byte, p50",
-            unit: "µs",
-            words: words("short", &["1", "1"]),
-            value: |s| s.p50_us,
-        },
-        Row {
-            name: "short connections, 64 clients",
-            unit: "/s",
-            words: words("short", &["64", &seconds]),
-            value: |s| s.per_second,
-        },
-    ]
-}
-
-fn orchestrate(args: &Args) -> anyhow::Result<()> {
-    let world = World::builder()
-        .policy(POLICY)
-        .start()
-        .context("needs root")?;
-    let this = world.install(&std::env::current_exe()?);
-    let this = this.to_str().context("a path in UTF-8")?;
-    let _server = world.internet_spawn("serve", &[this, "serve", SERVER]);
-    world.internet().wait_tcp(SERVER);
-
-    if args.drain {
-        return drain::measure(&world, this, args.rounds);
-    }
-    let rows = rows(args.seconds);
-    let mut measured: BTreeMap<(usize, &str), Measured> = BTreeMap::new();
-    for round in 0..args.rounds {
-        for (index, row) in rows.iter().enumerate() {
-            let direct = direct(&world, this, &row.words)?;
-            for capture in &args.capture {
-                let (odyn, cpu) = through(&world, this, capture, &row.words)?;
-                let entry = measured.entry((index, capture)).or_default();
-                entry.direct.push((row.value)(&direct));
-                entry.odyn.push((row.value)(&odyn));
-                if odyn.bytes > 0 {
-                    entry
-                        .cpu_seconds_per_gb
-                        .push(cpu / (odyn.bytes as f64 / 1e9));
-                }
-            }
+    match args.command {
+        Some(Command::Client(client)) => client.run(),
+        Some(Command::Report { file, svg_dir }) => {
+            finish(&Results::read(&file)?, None, svg_dir.as_deref())
         }
-        eprintln!("round {} of {} done", round + 1, args.rounds);
+        None if args.drain => drain::measure(args.rounds),
+        None => compare(args),
     }
-    print_table(&rows, &measured);
-    for capture in &args.capture {
-        idle_memory(&world, this, capture, args.idle)?;
-    }
-    if let Some(path) = &args.json {
-        let named: BTreeMap<String, &Measured> = measured
+}
+
+fn compare(args: Args) -> anyhow::Result<()> {
+    ensure!(args.seconds > 0.0, "--seconds must be more than 0");
+    let variants = match args.variants.is_empty() {
+        true => VARIANTS
             .iter()
-            .filter_map(|((i, capture), m)| Some((format!("{}; {capture}", rows.get(*i)?.name), m)))
-            .collect();
-        std::fs::write(path, serde_json::to_string_pretty(&named)?)?;
+            .map(|spec| spec.parse())
+            .collect::<Result<_, _>>()?,
+        false => args.variants,
+    };
+    let contenders = measure::choose(contenders::all(variants), &args.contenders)?;
+    let loads = loads::all(&Scale {
+        seconds: args.seconds,
+        idle: args.idle,
+        churn: args.churn,
+    });
+    if args.list {
+        for contender in &contenders {
+            let missing = contender.missing();
+            let missing = missing.map_or(String::new(), |why| format!(" (left out: {why})"));
+            println!("{}{missing}", contender.name());
+        }
+        println!();
+        for figure in loads.iter().flat_map(|load| load.figures()) {
+            let (group, id) = (&figure.group, &figure.id);
+            println!("{group:12} {id:18} {}, {}", figure.name, figure.unit);
+        }
+        return Ok(());
     }
-    Ok(())
+    let plan = measure::Plan {
+        rounds: args.rounds,
+        seconds: args.seconds,
+        limit: Duration::from_secs_f64(args.minutes * 60.0),
+        only: args.only,
+    };
+    let results = measure::run(&plan, contenders, loads)?;
+    finish(&results, args.json.as_deref(), args.svg_dir.as_deref())
 }
 
-fn direct(world: &World, this: &str, words: &[String]) -> anyhow::Result<Sample> {
-    let mut command = world.host().command();
-    command.arg(this).args(words);
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// The sample, and the CPU seconds of both halves.
-fn through(
-    world: &World,
-    this: &str,
-    capture: &str,
-    words: &[String],
-) -> anyhow::Result<(Sample, f64)> {
-    let mut all = vec![this];
-    all.extend(words.iter().map(String::as_str));
-    let before = memory::cpu_seconds();
-    let mut guest = Guest::new(&all).env(CAPTURE, capture).spawn(world);
-    // The guest half's time can be read only while it lives: the last look counts.
-    let mut last = before;
-    while guest.process.ended().is_none() {
-        last = last.max(memory::cpu_seconds());
-        std::thread::sleep(Duration::from_millis(20));
+fn finish(
+    results: &Results,
+    json: Option<&std::path::Path>,
+    svg_dir: Option<&std::path::Path>,
+) -> anyhow::Result<()> {
+    // First the file: a run is long, and nothing that comes after may lose it.
+    if let Some(path) = json {
+        results.write(path)?;
     }
-    let output = guest.finish();
-    ensure!(output.code == 0, "{}", output.describe());
-    Ok((serde_json::from_str(&output.stdout)?, last - before))
-}
-
-fn print_table(rows: &[Row], measured: &BTreeMap<(usize, &str), Measured>) {
-    println!("| what | unit | capture | direct | odyn-net | ratio | CPU s/GB, both halves |");
-    println!("|---|---|---|---|---|---|---|");
-    for ((index, capture), m) in measured {
-        let Some(row) = rows.get(*index) else {
-            continue;
-        };
-        let (direct, odyn) = (median(&m.direct), median(&m.odyn));
-        let cpu = match m.cpu_seconds_per_gb.is_empty() {
-            true => "–".to_owned(),
-            false => format!("{:.2}", median(&m.cpu_seconds_per_gb)),
-        };
-        println!(
-            "| {} | {} | {capture} | {direct:.1} ({}) | {odyn:.1} ({}) | {:.2} | {cpu} |",
-            row.name,
-            row.unit,
-            spread(&m.direct),
-            spread(&m.odyn),
-            odyn / direct,
-        );
-    }
-}
-
-fn idle_memory(world: &World, this: &str, capture: &str, flows: usize) -> anyhow::Result<()> {
-    let to: SocketAddr = SERVER.parse()?;
-    let words = [this, "idle", &to.to_string(), &flows.to_string()];
-    let mut guest = Guest::new(&words).env(CAPTURE, capture).spawn(world);
-    // The halves at rest, before the program has opened much.
-    std::thread::sleep(Duration::from_millis(100));
-    let (_, outer_before) = memory::resident();
-    guest.process.wait_for("ready", Duration::from_secs(100));
-    let (inner, outer) = memory::resident();
-    drop(guest);
-    let mut empty = Guest::new(&["sleep", "5"])
-        .env(CAPTURE, capture)
-        .spawn(world);
-    std::thread::sleep(Duration::from_secs(1));
-    let (inner_before, _) = memory::resident();
-    empty.process.kill();
-    let each =
-        |after: u64, before: u64| (after.saturating_sub(before)) as f64 / flows as f64 / 1024.0;
-    println!(
-        "\n{capture}: resident memory at rest: odyn-net {:.1} MiB, enclaver-outer {:.1} MiB\n\
-         resident memory of an idle flow ({flows} flows): odyn-net {:.1} KiB, enclaver-outer {:.1} KiB",
-        inner_before as f64 / 1048576.0,
-        outer_before as f64 / 1048576.0,
-        each(inner, inner_before),
-        each(outer, outer_before),
-    );
-    Ok(())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn spread(values: &[f64]) -> String {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(0.0, f64::max);
-    format!("{low:.1}–{high:.1}")
+    print!("{}", report::text(results));
+    svg_dir.map_or(Ok(()), |dir| report::pictures(results, dir))
 }

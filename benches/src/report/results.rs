@@ -1,0 +1,130 @@
+//! The results, as they stand in the JSON file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::median;
+use crate::contenders::Family;
+use crate::loads::Figure;
+
+/// A whole run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: f64,
+    /// Who was there, and what they are.
+    pub(crate) contenders: BTreeMap<String, Family>,
+    /// Their names as they stand in tables.
+    pub(crate) order: Vec<String>,
+    pub(crate) rows: Vec<Row>,
+    /// What was left out, and what failed.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A figure with all samples of all contenders.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) figure: Figure,
+    pub(crate) samples: BTreeMap<String, Vec<f64>>,
+}
+
+impl Row {
+    pub(crate) fn new(figure: Figure) -> Self {
+        Self {
+            figure,
+            samples: BTreeMap::new(),
+        }
+    }
+
+    /// The median of a contender, if it has any.
+    pub(crate) fn median(&self, contender: &str) -> Option<f64> {
+        self.samples.get(contender).map(|samples| median(samples))
+    }
+}
+
+/// Where it was measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) kernel: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    /// Of the last minute, before the run began.
+    pub(crate) load: String,
+    pub(crate) build: String,
+}
+
+impl Machine {
+    /// This one.
+    pub(crate) fn here() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = read("/proc/cpuinfo");
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
+        let first = |text: String| text.split_whitespace().next().unwrap_or("").to_owned();
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: model.unwrap_or_default(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            load: first(read("/proc/loadavg")),
+            build: match cfg!(debug_assertions) {
+                true => "DEBUG BUILD: figures mean nothing".to_owned(),
+                false => "release".to_owned(),
+            },
+        }
+    }
+
+    pub(crate) fn describe(&self, rounds: usize, seconds: f64) -> String {
+        format!(
+            "{} cores ({}), Linux {}, load average {} before the run, {}. {rounds} rounds, {seconds} s \
+             each; medians, with the range in parentheses.\n",
+            self.cores, self.cpu, self.kernel, self.load, self.build
+        )
+    }
+}
+
+impl Results {
+    /// Says something now, loudly, and keeps it for the report.
+    pub(crate) fn note(&mut self, note: String) {
+        eprintln!("NOTE: {note}");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The rows of a group.
+    pub(crate) fn group(&self, group: &str) -> Vec<&Row> {
+        let rows = self.rows.iter();
+        rows.filter(|row| row.figure.group == group).collect()
+    }
+
+    pub(crate) fn row(&self, id: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.figure.id == id)
+    }
+
+    pub(crate) fn family(&self, contender: &str) -> Option<Family> {
+        self.contenders.get(contender).copied()
+    }
+
+    /// Names of a family, in order.
+    pub(crate) fn of(&self, family: Family) -> impl Iterator<Item = &str> {
+        let names = self.order.iter().map(String::as_str);
+        names.filter(move |name| self.family(name) == Some(family))
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
+    }
+
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path).with_context(|| path.display().to_string())?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    }
+}
