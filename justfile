@@ -44,10 +44,11 @@ dist:
 fuzz-smoke seconds="5":
     scripts/fuzz-smoke {{ seconds }}
 
-# Figures: the whole way of a flow against a direct connection
+# Figures: odyn-net beside other proxies and networks, all in one run (scripts/setup bench first)
 bench *words:
-    cargo build --release --bin odyn-net --bin enclaver-outer
-    ODYN_TEST_LOG=error cargo run --release -p odyn-benches -- {{ words }}
+    cargo build --release --locked --bin odyn-net --bin enclaver-outer
+    ODYN_TEST_LOG=error cargo run --release --locked -p odyn-benches -- \
+        --json target/bench.json --svg-dir docs/performance {{ words }}
 
 # Documentation, with warnings as errors
 doc:

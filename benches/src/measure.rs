@@ -8,6 +8,9 @@ use crate::loads::{Entrant, Load};
 use crate::report::results::{Machine, Results, Row};
 use crate::stage::Stage;
 
+/// After so many failures a contender is not asked for the same again: each may take a time-out.
+const ENOUGH: usize = 2;
+
 /// How often, how long, and of what.
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
@@ -83,6 +86,9 @@ fn one(
 ) {
     let name = entrant.contender.name().to_owned();
     // Starts it again if it has ended: whether a load fits is known of what runs.
+    if results.failed(&name, first_row) >= ENOUGH {
+        return;
+    }
     let started = entrant.running(stage).map(drop);
     if started.is_ok() && !load.fits(entrant) {
         return;
@@ -106,6 +112,7 @@ fn one(
             let figure = results.rows.get(first_row);
             let figure = figure.map_or("", |row| &row.figure.name).to_owned();
             let last = entrant.stop();
+            results.fail(&name, first_row);
             results.note(format!("{name} failed at `{figure}`: {error:#}{last}"));
         }
     }

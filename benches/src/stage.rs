@@ -24,7 +24,7 @@ pub(crate) const PORTS: [u16; 3] = [PORT, PORT + 1, PORT + 2];
 pub(crate) const HTTP: [u16; 2] = [8080, 8081];
 
 /// Beyond what a program is told to take.
-const GRACE: Duration = Duration::from_secs(90);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// The namespaces with the servers.
 pub(crate) struct Stage {
@@ -152,7 +152,7 @@ pub(crate) fn until(
 fn room(namespace: &Namespace) -> anyhow::Result<()> {
     namespace.enter(|| -> anyhow::Result<()> {
         for (name, value) in [
-            ("ip_local_port_range", "10000 65000"),
+            ("ip_local_port_range", "10000 64999"),
             ("tcp_tw_reuse", "1"),
         ] {
             let path = format!("/proc/sys/net/ipv4/{name}");

@@ -30,6 +30,13 @@ impl Idle {
     }
 }
 
+impl Idle {
+    /// Time to open them all, for the slowest machine.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(20) + Duration::from_millis(2) * u32::try_from(self.flows).unwrap_or(0)
+    }
+}
+
 impl Load for Idle {
     fn figures(&self) -> Vec<Figure> {
         let (wanted, flows) = (self.wanted, self.flows);
@@ -74,7 +81,7 @@ impl Load for Idle {
         let (server, flows) = (format!("{SINK}:{PORT}"), self.flows.to_string());
         let words = [&*stage.this, "idle", &server, &flows];
         let mut client = stage.spawn(running.space(stage), "idle", &words, &[]);
-        until(Duration::from_secs(180), "idle flows", || {
+        until(self.limit(), "idle flows", || {
             client.ended().is_some() || client.stdout().starts_with(b"ready")
         })?;
         anyhow::ensure!(

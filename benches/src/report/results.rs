@@ -31,6 +31,9 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) figure: Figure,
     pub(crate) samples: BTreeMap<String, Vec<f64>>,
+    /// How often a contender could not do it.
+    #[serde(default)]
+    pub(crate) failures: BTreeMap<String, usize>,
 }
 
 impl Row {
@@ -38,6 +41,7 @@ impl Row {
         Self {
             figure,
             samples: BTreeMap::new(),
+            failures: BTreeMap::new(),
         }
     }
 
@@ -95,6 +99,20 @@ impl Results {
         eprintln!("NOTE: {note}");
         if !self.notes.contains(&note) {
             self.notes.push(note);
+        }
+    }
+
+    /// How often a contender has failed at the load whose first row this is.
+    pub(crate) fn failed(&self, contender: &str, first_row: usize) -> usize {
+        let row = self.rows.get(first_row);
+        row.and_then(|row| row.failures.get(contender).copied())
+            .unwrap_or(0)
+    }
+
+    /// Counts a failure.
+    pub(crate) fn fail(&mut self, contender: &str, first_row: usize) {
+        if let Some(row) = self.rows.get_mut(first_row) {
+            *row.failures.entry(contender.to_owned()).or_default() += 1;
         }
     }
 

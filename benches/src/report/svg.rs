@@ -14,14 +14,19 @@ const LINE: u32 = 20;
 const HEAD: u32 = 34;
 const TITLE: u32 = 40;
 
-/// Colours for both kinds of page: the picture itself has no background.
+/// Colours for both kinds of page: the picture itself has no background. Viewers that do not know
+/// the question for the page's kind show the first ones, which can be read on either.
 const STYLE: &str = "
-  text { font: 12px system-ui, sans-serif; fill: #24292f; }
+  text { font: 12px system-ui, sans-serif; fill: #6e7781; }
   .title { font-size: 16px; font-weight: 600; }
   .figure { font-weight: 600; }
-  .value, .unit { fill: #57606a; }
-  .range { stroke: #24292f; stroke-width: 1.5; }
+    .range { stroke: #6e7781; stroke-width: 1.5; }
   .ours { fill: #d9730d; } .pair { fill: #4f81bd; } .user-mode { fill: #4f9d69; } .direct { fill: #9aa4af; }
+  @media (prefers-color-scheme: light) {
+    text { fill: #24292f; }
+    .value, .unit { fill: #57606a; }
+    .range { stroke: #24292f; }
+  }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; }
     .value, .unit { fill: #9da7b1; }
