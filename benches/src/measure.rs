@@ -96,7 +96,8 @@ fn one(
     let done = started.and_then(|()| load.once(stage, entrant));
     match done {
         Ok(values) => {
-            let rows = results.rows.iter_mut().skip(first_row);
+            let count = load.figures().len();
+            let rows = results.rows.iter_mut().skip(first_row).take(count);
             for (row, value) in rows.zip(values) {
                 let Some(value) = value.filter(|value| value.is_finite()) else {
                     continue;

@@ -15,10 +15,12 @@ pub(super) struct Idle {
     wanted: usize,
     /// What the limit of open files allows.
     flows: usize,
+    /// Whether what both halves take at rest is a figure too.
+    rest: bool,
 }
 
 impl Idle {
-    pub(super) fn new(wanted: usize) -> Self {
+    pub(super) fn new(wanted: usize, rest: bool) -> Self {
         let most = file_limit().saturating_sub(OTHER_FILES);
         if wanted > most {
             eprintln!("NOTE: {most} idle flows instead of {wanted}: the limit of open files");
@@ -26,6 +28,7 @@ impl Idle {
         Self {
             wanted,
             flows: wanted.min(most),
+            rest,
         }
     }
 }
@@ -51,16 +54,14 @@ impl Load for Idle {
             )
         };
         let rest = |half: &str| {
-            let name = format!("at rest before {flows} flows, {half} half");
-            Figure::new(
-                &format!("rest-{wanted}-{half}"),
-                "memory",
-                &name,
-                "KiB",
-                false,
-            )
+            let name = format!("at rest, {half} half");
+            Figure::new(&format!("rest-{half}"), "memory", &name, "KiB", false)
         };
-        vec![figure("guest"), figure("host"), rest("guest"), rest("host")]
+        let mut figures = vec![figure("guest"), figure("host")];
+        if self.rest {
+            figures.extend([rest("guest"), rest("host")]);
+        }
+        figures
     }
 
     fn fits(&self, entrant: &Entrant) -> bool {
@@ -96,8 +97,9 @@ impl Load for Idle {
             let each = after.saturating_sub(*before) as f64 / self.flows as f64 / 1024.0;
             values.push((after > 0).then_some(each));
         }
-        for before in before {
-            values.push((before > 0).then_some(before as f64 / 1024.0));
+        if self.rest {
+            let rest = before.map(|bytes| (bytes > 0).then_some(bytes as f64 / 1024.0));
+            values.extend(rest);
         }
         Ok(values)
     }

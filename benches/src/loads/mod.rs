@@ -134,8 +134,8 @@ pub(crate) fn all(scale: &Scale) -> Vec<Box<dyn Load>> {
     let mut all = measured::all(scale.seconds);
     all.extend(http::all(scale.seconds));
     all.push(Box::new(startup::Startup));
-    for flows in &scale.idle {
-        all.push(Box::new(idle::Idle::new(*flows)));
+    for (index, flows) in scale.idle.iter().enumerate() {
+        all.push(Box::new(idle::Idle::new(*flows, index == 0)));
     }
     if scale.churn > 0 {
         all.push(Box::new(churn::Churn(scale.churn)));
