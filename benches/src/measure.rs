@@ -63,6 +63,13 @@ pub(crate) fn run(
                     break 'rounds;
                 }
                 one(&stage, load.as_ref(), entrant, *first_row, &mut results);
+                if let Err(last) = entrant.rest() {
+                    let (name, load) = (entrant.contender.name(), load.figures());
+                    let figure = load.first().map_or("", |figure| &figure.name);
+                    results.note(format!(
+                        "{name} was still busy after its turn at `{figure}`, and was ended{last}"
+                    ));
+                }
             }
         }
         eprintln!(

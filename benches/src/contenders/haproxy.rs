@@ -7,14 +7,24 @@ use super::{Contender, Family, Running, lacks, text};
 use crate::stage::{Stage, file_limit};
 
 pub(crate) struct Haproxy {
-    pub(crate) splice: bool,
+    pub(crate) splice: Splice,
+}
+
+/// When it moves bytes with splice(2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Splice {
+    Never,
+    /// When it takes a flow for a bulk flow: whether it does depends on how busy the machine is.
+    Auto,
+    Always,
 }
 
 impl Contender for Haproxy {
     fn name(&self) -> &str {
         match self.splice {
-            true => "haproxy-splice",
-            false => "haproxy",
+            Splice::Never => "haproxy",
+            Splice::Auto => "haproxy-splice",
+            Splice::Always => "haproxy-splice-always",
         }
     }
 
@@ -46,12 +56,17 @@ impl Contender for Haproxy {
 impl Haproxy {
     fn config(&self, ends: &[(End<'_>, End<'_>)]) -> String {
         // A connection takes two files, and so does each pipe.
-        let pipes = if self.splice { 1000 } else { 0 };
+        let pipes = if self.splice == Splice::Never {
+            0
+        } else {
+            1000
+        };
         let files = file_limit().min(200_000);
         let most = files.saturating_sub(1000 + 2 * pipes) / 2;
         let splice = match self.splice {
-            true => "  option splice-auto\n",
-            false => "",
+            Splice::Never => "",
+            Splice::Auto => "  option splice-auto\n",
+            Splice::Always => "  option splice-request\n  option splice-response\n",
         };
         let mut config = format!(
             "global\n  maxconn {most}\n  maxpipes {pipes}\ndefaults\n  mode tcp\n{splice}  \

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use odyn_tests::namespace::Namespace;
 use odyn_tests::process::Process;
 
+use self::haproxy::{Haproxy, Splice};
 use crate::procs;
 use crate::stage::Stage;
 
@@ -136,8 +137,9 @@ pub(crate) fn all(variants: Vec<ours::Ours>) -> Vec<Box<dyn Contender>> {
     for variant in variants {
         all.push(Box::new(variant));
     }
-    all.push(Box::new(haproxy::Haproxy { splice: false }));
-    all.push(Box::new(haproxy::Haproxy { splice: true }));
+    for splice in [Splice::Never, Splice::Auto, Splice::Always] {
+        all.push(Box::new(Haproxy { splice }));
+    }
     all.push(Box::new(nginx::Nginx));
     all.push(Box::new(socat::Socat));
     all.push(Box::new(pasta::Pasta));

@@ -6,6 +6,8 @@ mod idle;
 mod measured;
 mod startup;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::{Contender, Family, Running};
@@ -35,6 +37,10 @@ impl Figure {
         }
     }
 }
+
+/// How long a contender is looked at after its turn, and how often at most.
+const LOOK: Duration = Duration::from_millis(60);
+const LOOKS: usize = 20;
 
 /// Something to do with each contender.
 pub(crate) trait Load {
@@ -104,6 +110,24 @@ impl Entrant {
     /// An instance of its own, with nothing behind it.
     pub(crate) fn fresh(&self, stage: &Stage) -> anyhow::Result<Running> {
         self.contender.start(stage, self.number + 50)
+    }
+
+    /// Waits until it is at rest, so that it takes nothing from whoever is next; ends it, and says
+    /// what it said last, when it does not come to rest.
+    pub(crate) fn rest(&mut self) -> Result<(), String> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let mut before = running.cpu_seconds();
+        for _ in 0..LOOKS {
+            std::thread::sleep(LOOK);
+            let now = running.cpu_seconds();
+            if now - before <= LOOK.as_secs_f64() / 3.0 {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(self.stop())
     }
 
     /// Ends the instance, after a failure, and returns what it said last: the next load starts

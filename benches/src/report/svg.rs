@@ -7,7 +7,7 @@ use super::{number, range};
 use crate::contenders::Family;
 
 const WIDTH: u32 = 760;
-const LABELS: u32 = 150;
+const LABELS: u32 = 170;
 const VALUES: u32 = 170;
 const BAR: u32 = 14;
 const LINE: u32 = 20;

@@ -5,7 +5,12 @@ use super::results::{Results, Row};
 use crate::contenders::Family;
 
 /// Bulk is compared with the best of these.
-const BULK: &[&str] = &["haproxy-splice", "haproxy", "nginx"];
+const BULK: &[&str] = &[
+    "haproxy-splice-always",
+    "haproxy-splice",
+    "haproxy",
+    "nginx",
+];
 const NGINX: &[&str] = &["nginx"];
 
 /// What a figure must be.
