@@ -40,6 +40,9 @@ pub(crate) fn run(
         .into_iter()
         .filter(|load| wanted(&plan.only, load.as_ref()))
         .collect();
+    for note in loads.iter().filter_map(|load| load.note()) {
+        results.note(note);
+    }
     let mut first_rows = Vec::new();
     for load in &loads {
         first_rows.push(results.rows.len());

@@ -22,9 +22,6 @@ pub(super) struct Idle {
 impl Idle {
     pub(super) fn new(wanted: usize, rest: bool) -> Self {
         let most = file_limit().saturating_sub(OTHER_FILES);
-        if wanted > most {
-            eprintln!("NOTE: {most} idle flows instead of {wanted}: the limit of open files");
-        }
         Self {
             wanted,
             flows: wanted.min(most),
@@ -69,6 +66,12 @@ impl Load for Idle {
             let files = self.flows.saturating_mul(traits.files_per_flow);
             traits.processes && files.saturating_add(OTHER_FILES) <= file_limit()
         })
+    }
+
+    fn note(&self) -> Option<String> {
+        let (flows, wanted) = (self.flows, self.wanted);
+        (flows < wanted)
+            .then(|| format!("{flows} idle flows instead of {wanted}: the limit of open files"))
     }
 
     fn most_rounds(&self) -> usize {

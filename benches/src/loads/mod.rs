@@ -50,6 +50,11 @@ pub(crate) trait Load {
     /// Whether this contender can do it.
     fn fits(&self, entrant: &Entrant) -> bool;
 
+    /// What the report must say about it.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// Rounds after which more would tell nothing new.
     fn most_rounds(&self) -> usize {
         usize::MAX
