@@ -48,7 +48,7 @@ fuzz-smoke seconds="5":
 bench *words:
     cargo build --release --locked --bin odyn-net --bin enclaver-outer
     ODYN_TEST_LOG=error cargo run --release --locked -p odyn-benches -- \
-        --json target/bench.json --svg-dir docs/performance {{ words }}
+        --json target/bench/results.json --svg-dir target/bench {{ words }}
 
 # Documentation, with warnings as errors
 doc:

@@ -126,6 +126,9 @@ fn compare(args: Args) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    if let Some(path) = &args.json {
+        Results::writable(path)?;
+    }
     let plan = measure::Plan {
         rounds: args.rounds,
         seconds: args.seconds,
@@ -141,10 +144,10 @@ fn finish(
     json: Option<&std::path::Path>,
     svg_dir: Option<&std::path::Path>,
 ) -> anyhow::Result<()> {
-    // First the file: a run is long, and nothing that comes after may lose it.
+    // First what cannot fail: a run is long, and nothing that comes after may lose it.
+    print!("{}", report::text(results));
     if let Some(path) = json {
         results.write(path)?;
     }
-    print!("{}", report::text(results));
     svg_dir.map_or(Ok(()), |dir| report::pictures(results, dir))
 }

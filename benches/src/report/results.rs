@@ -1,6 +1,7 @@
 //! The results, as they stand in the JSON file.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
@@ -134,6 +135,15 @@ impl Results {
     pub(crate) fn of(&self, family: Family) -> impl Iterator<Item = &str> {
         let names = self.order.iter().map(String::as_str);
         names.filter(move |name| self.family(name) == Some(family))
+    }
+
+    /// That results can be written there, before they are measured.
+    pub(crate) fn writable(path: &Path) -> anyhow::Result<()> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        }
+        let file = File::options().append(true).create(true).open(path);
+        file.map(drop).with_context(|| path.display().to_string())
     }
 
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
