@@ -14,9 +14,15 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+#[cfg(feature = "proxy")]
+pub mod credentials;
 pub mod envelope;
 mod error;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod secret;
+#[cfg(feature = "proxy")]
+pub mod sign;
 
 pub use error::{DocumentFault, Error};
 pub use secret::Secret;

@@ -1,0 +1,293 @@
+//! One request, from its signature to its answer.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+
+use super::Proxy;
+use super::actions;
+use super::answer::Failure;
+use super::fields::{Fields, text};
+use super::retry::{ATTEMPTS, Advice, advice, pause};
+use super::upstream::NoAnswer;
+use crate::Error;
+use crate::envelope::KEY_ENCRYPTION_ALGORITHM;
+use crate::sign::{Incoming, Refused, Scope, sign};
+
+/// Headers that end at us: those of the connection, of the program's signature, and of the body's
+/// encoding on the wire.
+const OURS: [&str; 14] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-amz-date",
+    "x-amz-security-token",
+];
+
+/// A request as it goes to KMS, but for its signature.
+struct Outgoing {
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+    scope: Scope,
+}
+
+impl Proxy {
+    /// Answers one request.
+    pub(super) async fn exchange(
+        &self,
+        parts: &Parts,
+        body: Bytes,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        let incoming = Incoming::read(&parts.uri, &parts.headers).map_err(refused)?;
+        let now = SystemTime::now();
+        incoming
+            .verify(&parts.method, &parts.headers, &body, &self.program, now)
+            .map_err(refused)?;
+        if incoming.scope.service != "kms" {
+            let message = format!("this is KMS, not {}", incoming.scope.service);
+            return Err(Failure::invalid(message));
+        }
+        let target = parts.headers.get("x-amz-target");
+        let target = target.and_then(|target| target.to_str().ok());
+        let action = target.and_then(actions::name).unwrap_or_default();
+        let (body, member) = self.attested(action, body).await?;
+        let outgoing = self.outgoing(parts, &incoming, body);
+        let answer = self.send(parts, &outgoing).await?;
+        tracing::debug!(
+            action,
+            status = answer.status().as_u16(),
+            "KMS has answered"
+        );
+        match member {
+            Some(member) if answer.status().is_success() => self.opened(answer, member).await,
+            _ => Ok(forwarded(answer)),
+        }
+    }
+
+    /// The body with `Recipient`, and the member to fill, when the action is one that attests and
+    /// the program has not brought its own document.
+    async fn attested(
+        &self,
+        action: &str,
+        body: Bytes,
+    ) -> Result<(Bytes, Option<&'static str>), Failure> {
+        let member = actions::secret_member(action);
+        let demands = self.demands != super::Demands::default();
+        if member.is_none() && !demands {
+            return Ok((body, None));
+        }
+        // KMS takes a missing body for an empty object.
+        let json = if body.is_empty() { &b"{}"[..] } else { &body };
+        let Some(mut fields) = Fields::parse(json) else {
+            return Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                "SerializationException",
+                "the body is no JSON object, or has a name twice",
+            ));
+        };
+        if let Some(missing) = self.demands.missing(action, &fields) {
+            return Err(Failure::invalid(missing));
+        }
+        let Some(member) = member.filter(|_| !fields.has("Recipient")) else {
+            return Ok((body, None));
+        };
+        let document = self.recipient.document().await;
+        let document = document.map_err(|error| Failure::unavailable(error.to_string()))?;
+        let recipient = serde_json::json!({
+            "KeyEncryptionAlgorithm": KEY_ENCRYPTION_ALGORITHM,
+            "AttestationDocument": &*document,
+        });
+        let recipient = serde_json::value::to_raw_value(&recipient);
+        let recipient = recipient.map_err(|error| Failure::unavailable(error.to_string()))?;
+        fields.set("Recipient", recipient);
+        Ok((fields.write().into(), Some(member)))
+    }
+
+    fn outgoing(&self, parts: &Parts, incoming: &Incoming, body: Bytes) -> Outgoing {
+        let (endpoint, region) = self.endpoints.of(&incoming.scope.region);
+        let authority = endpoint.authority();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &parts.headers {
+            if !OURS.contains(&name.as_str()) && name != "x-amz-content-sha256" {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        // An endpoint is of characters that a header may have.
+        if let Ok(host) = HeaderValue::from_str(&authority) {
+            headers.insert(header::HOST, host);
+        }
+        Outgoing {
+            url: format!("https://{authority}{}", incoming.target()),
+            headers,
+            body,
+            scope: Scope {
+                region: region.to_owned(),
+                service: incoming.scope.service.clone(),
+            },
+        }
+    }
+
+    /// Sends a request, with retries, until there is an answer to give on.
+    async fn send(&self, parts: &Parts, outgoing: &Outgoing) -> Result<Response<Bytes>, Failure> {
+        let mut cost = None;
+        let mut attempt = 1;
+        // One more each, whatever the attempts: what has been corrected is not wrong again.
+        let (mut may_set_clock, mut may_renew) = (true, true);
+        loop {
+            let credentials = self.credentials.get().await;
+            let credentials =
+                credentials.map_err(|error| Failure::unavailable(error.to_string()))?;
+            let mut headers = outgoing.headers.clone();
+            sign(
+                &parts.method,
+                &outgoing.url,
+                &mut headers,
+                &outgoing.body,
+                &outgoing.scope,
+                &credentials,
+                self.clock.now(),
+            )
+            .map_err(Failure::invalid)?;
+            let mut request = Request::new(Full::new(outgoing.body.clone()));
+            *request.method_mut() = parts.method.clone();
+            *request.uri_mut() = outgoing
+                .url
+                .parse()
+                .map_err(|_| Failure::invalid("the path is no URI"))?;
+            *request.headers_mut() = headers;
+            let answer = self.upstream.send(request).await;
+            match &answer {
+                Ok(answer) => match advice(answer.status(), answer.body()) {
+                    Advice::Take => {
+                        if answer.status().is_success() {
+                            self.quota.give(cost);
+                        }
+                    }
+                    Advice::Clock if may_set_clock && self.set_clock(answer) => {
+                        may_set_clock = false;
+                        continue;
+                    }
+                    Advice::Credentials if may_renew => {
+                        may_renew = false;
+                        tracing::info!("KMS refuses the credentials: fetching others");
+                        self.credentials.refuse(&credentials).await;
+                        continue;
+                    }
+                    Advice::Clock | Advice::Credentials => {}
+                    Advice::Again => {
+                        if self.may_retry(&mut attempt, &mut cost, false).await {
+                            continue;
+                        }
+                    }
+                },
+                Err(error) => {
+                    tracing::debug!(%error, attempt, "no answer of KMS");
+                    let timed_out = matches!(error, NoAnswer::TimedOut);
+                    if self.may_retry(&mut attempt, &mut cost, timed_out).await {
+                        continue;
+                    }
+                }
+            }
+            return answer.map_err(|error| match error {
+                NoAnswer::TimedOut => Failure::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "RequestTimeoutException",
+                    error.to_string(),
+                ),
+                NoAnswer::Failed(text) => {
+                    Failure::unavailable(format!("KMS cannot be reached: {text}"))
+                }
+            });
+        }
+    }
+
+    /// Waits for the next attempt, if there is to be one.
+    async fn may_retry(&self, attempt: &mut u32, cost: &mut Option<i64>, timed_out: bool) -> bool {
+        if *attempt >= ATTEMPTS {
+            return false;
+        }
+        let Some(taken) = self.quota.take(timed_out) else {
+            return false;
+        };
+        *cost = Some(taken);
+        *attempt += 1;
+        tokio::time::sleep(pause(*attempt)).await;
+        true
+    }
+
+    fn set_clock(&self, answer: &Response<Bytes>) -> bool {
+        let date = answer.headers().get(header::DATE);
+        let date = date.and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let changed = date.is_some_and(|date| self.clock.set(date));
+        if changed {
+            tracing::warn!("the clock is wrong: signing with the time of KMS");
+        }
+        changed
+    }
+
+    /// The answer with what KMS has encrypted for us in clear.
+    async fn opened(
+        &self,
+        answer: Response<Bytes>,
+        member: &'static str,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        let bad = |what: &str| Failure::bad_answer(format!("the answer of KMS {what}"));
+        let (parts, body) = answer.into_parts();
+        let mut fields = Fields::parse(&body).ok_or_else(|| bad("is no JSON object"))?;
+        let Some(envelope) = fields.text("CiphertextForRecipient") else {
+            // What says DryRun is answered by errors only, so this is never KMS.
+            return Err(bad("has no CiphertextForRecipient"));
+        };
+        let secret = match self.recipient.open(&envelope).await {
+            Ok(secret) => secret,
+            Err(error @ (Error::Envelope { .. } | Error::OtherRecipient | Error::Decrypt)) => {
+                return Err(bad(&format!("cannot be opened: {error}")));
+            }
+            Err(error) => return Err(Failure::unavailable(error.to_string())),
+        };
+        // Base64 is ASCII.
+        let value = std::str::from_utf8(secret.expose()).ok().and_then(text);
+        fields.set(member, value.ok_or_else(|| bad("cannot be written"))?);
+        fields.remove("CiphertextForRecipient");
+        let body = Bytes::from(fields.write());
+        let mut response = forwarded(Response::from_parts(parts, body));
+        // Of the body as it was.
+        response.headers_mut().remove("x-amz-crc32");
+        Ok(response)
+    }
+}
+
+/// An answer of KMS for the program, without what belongs to the connection.
+fn forwarded(answer: Response<Bytes>) -> Response<Full<Bytes>> {
+    let (mut parts, body) = answer.into_parts();
+    for name in OURS {
+        parts.headers.remove(HeaderName::from_static(name));
+    }
+    parts.extensions.clear();
+    parts.version = http::Version::HTTP_11;
+    Response::from_parts(parts, Full::new(body))
+}
+
+fn refused(why: Refused) -> Failure {
+    let code = match why {
+        Refused::Missing => "MissingAuthenticationTokenException",
+        Refused::Malformed(_) => "IncompleteSignatureException",
+        Refused::OtherKey => "UnrecognizedClientException",
+        Refused::Mismatch | Refused::Expired => "InvalidSignatureException",
+    };
+    Failure::new(StatusCode::FORBIDDEN, code, why.to_string())
+}

@@ -1,0 +1,82 @@
+//! The key that KMS encrypts for, and attestation documents that name it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::Instant;
+
+use crate::attest::{Claims, Module};
+use crate::envelope::RecipientKey;
+use crate::{Error, Secret};
+
+/// How long a document is used. KMS refuses those older than five minutes, does not look at the nonce,
+/// and takes one document for any number of requests; a clock that drifts takes from the five minutes.
+const REUSE: Duration = Duration::from_secs(60);
+
+/// Key and document. The key is made once, in the background, and lives as long as the process.
+pub(super) struct Recipient {
+    module: Arc<dyn Module>,
+    key: OnceCell<Arc<RecipientKey>>,
+    document: Mutex<Option<(Instant, Arc<str>)>>,
+}
+
+impl Recipient {
+    pub(super) fn new(module: Arc<dyn Module>) -> Self {
+        Self {
+            module,
+            key: OnceCell::new(),
+            document: Mutex::new(None),
+        }
+    }
+
+    /// The key; makes it when it is not there.
+    pub(super) async fn key(&self) -> Result<Arc<RecipientKey>, Error> {
+        let make = || async { blocking(RecipientKey::generate).await.map(Arc::new) };
+        self.key.get_or_try_init(make).await.map(Arc::clone)
+    }
+
+    /// A document in base64.
+    pub(super) async fn document(&self) -> Result<Arc<str>, Error> {
+        let key = self.key().await?;
+        let mut held = self.document.lock().await;
+        if let Some((made, document)) = held.as_ref()
+            && made.elapsed() < REUSE
+        {
+            return Ok(Arc::clone(document));
+        }
+        let module = Arc::clone(&self.module);
+        let made = Instant::now();
+        let claims = Claims {
+            public_key: Some(key.public_der().to_vec()),
+            ..Claims::default()
+        };
+        let document = blocking(move || module.attest(&claims)).await?;
+        let document: Arc<str> = STANDARD.encode(document).into();
+        *held = Some((made, Arc::clone(&document)));
+        Ok(document)
+    }
+
+    /// Decrypts what KMS has encrypted for the key, given and returned in base64.
+    pub(super) async fn open(&self, envelope: &str) -> Result<Secret, Error> {
+        let wrong = Error::Envelope {
+            what: "base64",
+            at: 0,
+        };
+        let envelope = STANDARD.decode(envelope).map_err(|_| wrong)?;
+        let key = self.key().await?;
+        // A millisecond or two of RSA: not on a thread that serves connections.
+        let plain = blocking(move || key.open(&envelope)).await?;
+        Ok(Secret::new(STANDARD.encode(plain.expose()).into_bytes()))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Error::Key("the work was interrupted")))
+}

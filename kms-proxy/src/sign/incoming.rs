@@ -1,0 +1,364 @@
+//! The signature on a request of the program, in its headers or in its query.
+
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
+use http::{HeaderMap, Method, Uri, header};
+
+use super::{Scope, identity, params};
+use crate::credentials::Credentials;
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// How old or young a signature may be, as at AWS.
+const TOLERANCE: Duration = Duration::from_secs(15 * 60);
+/// Longest validity of a signature in a query: seven days.
+const MAX_EXPIRES: u64 = 7 * 24 * 3600;
+/// Most headers that are signed.
+const MAX_SIGNED: usize = 64;
+
+/// Why a signature is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is none.
+    #[error("the request is not signed")]
+    Missing,
+    /// It cannot be read.
+    #[error("the signature is malformed: {0}")]
+    Malformed(&'static str),
+    /// It is by another key than the program's.
+    #[error("the access key is not the one that odyn-net gave to the program")]
+    OtherKey,
+    /// It is not right.
+    #[error("the signature does not match")]
+    Mismatch,
+    /// Its time is over, or has not come.
+    #[error("the signature is expired or not yet valid")]
+    Expired,
+}
+
+/// A signature as it came.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// What it is for.
+    pub scope: Scope,
+    access_key_id: String,
+    time: SystemTime,
+    signed_headers: Vec<String>,
+    signature: String,
+    /// Of a signature in the query: for how long it is valid, in seconds.
+    expires: Option<u64>,
+    /// The path, and the query without the signature.
+    target: String,
+}
+
+impl Incoming {
+    /// Reads the signature of a request.
+    ///
+    /// # Errors
+    /// [`Refused::Missing`] or [`Refused::Malformed`].
+    pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refused> {
+        match headers.get(header::AUTHORIZATION) {
+            Some(value) => {
+                let value = value
+                    .to_str()
+                    .map_err(|_| Refused::Malformed("not a text"))?;
+                Self::of_header(uri, headers, value)
+            }
+            None => Self::of_query(uri),
+        }
+    }
+
+    /// `AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`
+    fn of_header(uri: &Uri, headers: &HeaderMap, value: &str) -> Result<Self, Refused> {
+        let parts = value
+            .strip_prefix(ALGORITHM)
+            .ok_or(Refused::Malformed("another algorithm"))?;
+        let mut found = [None; 3];
+        for part in parts.split(',') {
+            let (name, value) = part
+                .trim()
+                .split_once('=')
+                .ok_or(Refused::Malformed("not a list of names and values"))?;
+            let place = ["Credential", "SignedHeaders", "Signature"]
+                .iter()
+                .position(|known| *known == name)
+                .ok_or(Refused::Malformed("an unknown part"))?;
+            found[place] = Some(value);
+        }
+        let [Some(credential), Some(signed), Some(signature)] = found else {
+            return Err(Refused::Malformed("a part is missing"));
+        };
+        let date = headers
+            .get("x-amz-date")
+            .and_then(|value| value.to_str().ok())
+            .ok_or(Refused::Malformed("no X-Amz-Date"))?;
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        Self::new(credential, signed, signature, date, None, target.to_owned())
+    }
+
+    /// `X-Amz-Algorithm` and its companions.
+    fn of_query(uri: &Uri) -> Result<Self, Refused> {
+        let query = uri.query().unwrap_or_default();
+        let mut found: [Option<String>; 6] = Default::default();
+        let mut rest = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let known = [
+                "X-Amz-Algorithm",
+                "X-Amz-Credential",
+                "X-Amz-SignedHeaders",
+                "X-Amz-Signature",
+                "X-Amz-Date",
+                "X-Amz-Expires",
+            ];
+            match known.iter().position(|known| *known == name) {
+                Some(place) => found[place] = Some(decode(value)?),
+                // The program's dummy credentials have none.
+                None if name == "X-Amz-Security-Token" => {}
+                None => rest.push(pair),
+            }
+        }
+        let [
+            Some(algorithm),
+            Some(credential),
+            Some(signed),
+            Some(signature),
+            Some(date),
+            expires,
+        ] = found
+        else {
+            return Err(Refused::Missing);
+        };
+        if algorithm != ALGORITHM {
+            return Err(Refused::Malformed("another algorithm"));
+        }
+        let expires = expires
+            .and_then(|text| text.parse().ok())
+            .filter(|seconds| *seconds <= MAX_EXPIRES)
+            .ok_or(Refused::Malformed("X-Amz-Expires"))?;
+        let target = match rest.is_empty() {
+            true => uri.path().to_owned(),
+            false => format!("{}?{}", uri.path(), rest.join("&")),
+        };
+        Self::new(
+            &credential,
+            &signed,
+            &signature,
+            &date,
+            Some(expires),
+            target,
+        )
+    }
+
+    fn new(
+        credential: &str,
+        signed: &str,
+        signature: &str,
+        date: &str,
+        expires: Option<u64>,
+        target: String,
+    ) -> Result<Self, Refused> {
+        let mut parts = credential.rsplitn(5, '/');
+        let mut part = || parts.next().ok_or(Refused::Malformed("Credential"));
+        let (end, service, region, day, key) = (part()?, part()?, part()?, part()?, part()?);
+        let is_name = |text: &str| {
+            (1..=32).contains(&text.len())
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if end != "aws4_request" || !is_name(region) || !is_name(service) {
+            return Err(Refused::Malformed("Credential"));
+        }
+        if !date.starts_with(day) {
+            return Err(Refused::Malformed("two dates"));
+        }
+        let signed_headers: Vec<String> = signed.split(';').map(str::to_owned).collect();
+        let is_lower = |name: &String| !name.bytes().any(|b| b.is_ascii_uppercase());
+        if signed_headers.len() > MAX_SIGNED || !signed_headers.iter().all(is_lower) {
+            return Err(Refused::Malformed("SignedHeaders"));
+        }
+        // Without them, a signature would be good for another host and another time.
+        let wanted = ["host", "x-amz-date"];
+        let wanted = &wanted[..if expires.is_some() { 1 } else { 2 }];
+        if !wanted
+            .iter()
+            .all(|name| signed_headers.iter().any(|s| s == name))
+        {
+            return Err(Refused::Malformed("SignedHeaders"));
+        }
+        Ok(Self {
+            scope: Scope {
+                region: region.to_owned(),
+                service: service.to_owned(),
+            },
+            access_key_id: key.to_owned(),
+            time: time(date).ok_or(Refused::Malformed("X-Amz-Date"))?,
+            signed_headers,
+            signature: signature.to_owned(),
+            expires,
+            target,
+        })
+    }
+
+    /// The path and query that remain without the signature.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Checks the signature of a request that has this body.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn verify(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        body: &[u8],
+        program: &Credentials,
+        now: SystemTime,
+    ) -> Result<(), Refused> {
+        if self.access_key_id != program.access_key_id {
+            return Err(Refused::OtherKey);
+        }
+        let until = Duration::from_secs(self.expires.unwrap_or(0)).max(TOLERANCE);
+        if now > self.time + until || self.time > now + TOLERANCE {
+            return Err(Refused::Expired);
+        }
+        let expected = self.expected(method, headers, body, program)?;
+        verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes())
+            .map_err(|_| Refused::Mismatch)
+    }
+
+    /// The signature as it should be.
+    fn expected(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        body: &[u8],
+        program: &Credentials,
+    ) -> Result<String, Refused> {
+        let mut signed = Vec::with_capacity(self.signed_headers.len());
+        for name in &self.signed_headers {
+            let mut any = false;
+            for value in headers.get_all(name) {
+                any = true;
+                let value = value.to_str();
+                signed.push((name.as_str(), value.map_err(|_| Refused::Mismatch)?));
+            }
+            if !any {
+                return Err(Refused::Mismatch);
+            }
+        }
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let uri = format!("http://{}{}", host.ok_or(Refused::Mismatch)?, self.target);
+        let mut settings = SigningSettings::default();
+        // What the client has signed is signed, whatever our own rules are.
+        settings.excluded_headers = None;
+        if let Some(expires) = self.expires {
+            settings.signature_location = SignatureLocation::QueryParams;
+            settings.expires_in = Some(Duration::from_secs(expires));
+        }
+        let identity = identity(program);
+        let params = params(&identity, &self.scope, self.time, settings);
+        let request = SignableRequest::new(
+            method.as_str(),
+            uri,
+            signed.into_iter(),
+            SignableBody::Bytes(body),
+        )
+        .map_err(|_| Refused::Mismatch)?;
+        let output = aws_sigv4::http_request::sign(request, &params.ok_or(Refused::Mismatch)?);
+        Ok(output
+            .map_err(|_| Refused::Mismatch)?
+            .signature()
+            .to_owned())
+    }
+}
+
+/// `YYYYMMDDTHHMMSSZ`.
+fn time(text: &str) -> Option<SystemTime> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = bytes.get(from..to)?;
+        digits.iter().try_fold(0, |sum: u64, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| sum * 10 + u64::from(digit - b'0'))
+        })
+    };
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
+    let is_valid = year >= 1970
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
+    if !is_valid {
+        return None;
+    }
+    // Days since 1970 in the proleptic Gregorian calendar, years counted from March.
+    let (year, month) = match month {
+        1 | 2 => (year - 1, month + 9),
+        _ => (year, month - 3),
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Percent-decoding of a value in a query.
+fn decode(text: &str) -> Result<String, Refused> {
+    let wrong = Refused::Malformed("percent-encoding");
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| {
+            byte.and_then(|byte| char::from(byte).to_digit(16))
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        out.push(match byte {
+            b'%' => {
+                let (high, low) = (digit(bytes.next()), digit(bytes.next()));
+                let (high, low) = high.zip(low).ok_or(wrong)?;
+                high << 4 | low
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(out).map_err(|_| wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read() {
+        for (text, seconds) in [
+            ("19700101T000000Z", Some(0)),
+            ("20150830T123600Z", Some(1_440_938_160)),
+            ("20240229T235959Z", Some(1_709_251_199)),
+            ("20261125T210000Z", Some(1_795_640_400)),
+            ("20241329T235959Z", None),
+            ("2024-02-29", None),
+            ("20240229T2359+9Z", None),
+            ("19691231T235959Z", None),
+        ] {
+            let read = time(text).map(|time| {
+                let since = time.duration_since(SystemTime::UNIX_EPOCH);
+                since.expect("later").as_secs()
+            });
+            assert_eq!(read, seconds, "{text}");
+        }
+    }
+}
