@@ -206,11 +206,16 @@ impl Client {
         let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
         let dialled = exchange.dialled()?;
         let lane = exchange.lane(self.lanes.as_ref());
-        let (send, recv, slot) = exchange.into_parts();
-        let side = Some(Side::Program(self.program(busy, &slot)));
-        let mut flow = Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot));
+        let mut flow = self.program_stream(exchange, busy);
         flow.lane = lane;
         Ok(Opened { flow, dialled })
+    }
+
+    /// The flow that was opened for somebody in this guest.
+    pub(crate) fn program_stream(&self, exchange: Exchange, busy: Busy) -> Stream {
+        let (send, recv, slot) = exchange.into_parts();
+        let side = Some(Side::Program(self.program(busy, &slot)));
+        Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot))
     }
 
     /// Opens a UDP flow.

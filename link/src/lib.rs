@@ -14,6 +14,8 @@
 //! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
 //! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`]) |
 //! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
+//! | TCP flow to KMS, by name | `CONNECT` with `odyn-service: kms` ([`wire::service`]) |
+//! | credentials of the host's machine | `POST /credentials` |
 //! | outcome of a dial | status and `proxy-status` (RFC 9209) |
 //!
 //! # Ends of a flow
@@ -45,6 +47,7 @@ mod error;
 mod feed;
 mod flush;
 pub mod identity;
+mod io;
 mod keepalive;
 mod lane;
 mod limit;
@@ -56,6 +59,7 @@ mod relay;
 mod relay_udp;
 pub mod reverse;
 mod server;
+mod service;
 mod session;
 mod stream;
 mod target;
@@ -71,6 +75,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
 pub use feed::{Feed, FeedSink, Pending, now};
 pub use identity::{GuestName, Identity, RunId};
+pub use io::LinkIo;
 pub use lane::{LaneMode, Lanes};
 pub use limit::{FlowLimit, FlowPermit};
 pub use listener::{ListenOptions, Listener};

@@ -40,7 +40,7 @@ use crate::{
     wire::{
         authority::{self, CANDIDATES},
         feed::{self, Opening},
-        flush, lane, proxy_status,
+        flush, lane, proxy_status, service,
     },
 };
 
@@ -66,6 +66,23 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a DNS message.
     fn dns(&self, query: Bytes, peer: &Peer)
     -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+
+    /// Looks up and dials an endpoint of KMS, if it is one.
+    fn connect_kms(
+        &self,
+        endpoint: service::Endpoint,
+        peer: &Peer,
+    ) -> impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>> + Send {
+        let _ = (endpoint, peer);
+        async { Err(Refusal::Prohibited) }
+    }
+
+    /// The credentials of this machine, as JSON of at most
+    /// [`MAX_CREDENTIALS`](service::MAX_CREDENTIALS) bytes.
+    fn credentials(&self, peer: &Peer) -> impl Future<Output = Result<Bytes, Refusal>> + Send {
+        let _ = peer;
+        async { Err(Refusal::Prohibited) }
+    }
 
     /// Opens a feed, and says by its sink which record it wants. Waits for what is still being
     /// written of an earlier opening.
@@ -195,7 +212,9 @@ fn is_feed(request: &Request<RecvStream>) -> bool {
 enum Asked {
     Tcp(Target),
     Udp(Target),
+    Kms(service::Endpoint),
     Dns,
+    Credentials,
     Flush(Duration),
     Feed(Opening),
 }
@@ -207,6 +226,11 @@ fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
     match (request.method(), protocol.map(h2::ext::Protocol::as_str)) {
         (&Method::CONNECT, None) => {
             let authority = uri.authority().ok_or(Refusal::BadRequest)?.as_str();
+            if let Some(name) = request.headers().get(service::SERVICE) {
+                let endpoint = service::Endpoint::parse(authority).ok();
+                let endpoint = endpoint.filter(|_| name == service::KMS && candidates.is_none());
+                return endpoint.map(Asked::Kms).ok_or(Refusal::BadRequest);
+            }
             let target = authority::parse_connect(authority, candidates);
             Ok(Asked::Tcp(target.map_err(|_| Refusal::BadRequest)?))
         }
@@ -222,6 +246,7 @@ fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
             let wait = wait.and_then(flush::parse_wait);
             wait.map(Asked::Flush).ok_or(Refusal::BadRequest)
         }
+        (&Method::POST, None) if uri.path() == service::CREDENTIALS_PATH => Ok(Asked::Credentials),
         (&Method::POST, None) if uri.path() == DNS_PATH => {
             let kind = request
                 .headers()
@@ -253,9 +278,17 @@ async fn answer<H: Handler>(
             let is_flow = !matches!(asked, Asked::Feed(_));
             let _open = is_flow.then(|| session.config.open.token());
             match asked {
-                Asked::Tcp(target) => session.tcp(target, body, &mut respond).await,
+                Asked::Tcp(target) => {
+                    let dial = session.handler.connect_tcp(target, &session.peer);
+                    session.tcp(dial, body, &mut respond).await
+                }
+                Asked::Kms(endpoint) => {
+                    let dial = session.handler.connect_kms(endpoint, &session.peer);
+                    session.tcp(dial, body, &mut respond).await
+                }
                 Asked::Udp(target) => session.udp(target, body, &mut respond).await,
                 Asked::Dns => session.dns(body, &mut respond).await,
+                Asked::Credentials => session.credentials(&mut respond).await,
                 Asked::Flush(wait) => {
                     let gone = session.shutdown.force.cancelled();
                     crate::flush::answer(&session.registry, wait, &mut respond, gone).await;
@@ -274,13 +307,12 @@ async fn answer<H: Handler>(
 impl<H: Handler> Session<H> {
     async fn tcp(
         &self,
-        target: Target,
+        dial: impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>>,
         body: RecvStream,
         respond: &mut SendResponse<Chunk>,
     ) -> Result<(), Refusal> {
         let permit = self.permit()?;
         let start = Instant::now();
-        let dial = self.handler.connect_tcp(target, &self.peer);
         let Some((socket, dialled)) = unless_reset(respond, dial).await? else {
             return Ok(());
         };
@@ -356,16 +388,14 @@ impl<H: Handler> Session<H> {
         let Some(message) = unless_reset(respond, exchange).await? else {
             return Ok(());
         };
-        let mut response = Response::new(());
-        let media_type = HeaderValue::from_static(DNS_TYPE);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, media_type);
-        if let Ok(mut send) = respond.send_response(response, false) {
-            let in_flight = Arc::new(InFlight::default());
-            if send.send_data(in_flight.chunk(message), true).is_ok() {
-                in_flight.empty().await;
-            }
+        send_message(respond, DNS_TYPE, message).await;
+        Ok(())
+    }
+
+    async fn credentials(&self, respond: &mut SendResponse<Chunk>) -> Result<(), Refusal> {
+        let fetched = self.handler.credentials(&self.peer);
+        if let Some(json) = unless_reset(respond, fetched).await? {
+            send_message(respond, service::CREDENTIALS_TYPE, json).await;
         }
         Ok(())
     }
@@ -444,6 +474,20 @@ async fn silence(drain: &CancellationToken, counters: &Counters) {
         sleep(SILENCE).await;
         if counters.get() == before {
             return;
+        }
+    }
+}
+
+/// Answers with a message, and waits until it is on its way.
+async fn send_message(respond: &mut SendResponse<Chunk>, kind: &'static str, message: Bytes) {
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(mut send) = respond.send_response(response, false) {
+        let in_flight = Arc::new(InFlight::default());
+        if send.send_data(in_flight.chunk(message), true).is_ok() {
+            in_flight.empty().await;
         }
     }
 }

@@ -11,3 +11,4 @@ pub mod hybrid;
 pub mod ingress;
 pub mod lane;
 pub mod proxy_status;
+pub mod service;

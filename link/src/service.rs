@@ -1,0 +1,47 @@
+//! The guest's side of the host half's own services: see [`wire::service`](crate::wire::service).
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+
+use crate::{
+    client::{Client, authority_uri, outer_uri, read_body, request},
+    error::OpenError,
+    io::LinkIo,
+    pool::Class,
+    wire::service::{CREDENTIALS_PATH, CREDENTIALS_TYPE, Endpoint, KMS, MAX_CREDENTIALS, SERVICE},
+};
+
+impl Client {
+    /// Opens a TCP flow to an endpoint of KMS, which the host half looks up.
+    ///
+    /// # Errors
+    /// As [`Client::connect_tcp`]; refused as prohibited when the host half takes it for no
+    /// endpoint of KMS.
+    pub async fn connect_kms(&self, endpoint: &Endpoint) -> Result<LinkIo, OpenError> {
+        let uri = authority_uri(&endpoint.authority())
+            .map_err(|_| OpenError::Protocol("the endpoint is not a URI"))?;
+        let mut request = request(Method::CONNECT, uri, None)?;
+        request
+            .headers_mut()
+            .insert(SERVICE, HeaderValue::from_static(KMS));
+        let busy = self.busy();
+        let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
+        Ok(LinkIo::new(self.program_stream(exchange, busy)))
+    }
+
+    /// Asks for the credentials of the host's machine, as JSON.
+    ///
+    /// # Errors
+    /// When the host has none to give, or the link is or goes down.
+    pub async fn credentials(&self) -> Result<Bytes, OpenError> {
+        let request = request(Method::POST, outer_uri(CREDENTIALS_PATH)?, None)?;
+        let mut exchange = self
+            .exchange(Class::Quick, &request, Some(Bytes::new()), None)
+            .await?;
+        let declared = exchange.response.headers().get(header::CONTENT_TYPE);
+        if declared.map(HeaderValue::as_bytes) != Some(CREDENTIALS_TYPE.as_bytes()) {
+            return Err(OpenError::Protocol("the answer is not JSON"));
+        }
+        read_body(exchange.response.body_mut(), MAX_CREDENTIALS).await
+    }
+}
