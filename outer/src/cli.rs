@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use enclaver_outer::GuestLogs;
 use enclaver_outer::ingress::Mapping;
 use ipnet::IpNet;
+use odyn_link::wire::service::Endpoint as KmsEndpoint;
 use odyn_link::{Endpoint, LaneMode};
 use odyn_settings::PrintConfig;
 
@@ -112,6 +113,27 @@ pub(crate) struct Run {
     )]
     pub(crate) ingress: Vec<Mapping>,
 
+    /// Whether guests get a way to AWS KMS and the credentials of this machine (its instance role,
+    /// or what else the AWS SDKs find), for which their policies need no rule.
+    #[arg(
+        long,
+        value_name = "allow|deny",
+        env = "OUTER_KMS",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) kms: Permission,
+
+    /// Take this for an endpoint of KMS too, beside AWS' own names; may be repeated.
+    #[arg(
+        long,
+        value_name = "NAME[:PORT]",
+        env = "OUTER_KMS_ENDPOINT",
+        value_delimiter = ',',
+        value_parser = kms_endpoint
+    )]
+    pub(crate) kms_endpoint: Vec<KmsEndpoint>,
+
     /// Most flows at once, of all guests together [default: what the file descriptors allow].
     #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]
     pub(crate) max_flows: Option<usize>,
@@ -195,6 +217,26 @@ pub(crate) enum ReadyWhen {
     Linked,
     /// The program of a guest runs.
     Running,
+}
+
+/// Whether guests may have something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Permission {
+    /// They may.
+    #[default]
+    Allow,
+    /// They may not.
+    Deny,
+}
+
+/// A name with or without a port.
+fn kms_endpoint(text: &str) -> Result<KmsEndpoint, String> {
+    let text = text.to_ascii_lowercase();
+    let read = match text.contains(':') {
+        true => KmsEndpoint::parse(&text),
+        false => KmsEndpoint::new(&text, 443),
+    };
+    read.map_err(|_| "expected a DNS name or name:port".into())
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.
@@ -286,6 +328,16 @@ mod tests {
             Err("has bits behind its prefix: did you mean 10.0.0.0/8?".into())
         );
         assert!(net("10.0.0.0/33").is_err() && net("example.com").is_err());
+    }
+
+    #[test]
+    fn endpoints_of_kms_are_names() {
+        assert_eq!(
+            kms_endpoint("KMS.example").unwrap().authority(),
+            "kms.example:443"
+        );
+        assert_eq!(kms_endpoint("kms:8443").unwrap().port, 8443);
+        assert!(kms_endpoint("192.0.2.1").is_err() && kms_endpoint("kms:0").is_err());
     }
 
     #[test]

@@ -3,16 +3,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use odyn_link::wire::service::Endpoint;
 use odyn_link::{End, FeedSink, FlowReport, Handler, Opening, Peer, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::{debug, warn};
 
-use crate::{control::Control, dial, guests::Guests, resolver::ResolveError};
+use crate::{control::Control, dial, guests::Guests, kms::Kms, resolver::ResolveError};
 
 /// What the guests get.
 pub(crate) struct Dialler {
     pub(crate) control: Control,
     pub(crate) guests: Guests,
+    pub(crate) kms: Kms,
 }
 
 impl Handler for Dialler {
@@ -41,6 +43,24 @@ impl Handler for Dialler {
         };
         log(&dialled, &target, peer, "UDP");
         dialled
+    }
+
+    async fn connect_kms(
+        &self,
+        endpoint: Endpoint,
+        peer: &Peer,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let share = self.control.presence().lookups(peer);
+        let rules = self.control.rules();
+        let dialled = self.kms.connect(&endpoint, &rules, &share).await;
+        log(&dialled, &endpoint.authority(), peer, "KMS");
+        dialled
+    }
+
+    async fn credentials(&self, peer: &Peer) -> Result<Bytes, Refusal> {
+        let given = self.kms.credentials().await;
+        debug!(%peer, given = given.is_ok(), "credentials for KMS");
+        given
     }
 
     async fn dns(&self, query: Bytes, peer: &Peer) -> Result<Bytes, Refusal> {
@@ -81,7 +101,12 @@ impl Handler for Dialler {
     }
 }
 
-fn log<T>(result: &Result<(T, SocketAddr), Refusal>, target: &Target, peer: &Peer, kind: &str) {
+fn log<T>(
+    result: &Result<(T, SocketAddr), Refusal>,
+    target: &dyn std::fmt::Display,
+    peer: &Peer,
+    kind: &str,
+) {
     match result {
         Ok((_, dialled)) => debug!(%peer, kind, %target, %dialled, "flow opened"),
         Err(refusal) => debug!(%peer, kind, %target, %refusal, "flow refused"),

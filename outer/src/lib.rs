@@ -11,6 +11,7 @@ mod dial;
 mod guests;
 mod handler;
 pub mod ingress;
+mod kms;
 mod limits;
 mod logs;
 mod outer;
@@ -19,6 +20,7 @@ pub mod resolver;
 
 pub use control::{Control, Counts, Rules};
 pub use guests::{FeedView, GuestState, GuestView, Guests, Snapshot, States};
+pub use kms::Kms;
 pub use limits::Limits;
 pub use logs::GuestLogs;
 pub use outer::{Builder, Outer, Summary};

@@ -20,6 +20,7 @@ use crate::{
     guests::{Guests, States},
     handler::Dialler,
     ingress::{Ingress, Mapping},
+    kms::Kms,
     limits::Limits,
     logs::{Destination, GuestLogs},
     resolver::SystemResolver,
@@ -44,6 +45,7 @@ pub struct Builder {
     only_pid: Option<i32>,
     ingress: Vec<Mapping>,
     logs: GuestLogs,
+    kms: Kms,
 }
 
 /// What became of a run.
@@ -84,6 +86,7 @@ impl Outer {
             only_pid: None,
             ingress: Vec::new(),
             logs: GuestLogs::None,
+            kms: Kms::default(),
         }
     }
 
@@ -220,6 +223,12 @@ impl Builder {
         self
     }
 
+    /// What guests may have of KMS: AWS' endpoints and this machine's credentials, unless told.
+    pub fn kms(mut self, kms: Kms) -> Self {
+        self.kms = kms;
+        self
+    }
+
     /// Makes the service, with the resolver that it asks for its guests.
     ///
     /// # Errors
@@ -233,6 +242,7 @@ impl Builder {
             only_pid,
             ingress,
             logs,
+            kms,
         } = self;
         let guests = Guests::new(Destination::new(logs)?);
         let flows = Arc::new(FlowLimit::new(max_flows));
@@ -250,6 +260,7 @@ impl Builder {
             handler: Arc::new(Dialler {
                 control: control.clone(),
                 guests,
+                kms,
             }),
             control,
             server,

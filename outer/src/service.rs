@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enclaver_outer::{Control, Outer, States, Summary};
+use enclaver_outer::{Control, Kms, Outer, States, Summary};
 use odyn_link::{ListenOptions, Listener, Shutdown};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin,
-    cli::{ReadyWhen, Run},
+    cli::{Permission, ReadyWhen, Run},
     configure::Configured,
     exit::Failure,
     logging::Filter,
@@ -58,6 +58,7 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         .ingress(args.ingress.iter().cloned())
         .lanes(args.lanes)
         .guest_logs(args.guest_logs.clone())
+        .kms(kms(args))
         .build(reload::resolver(args))
         .map_err(Failure::Output)?;
     let control = outer.control();
@@ -126,6 +127,14 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
             () = &mut beat => {}
         }
         service.look();
+    }
+}
+
+/// What guests may have of KMS.
+fn kms(args: &Run) -> Kms {
+    match args.kms {
+        Permission::Deny => Kms::off(),
+        Permission::Allow => Kms::default().endpoints(args.kms_endpoint.iter().cloned()),
     }
 }
 

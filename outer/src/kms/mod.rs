@@ -1,0 +1,98 @@
+//! What guests need for KMS: a way to its endpoints, and the credentials of this machine.
+//!
+//! TLS to KMS ends in the guest, so all that is done here is to look a name up, to dial it, and to
+//! hand out credentials. A guest needs no rule of its policy for it; the operator may forbid it.
+
+mod credentials;
+mod lookup;
+mod names;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use odyn_link::Refusal;
+use odyn_link::wire::service::Endpoint;
+use tokio::net::TcpStream;
+use tracing::warn;
+
+use crate::{control::Rules, dial, resolver::Share};
+
+/// What guests may have of KMS.
+#[derive(Debug, Default)]
+pub struct Kms {
+    is_off: bool,
+    /// Endpoints that are not AWS' own.
+    others: Vec<Endpoint>,
+    credentials: credentials::Credentials,
+}
+
+impl Kms {
+    /// Neither a way to KMS nor credentials.
+    pub fn off() -> Self {
+        Self {
+            is_off: true,
+            ..Self::default()
+        }
+    }
+
+    /// Endpoints to let guests reach beside AWS' own: those of a VPC with private DNS names, or a
+    /// stand-in.
+    pub fn endpoints(mut self, others: impl IntoIterator<Item = Endpoint>) -> Self {
+        self.others.extend(others);
+        self
+    }
+
+    /// Dials an endpoint.
+    ///
+    /// # Errors
+    /// It is none of KMS, its name does not resolve to anything that the operator lets guests
+    /// reach, or it does not answer.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        rules: &Rules,
+        share: &Share,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let is_other = self.others.contains(endpoint);
+        let is_kms = endpoint.port == 443 && names::is_kms(&endpoint.name);
+        if self.is_off || !(is_other || is_kms) {
+            return Err(Refusal::Prohibited);
+        }
+        let found = lookup::addresses(&rules.resolver, &endpoint.name, share).await?;
+        let candidates: Vec<SocketAddr> = found
+            .into_iter()
+            .filter(|address| rules.limits.permit(*address))
+            // Whoever answers DNS does not get to turn this way to the machine itself.
+            .filter(|address| is_other || !is_near(*address))
+            .map(|address| SocketAddr::new(address, endpoint.port))
+            .collect();
+        if candidates.is_empty() {
+            return Err(Refusal::Prohibited);
+        }
+        dial::tcp(&candidates, rules.connect_timeout).await
+    }
+
+    /// The credentials of this machine, as JSON.
+    ///
+    /// # Errors
+    /// There are none, or the operator does not give them to guests.
+    pub(crate) async fn credentials(&self) -> Result<Bytes, Refusal> {
+        if self.is_off {
+            return Err(Refusal::Prohibited);
+        }
+        self.credentials.get().await.map_err(|error| {
+            warn!(%error, "no credentials for a guest");
+            Refusal::Internal
+        })
+    }
+}
+
+/// Loopback and link-local addresses, among them the metadata service.
+fn is_near(address: std::net::IpAddr) -> bool {
+    match address.to_canonical() {
+        std::net::IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        std::net::IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified()
+        }
+    }
+}
