@@ -125,6 +125,12 @@ pub struct KmsProxy {
     pub listen_port: NonZeroU16,
     /// Endpoint by AWS region, where the usual one is not wanted.
     pub endpoints: BTreeMap<String, String>,
+    /// PEM file with the certificates that may vouch for the endpoints, in place of the web's.
+    pub ca_file: Option<String>,
+    /// Refuse Decrypt without KeyId.
+    pub require_key_id: bool,
+    /// Refuse what can have an EncryptionContext and has none.
+    pub require_encryption_context: bool,
 }
 
 /// `api`.

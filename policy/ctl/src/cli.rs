@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Checks odyn policy files and explains their decisions.
+/// Checks odyn policy files, explains their decisions, and verifies attestation documents.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -17,6 +17,58 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Check(CheckArgs),
     Explain(ExplainArgs),
+    /// Attestation documents of Nitro enclaves.
+    #[command(subcommand)]
+    Attest(AttestCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AttestCommand {
+    Verify(VerifyArgs),
+}
+
+/// Verify an attestation document: signature, chain of certificates, time, and what is expected of
+/// it. Prints what it says.
+///
+/// Exit code: 0 valid and as expected, 1 not, 2 the question could not be answered.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The document, as the module makes it or in base64; `-` is the standard input.
+    #[arg(value_name = "DOC")]
+    pub(crate) document: PathBuf,
+    /// The measurement of the image, in hexadecimal.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr0: Option<String>,
+    /// Of kernel and boot.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr1: Option<String>,
+    /// Of the application.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr2: Option<String>,
+    /// Of the parent's IAM role.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr3: Option<String>,
+    /// Of the parent's instance id.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr4: Option<String>,
+    /// Of the certificate that signed the image.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr8: Option<String>,
+    /// Measurements as `nitro-cli build-enclave` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect: Option<PathBuf>,
+    /// Who is trusted: `aws`, `simulated`, or a certificate in PEM or DER.
+    #[arg(long, value_name = "aws|simulated|FILE", default_value = "aws")]
+    pub(crate) root: String,
+    /// The nonce that must be in it, in hexadecimal, else in base64.
+    #[arg(long, value_name = "NONCE")]
+    pub(crate) nonce: Option<String>,
+    /// The time at which it must be valid, such as 2026-11-25T21:00:00Z [default: now].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    pub(crate) at: Option<std::time::SystemTime>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Check policy files for errors and for what is probably not meant.

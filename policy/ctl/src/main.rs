@@ -1,7 +1,8 @@
-//! `policyctl`: checks policy files and explains their decisions.
+//! `policyctl`: checks policy files, explains their decisions, and verifies attestation documents.
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod check;
 mod cli;
 mod explain;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Check(args) => check::run(&args, &mut out),
         cli::Command::Explain(args) => explain::run(&args, &mut out),
+        cli::Command::Attest(cli::AttestCommand::Verify(args)) => attest::run(&args, &mut out),
     };
     match result.and_then(|outcome| {
         out.flush()?;

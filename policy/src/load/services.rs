@@ -196,10 +196,20 @@ fn kms_proxy(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Opt
         "`kms_proxy: { listen_port: 9999 }`",
         sink,
     )?;
-    fields.check_keys(&["listen_port", "endpoints"], &[], sink);
+    let keys = [
+        "listen_port",
+        "endpoints",
+        "ca_file",
+        "require_key_id",
+        "require_encryption_context",
+    ];
+    fields.check_keys(&keys, &[], sink);
     let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
     let endpoints =
         section(&fields, "endpoints").map_or_else(BTreeMap::new, |node| endpoints(node, sink));
+    let ca_file = fields.string("ca_file", "/etc/kms/ca.pem", sink);
+    let require_key_id = boolean(&fields, "require_key_id", sink)?;
+    let require_encryption_context = boolean(&fields, "require_encryption_context", sink)?;
     let listen_port = listen_port?;
     listeners.push(Listener {
         port: listen_port,
@@ -209,6 +219,9 @@ fn kms_proxy(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Opt
     Some(KmsProxy {
         listen_port,
         endpoints,
+        ca_file,
+        require_key_id,
+        require_encryption_context,
     })
 }
 
