@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use odyn_link::{Endpoint, LaneMode};
 use odyn_settings::PrintConfig;
 
+use crate::attestation::Nsm;
 use crate::capture::Method;
 use crate::init::Init;
 use crate::init::on_exit::OnExit;
@@ -135,6 +136,16 @@ pub struct Run {
     /// odyn-net is the first process (PID 1), else inherit].
     #[arg(long, env = "ODYN_STDIO", value_name = "MODE")]
     pub stdio: Option<StdioMode>,
+    /// Where attestation documents come from: the Nitro Secure Module, if there is one, or a
+    /// simulated one, whose documents prove nothing.
+    #[arg(
+        long,
+        env = "ODYN_NSM",
+        value_enum,
+        default_value_t,
+        value_name = "MODULE"
+    )]
+    pub nsm: Nsm,
     /// What `run` and `simulate` share.
     #[command(flatten)]
     pub common: Common,

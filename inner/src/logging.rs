@@ -18,8 +18,16 @@ use crate::report::LogFeed;
 /// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
 /// traces each frame: the program could fill the disk with either.
 const LIBRARIES: &str = "warn,hickory_proto=error";
+/// aws_sigv4 traces what it signs, session tokens and all. No filter brings that back.
+const NEVER: &str = "aws_sigv4=warn";
 /// The targets of our own crates.
-const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "enclaver_outer"];
+const OURS: [&str; 5] = [
+    "odyn_net",
+    "odyn_link",
+    "odyn_dns",
+    "odyn_kms",
+    "enclaver_outer",
+];
 
 /// Sends the log to a file or to standard error (`-`), to the host half, to both, or nowhere.
 ///
@@ -81,7 +89,7 @@ fn is_for_the_host(event: &Metadata<'_>) -> bool {
 /// A bare level is meant for our own crates; a filter is taken as it is.
 fn directives(level: &str) -> String {
     if level.contains(['=', ',']) {
-        return level.to_owned();
+        return format!("{level},{NEVER}");
     }
     OURS.iter()
         .fold(LIBRARIES.to_owned(), |directives, target| {
@@ -96,7 +104,7 @@ mod tests {
     #[test]
     fn a_bare_level_leaves_the_libraries_quiet() {
         assert!(directives("debug").starts_with("warn,hickory_proto=error,odyn_net=debug"));
-        assert_eq!(directives("h2=trace,info"), "h2=trace,info");
+        assert_eq!(directives("h2=trace,info"), "h2=trace,info,aws_sigv4=warn");
     }
 
     #[test]

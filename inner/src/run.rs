@@ -22,7 +22,7 @@ use crate::program::identity::Identity;
 use crate::program::launch::Launch;
 use crate::program::watch::{Ending, Watch, Watched};
 use crate::report::{LogFeed, Report, StdioMode};
-use crate::{identity, ingress, init, logging, shutdown};
+use crate::{identity, ingress, init, logging, services, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -128,7 +128,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         guest,
         drain_timeout,
     } = parts;
-    let launch = prepare_launch(&args.common)?;
+    let mut launch = prepare_launch(&args.common)?;
     let own = OwnAddresses {
         v4: odyn_dns::pool::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
@@ -152,10 +152,12 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         audit.clone(),
         door.shared_drain(),
     );
-    let running = egress::start(capture, own, policy, door.clone(), audit)
+    let running = egress::start(capture, own, Arc::clone(&policy), door.clone(), audit)
         .map_err(os_error("serve the captured network"))?;
 
     await_link(link_state, &args.link.to_string()).await;
+    let services = services::start(policy.settings(), &door, args.nsm).await?;
+    launch.environment(services.environment().iter().cloned());
     let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
     let stdio = report
         .stdio(StdioMode::choose(args.stdio))
@@ -169,6 +171,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         .wait(&Watched::group(child.id()))
         .await
         .map_err(os_error("wait for the program"))?;
+    services.stop().await;
     door.begin_drain();
     // Their sockets must end for the drain to end.
     watch.end_leftovers().await;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use odyn_link::wire::service::Endpoint;
 use odyn_link::{
-    Busy, Client, Datagrams, Drain, Drained, LinkState, OpenError, Opened, Phase, Stream, Target,
-    TargetHost,
+    Busy, Client, Datagrams, Drain, Drained, LinkIo, LinkState, OpenError, Opened, Phase, Stream,
+    Target, TargetHost,
 };
-use odyn_policy::Permit;
+use odyn_policy::{KmsProxy, Permit};
 use tokio::sync::watch;
 
 /// Holds the link client so that nothing else can.
@@ -46,6 +47,13 @@ impl Door {
         self.link.dns(query).await
     }
 
+    /// The way to KMS, which the policy's section opens.
+    pub fn kms(&self, _allowed: &KmsProxy) -> KmsDoor {
+        KmsDoor {
+            link: self.link.clone(),
+        }
+    }
+
     /// The drain, for ingress to take part in.
     pub fn shared_drain(&self) -> Drain {
         self.link.shared_drain()
@@ -79,6 +87,33 @@ impl Door {
     /// Whether the link is up.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.link.state()
+    }
+}
+
+/// The way to KMS and its credentials, and to nothing else. The host half looks the name up and
+/// decides whether it is KMS; what goes there is TLS.
+#[derive(Clone)]
+pub struct KmsDoor {
+    link: Client,
+}
+
+impl KmsDoor {
+    /// Opens a TCP flow to an endpoint of KMS.
+    ///
+    /// # Errors
+    /// The name is none, or what the host half or the link answered.
+    pub async fn connect(&self, name: &str, port: u16) -> Result<LinkIo, OpenError> {
+        let endpoint = Endpoint::new(name, port);
+        let endpoint = endpoint.map_err(|_| OpenError::Protocol("the endpoint is no name"))?;
+        self.link.connect_kms(&endpoint).await
+    }
+
+    /// The credentials of the host's machine, as JSON.
+    ///
+    /// # Errors
+    /// What the host half or the link answered.
+    pub async fn credentials(&self) -> Result<Bytes, OpenError> {
+        self.link.credentials().await
     }
 }
 

@@ -15,7 +15,7 @@ use odyn_policy::{Policy, Reason};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use door::Door;
+pub use door::{Door, KmsDoor};
 pub use gate::{LinkUpstream, PolicyGate, Resolver};
 pub(crate) use tcp::finish;
 

@@ -58,6 +58,14 @@ impl Launch {
         }
     }
 
+    /// Changes the program's environment: each variable is set, or removed.
+    pub fn environment(
+        &mut self,
+        changes: impl IntoIterator<Item = (&'static str, Option<OsString>)>,
+    ) {
+        self.environment.extend(changes);
+    }
+
     /// Starts the process that will become the program, as the leader of its own process group,
     /// with this standard output and error.
     ///

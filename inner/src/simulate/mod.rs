@@ -87,7 +87,7 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
         .arg(GUEST_COMMAND)
         .arg("--link")
         .arg(link.to_string())
-        .args(["--init", "no"])
+        .args(["--init", "no", "--nsm", "simulated"])
         .arg("--policy")
         .arg(&common.policy)
         .arg("--capture")

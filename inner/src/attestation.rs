@@ -1,0 +1,45 @@
+//! Which module attests for this guest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use odyn_kms::Error;
+use odyn_kms::attest::{Claims, Device, Module, Simulated};
+
+/// Where attestation documents come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Nsm {
+    /// The Nitro Secure Module, if there is one.
+    #[default]
+    Auto,
+    /// A simulated one. Its documents prove nothing, and say so.
+    Simulated,
+}
+
+/// The module; it need not work: whoever asks is told why.
+pub(crate) fn module(choice: Nsm) -> Arc<dyn Module> {
+    let made: Result<Arc<dyn Module>, Error> = match choice {
+        Nsm::Simulated => {
+            tracing::warn!("attestation is simulated: the documents prove nothing");
+            Simulated::new().map(|module| Arc::new(module) as Arc<dyn Module>)
+        }
+        Nsm::Auto if Path::new(Device::PATH).exists() => {
+            Device::open().map(|module| Arc::new(module) as Arc<dyn Module>)
+        }
+        Nsm::Auto => Err(Error::Module(format!(
+            "this is no Nitro enclave: {} does not exist",
+            Device::PATH
+        ))),
+    };
+    made.unwrap_or_else(|error| Arc::new(Missing(error.to_string())))
+}
+
+/// Says why there is none.
+struct Missing(String);
+
+impl Module for Missing {
+    fn attest(&self, claims: &Claims) -> Result<Vec<u8>, Error> {
+        claims.check()?;
+        Err(Error::Module(self.0.clone()))
+    }
+}

@@ -1,0 +1,36 @@
+//! The host half as the way to KMS, and as the source of credentials.
+
+use std::io;
+
+use futures::future::BoxFuture;
+use odyn_kms::credentials::{Credentials, NoCredentials, Source};
+use odyn_kms::proxy::{Dial, Io};
+
+use crate::egress::KmsDoor;
+
+/// Connections to KMS through the host half.
+pub(super) struct HostDial(pub(super) KmsDoor);
+
+impl Dial for HostDial {
+    fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let (door, host) = (self.0.clone(), host.to_owned());
+        Box::pin(async move {
+            let opened = door.connect(&host, port).await;
+            let io = opened.map_err(|error| io::Error::other(format!("{host}:{port}: {error}")))?;
+            Ok(Box::new(io) as Box<dyn Io>)
+        })
+    }
+}
+
+/// Credentials of the host's machine.
+pub(super) struct HostCredentials(pub(super) KmsDoor);
+
+impl Source for HostCredentials {
+    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {
+        Box::pin(async move {
+            let answer = self.0.credentials().await;
+            let answer = answer.map_err(|error| NoCredentials(error.to_string()))?;
+            Credentials::from_json(&answer)
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! KMS for the program: the proxy of [`odyn_kms::proxy`] on the guest's loopback, with the host half
+//! as its way to KMS and as the source of the instance's credentials.
+//!
+//! The host half sees TLS. What it could do is refuse service, or give credentials of its own choice:
+//! those decide what KMS allows, not who can read the answers.
+
+mod door;
+mod environment;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+
+use odyn_kms::attest::Module;
+use odyn_kms::credentials::Cache;
+use odyn_kms::proxy::{ANSWER_TIMEOUT, Demands, Endpoints, Parts, Proxy, serve, web_roots};
+use odyn_policy::KmsProxy;
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject;
+use rustls::RootCertStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::egress::KmsDoor;
+use crate::exit::{Failure, StartError};
+use door::{HostCredentials, HostDial};
+pub use environment::Changes;
+use environment::Given;
+
+/// The proxy, listening and not yet serving.
+pub struct Prepared {
+    proxy: Arc<Proxy>,
+    listener: TcpListener,
+    given: Given,
+    door: KmsDoor,
+}
+
+/// Makes the proxy that the policy wants. Must be called in a tokio runtime.
+///
+/// # Errors
+/// The policy's section cannot be followed, or the port is taken.
+pub fn prepare(
+    wanted: &KmsProxy,
+    door: KmsDoor,
+    module: Arc<dyn Module>,
+) -> Result<Prepared, StartError> {
+    let config =
+        |message: String| StartError::new(Failure::Config, format!("kms_proxy: {message}"));
+    let endpoints = Endpoints::new(&wanted.endpoints).map_err(|e| config(e.to_string()))?;
+    let roots = match &wanted.ca_file {
+        Some(path) => {
+            roots(Path::new(path)).map_err(|error| config(format!("cannot use {path}: {error}")))?
+        }
+        None => web_roots(),
+    };
+    let given = Given::new(|name| std::env::var(name).ok())
+        .map_err(|error| config(format!("no random numbers: {error}")))?;
+    let proxy = Proxy::new(Parts {
+        module,
+        dial: Arc::new(HostDial(door.clone())),
+        credentials: Cache::new(HostCredentials(door.clone())),
+        program: given.credentials(),
+        endpoints,
+        demands: demands(wanted),
+        roots,
+        answer_timeout: ANSWER_TIMEOUT,
+    });
+    Ok(Prepared {
+        proxy: Arc::new(proxy.map_err(|error| config(error.to_string()))?),
+        listener: listen(wanted.listen_port.get())
+            .map_err(|error| config(format!("port {}: {error}", wanted.listen_port)))?,
+        given,
+        door,
+    })
+}
+
+fn demands(wanted: &KmsProxy) -> Demands {
+    Demands {
+        key_id: wanted.require_key_id,
+        encryption_context: wanted.require_encryption_context,
+    }
+}
+
+impl Prepared {
+    /// Serves until `stop`.
+    pub fn start(&self, stop: &CancellationToken, tasks: &TaskTracker) {
+        // A key takes a while to make: the program is not kept from starting by it.
+        let (proxy, token) = (Arc::clone(&self.proxy), stop.clone());
+        tasks.spawn(async move { token.run_until_cancelled(proxy.warm_up()).await });
+    }
+
+    /// What the program finds in its environment. Waits a moment for the host half to say in which
+    /// region it is, if nobody else does.
+    pub async fn environment(&self) -> Changes {
+        let port = self
+            .listener
+            .local_addr()
+            .map_or(0, |address| address.port());
+        let region = environment::region(&self.door).await;
+        self.given.changes(port, region)
+    }
+
+    /// As [`Prepared::start`], and takes requests.
+    pub fn serve(self, stop: &CancellationToken, tasks: &TaskTracker) {
+        tasks.spawn(serve(self.proxy, self.listener, stop.clone()));
+    }
+}
+
+/// A listener on the guest's loopback.
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn roots(path: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(io::Error::other)? {
+        let certificate = certificate.map_err(io::Error::other)?;
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    match roots.is_empty() {
+        true => Err(io::Error::other("it has no certificate")),
+        false => Ok(roots),
+    }
+}

@@ -1,0 +1,71 @@
+//! What the guest itself serves to its program, on loopback: KMS and the API.
+
+use std::sync::Arc;
+
+use odyn_kms::attest::Module;
+use odyn_policy::Settings;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attestation::{self, Nsm};
+use crate::egress::Door;
+use crate::exit::{Failure, StartError};
+use crate::{api, kms};
+
+/// The running services; dropped, they end.
+pub struct Services {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    environment: kms::Changes,
+}
+
+/// Starts what the policy wants. Must be called in a tokio runtime.
+///
+/// # Errors
+/// A port is taken, or the policy's section cannot be followed.
+pub async fn start(settings: &Settings, door: &Door, nsm: Nsm) -> Result<Services, StartError> {
+    let mut services = Services {
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        environment: Vec::new(),
+    };
+    if settings.kms_proxy.is_none() && settings.api.is_none() {
+        return Ok(services);
+    }
+    let module: Arc<dyn Module> = attestation::module(nsm);
+    let (stop, tasks) = (&services.stop, &services.tasks);
+    if let Some(api) = &settings.api {
+        let listener = kms::listen(api.listen_port.get()).map_err(|error| {
+            let message = format!("api: port {}: {error}", api.listen_port);
+            StartError::new(Failure::Config, message)
+        })?;
+        tasks.spawn(api::serve(listener, Arc::clone(&module), stop.clone()));
+    }
+    if let Some(wanted) = &settings.kms_proxy {
+        let prepared = kms::prepare(wanted, door.kms(wanted), module)?;
+        prepared.start(stop, tasks);
+        services.environment = prepared.environment().await;
+        prepared.serve(stop, tasks);
+    }
+    Ok(services)
+}
+
+impl Services {
+    /// What changes in the program's environment.
+    pub fn environment(&self) -> &kms::Changes {
+        &self.environment
+    }
+
+    /// The program is gone: connections to KMS end, so that no drain waits for them.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
