@@ -18,6 +18,7 @@ pub mod audit;
 pub mod cut;
 pub mod deliver;
 pub mod guest;
+pub mod kms;
 pub mod namespace;
 pub mod process;
 pub mod serve;

@@ -9,7 +9,8 @@ use crate::process::run;
 
 /// Names and addresses that the servers' certificate is good for.
 const SUBJECTS: &str = "DNS:shop.example,DNS:*.shop.example,DNS:*.eu.shop.example,\
-     DNS:example.net,DNS:*.example.net,IP:203.0.113.10,IP:203.0.113.11,IP:2001:db8::10";
+     DNS:example.net,DNS:*.example.net,\
+     DNS:kms.eu-west-1.amazonaws.com,IP:203.0.113.10,IP:203.0.113.11,IP:2001:db8::10";
 
 /// Made once per test process, so that a world starts in no time.
 static AUTHORITY: OnceLock<Authority> = OnceLock::new();

@@ -49,6 +49,7 @@ pub struct Builder {
     policy: String,
     dns: Vec<String>,
     outer: Vec<String>,
+    outer_env: Vec<String>,
 }
 
 /// A running world. Dropping it ends everything in it.
@@ -65,6 +66,7 @@ pub struct World {
     counter: AtomicUsize,
     direct: bool,
     outer_flags: Vec<String>,
+    outer_env: Vec<String>,
 }
 
 impl World {
@@ -212,7 +214,9 @@ impl World {
         let link = self.link_path();
         let outer = executable("ENCLAVER_OUTER", "enclaver-outer");
         let (outer, url, level) = (outer.display().to_string(), self.link_url(), log_level());
-        let mut words = vec![&*outer, "run", "--listen", &*url, "--log-level", &*level];
+        let mut words = vec!["env"];
+        words.extend(self.outer_env.iter().map(String::as_str));
+        words.extend([&*outer, "run", "--listen", &*url, "--log-level", &*level]);
         words.extend(self.outer_flags.iter().map(String::as_str));
         let mut process = self.host_spawn("outer", &words);
         until(Duration::from_secs(10), "enclaver-outer to listen", || {
@@ -264,6 +268,13 @@ impl Builder {
         self
     }
 
+    /// A variable more for `enclaver-outer`.
+    #[must_use]
+    pub fn outer_env(mut self, name: &str, value: &str) -> Self {
+        self.outer_env.push(format!("{name}={value}"));
+        self
+    }
+
     /// Makes the world; `None`, with a word on standard error, when this is
     /// not root and `ODYN_REQUIRE_ROOT` does not ask for a failure instead.
     ///
@@ -301,6 +312,7 @@ impl Builder {
         let flags = self.outer.iter().map(|word| word.replace("DIR", &path));
         let mut world = World {
             outer_flags: flags.collect(),
+            outer_env: self.outer_env.clone(),
             outer: None,
             dns: None,
             internet,

@@ -195,14 +195,14 @@ impl Proxy {
                 },
                 Err(error) => {
                     tracing::debug!(%error, attempt, "no answer of KMS");
-                    let timed_out = matches!(error, NoAnswer::TimedOut);
+                    let timed_out = matches!(error, NoAnswer::TimedOut(_));
                     if self.may_retry(&mut attempt, &mut cost, timed_out).await {
                         continue;
                     }
                 }
             }
             return answer.map_err(|error| match error {
-                NoAnswer::TimedOut => Failure::new(
+                NoAnswer::TimedOut(_) => Failure::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     "RequestTimeoutException",
                     error.to_string(),

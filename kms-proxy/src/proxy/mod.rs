@@ -23,7 +23,7 @@ mod upstream;
 pub use actions::Demands;
 pub use endpoints::{BadEndpoint, Endpoint, Endpoints};
 pub use serve::serve;
-pub use upstream::{Dial, Io};
+pub use upstream::{ANSWER_TIMEOUT, Dial, Io};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -53,6 +53,8 @@ pub struct Parts {
     pub demands: Demands,
     /// Who may vouch for KMS; see [`web_roots`].
     pub roots: RootCertStore,
+    /// How long KMS may take to answer: [`ANSWER_TIMEOUT`], as a rule.
+    pub answer_timeout: Duration,
 }
 
 /// The roots of the web, as Mozilla trusts them, baked in.
@@ -80,7 +82,7 @@ impl Proxy {
     pub fn new(parts: Parts) -> Result<Self, rustls::Error> {
         Ok(Self {
             recipient: Recipient::new(parts.module),
-            upstream: Upstream::new(parts.dial, parts.roots)?,
+            upstream: Upstream::new(parts.dial, parts.roots, parts.answer_timeout)?,
             credentials: parts.credentials,
             program: parts.program,
             endpoints: parts.endpoints,

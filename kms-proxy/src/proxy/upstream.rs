@@ -27,8 +27,8 @@ const IDLE_CONNECTIONS: usize = 32;
 const IDLE: Duration = Duration::from_secs(20);
 /// How long a connection and its TLS handshake may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long KMS may take to answer. DeriveSharedSecret and key pairs take tenths of seconds.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long KMS may take to answer, as a rule. Key pairs take tenths of seconds.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer, in bytes; KMS' longest has some 100 KiB.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -48,15 +48,23 @@ pub trait Dial: Send + Sync {
 pub(super) enum NoAnswer {
     #[error("{0}")]
     Failed(String),
-    #[error("KMS has not answered in {} s", ANSWER.as_secs())]
-    TimedOut,
+    #[error("KMS has not answered in {0:?}")]
+    TimedOut(Duration),
 }
 
 /// A client with a pool of connections.
-pub(super) struct Upstream(Client<Connector, Full<Bytes>>);
+pub(super) struct Upstream {
+    client: Client<Connector, Full<Bytes>>,
+    limit: Duration,
+}
 
 impl Upstream {
-    pub(super) fn new(dial: Arc<dyn Dial>, roots: RootCertStore) -> Result<Self, rustls::Error> {
+    /// `limit` is for each answer.
+    pub(super) fn new(
+        dial: Arc<dyn Dial>,
+        roots: RootCertStore,
+        limit: Duration,
+    ) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -67,13 +75,12 @@ impl Upstream {
             dial,
             tls: TlsConnector::from(Arc::new(tls)),
         };
-        Ok(Self(
-            Client::builder(TokioExecutor::new())
-                .pool_max_idle_per_host(IDLE_CONNECTIONS)
-                .pool_idle_timeout(IDLE)
-                .pool_timer(TokioTimer::new())
-                .build(connector),
-        ))
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self { client, limit })
     }
 
     pub(super) async fn send(
@@ -81,16 +88,16 @@ impl Upstream {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, NoAnswer> {
         let exchange = async {
-            let response = self.0.request(request).await;
+            let response = self.client.request(request).await;
             let response = response.map_err(|error| NoAnswer::Failed(chain(&error)))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await;
             let body = body.map_err(|error| NoAnswer::Failed(chain(error.as_ref())))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
-        timeout(ANSWER, exchange)
+        timeout(self.limit, exchange)
             .await
-            .unwrap_or(Err(NoAnswer::TimedOut))
+            .unwrap_or(Err(NoAnswer::TimedOut(self.limit)))
     }
 }
 

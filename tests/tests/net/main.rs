@@ -20,6 +20,7 @@ mod ingress;
 mod init;
 mod interfaces;
 mod kernel;
+mod kms;
 mod lifecycle;
 mod logs;
 mod many;

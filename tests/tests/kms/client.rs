@@ -1,0 +1,233 @@
+//! A proxy with a stand-in for KMS behind it, and a client that signs as an SDK does.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use odyn_kms::attest::Simulated;
+use odyn_kms::credentials::{Cache, Credentials, NoCredentials, Source};
+use odyn_kms::proxy::{Demands, Dial, Endpoints, Io, Parts, Proxy, serve};
+use odyn_kms::sign::{Scope, sign};
+use odyn_tests::kms::{StandIn, acceptor, serve as serve_kms};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// The instance's credentials, as the stand-in takes them.
+pub(crate) const INSTANCE: (&str, &str, &str) = ("AKIAINSTANCE", "instance-hush", "instance-token");
+const REGION: &str = "eu-west-1";
+
+/// How a world shall be.
+pub(crate) struct Wanted {
+    pub(crate) demands: Demands,
+    /// Whether the proxy trusts the stand-in's certificate.
+    pub(crate) trusted: bool,
+    pub(crate) answer_timeout: Duration,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            demands: Demands::default(),
+            trusted: true,
+            answer_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A proxy and its KMS.
+pub(crate) struct World {
+    pub(crate) kms: StandIn,
+    pub(crate) given: Arc<Mutex<Credentials>>,
+    pub(crate) proxy: String,
+    pub(crate) direct: u16,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Loopback(u16);
+
+impl Dial for Loopback {
+    fn dial(&self, _: &str, _: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let port = self.0;
+        Box::pin(async move {
+            let socket = TcpStream::connect(("127.0.0.1", port)).await?;
+            socket.set_nodelay(true)?;
+            Ok(Box::new(socket) as Box<dyn Io>)
+        })
+    }
+}
+
+struct Given(Arc<Mutex<Credentials>>);
+
+impl Source for Given {
+    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {
+        let given = self.0.lock().expect("not poisoned").clone();
+        Box::pin(async move { Ok(given) })
+    }
+}
+
+/// The program's credentials.
+pub(crate) fn program() -> Credentials {
+    Credentials::new("ODYNPROGRAM", "program-hush")
+}
+
+/// Credentials as the host half gives them.
+pub(crate) fn instance(id: &str, secret: &str, token: &str) -> Credentials {
+    let json =
+        format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"{secret}","Token":"{token}"}}"#);
+    Credentials::from_json(json.as_bytes()).expect("credentials")
+}
+
+pub(crate) async fn world(wanted: Wanted) -> World {
+    let directory = tempfile::tempdir().expect("a directory");
+    odyn_tests::tls::install(directory.path());
+    let file = |name: &str| directory.path().join(name);
+    let tls = acceptor(&file("cert.pem"), &file("key.pem")).expect("TLS");
+    let mut roots = RootCertStore::empty();
+    if wanted.trusted {
+        let ca = CertificateDer::from_pem_file(file("ca.pem")).expect("a CA");
+        roots.add(ca).expect("a root");
+    } else {
+        roots = odyn_kms::proxy::web_roots();
+    }
+    let (id, secret, token) = INSTANCE;
+    let kms = StandIn::new(id, secret, Some(token));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let direct = listener.local_addr().expect("an address").port();
+    tokio::spawn(serve_kms(kms.clone(), listener, tls));
+    let given = Arc::new(Mutex::new(instance(id, secret, token)));
+    let endpoint = format!("kms.shop.example:{direct}");
+    let endpoints = [(REGION.to_owned(), endpoint)];
+    let proxy = Proxy::new(Parts {
+        module: Arc::new(Simulated::new().expect("a module")),
+        dial: Arc::new(Loopback(direct)),
+        credentials: Cache::new(Given(Arc::clone(&given))),
+        program: program(),
+        endpoints: Endpoints::new(endpoints.iter().map(|(a, b)| (a, b))).expect("endpoints"),
+        demands: wanted.demands,
+        roots,
+        answer_timeout: wanted.answer_timeout,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let stop = CancellationToken::new();
+    let proxy = Arc::new(proxy.expect("a proxy"));
+    tokio::spawn(serve(proxy, listener, stop.clone()));
+    World {
+        kms,
+        given,
+        proxy: address,
+        direct,
+        stop,
+    }
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// A member that is base64.
+    pub(crate) fn bytes(&self, member: &str) -> Vec<u8> {
+        use base64::Engine as _;
+        let json = self.json();
+        let text = json[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {member}: {json}"));
+        let engine = base64::engine::general_purpose::STANDARD;
+        engine.decode(text).expect("base64")
+    }
+
+    pub(crate) fn is_error(&self, status: u16, code: &str) -> String {
+        let json = self.json();
+        assert_eq!(
+            (self.status.as_u16(), &json["__type"]),
+            (status, &code.into()),
+            "{json}"
+        );
+        json["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl World {
+    /// An action, as an SDK asks for it.
+    pub(crate) async fn ask(&self, action: &str, body: &str) -> Answer {
+        let headers = self.signed(action, body, &program(), "kms");
+        self.send(headers, body).await
+    }
+
+    pub(crate) fn signed(
+        &self,
+        action: &str,
+        body: &str,
+        credentials: &Credentials,
+        service: &str,
+    ) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let target = format!("TrentService.{action}");
+        for (name, value) in [
+            ("host", self.proxy.as_str()),
+            ("content-type", "application/x-amz-json-1.1"),
+            ("x-amz-target", &target),
+        ] {
+            headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let scope = Scope {
+            region: REGION.to_owned(),
+            service: service.to_owned(),
+        };
+        let url = format!("http://{}/", self.proxy);
+        let now = SystemTime::now();
+        let body = body.as_bytes();
+        sign(
+            &Method::POST,
+            &url,
+            &mut headers,
+            body,
+            &scope,
+            credentials,
+            now,
+        )
+        .expect("signed");
+        headers
+    }
+
+    pub(crate) async fn send(&self, headers: HeaderMap, body: &str) -> Answer {
+        let socket = TcpStream::connect(&self.proxy).await.expect("the proxy");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
+            .await
+            .expect("HTTP");
+        tokio::spawn(connection);
+        let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = headers;
+        let response = sender.send_request(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.expect("a body").to_bytes(),
+        }
+    }
+}
