@@ -48,9 +48,12 @@ impl Filter {
     }
 }
 
-/// h2 has an event for each frame, which is nobody's level.
+/// h2 has an event for each frame, which is nobody's level. The AWS SDK tells of each step, and traces
+/// answers with credentials in them.
+const QUIET: &str = "h2=warn,hickory_proto=warn,hyper_util=warn,aws_=warn";
+
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("{level},h2=warn,hickory_proto=warn"))
+    EnvFilter::new(format!("{level},{QUIET}"))
 }
 
 /// By what systemd tells its services (systemd.exec(5), JOURNAL_STREAM).

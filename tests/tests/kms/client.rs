@@ -48,7 +48,8 @@ pub(crate) struct World {
     pub(crate) kms: StandIn,
     pub(crate) given: Arc<Mutex<Credentials>>,
     pub(crate) proxy: String,
-    pub(crate) direct: u16,
+    direct: u16,
+    roots: RootCertStore,
     stop: CancellationToken,
 }
 
@@ -119,7 +120,7 @@ pub(crate) async fn world(wanted: Wanted) -> World {
         program: program(),
         endpoints: Endpoints::new(endpoints.iter().map(|(a, b)| (a, b))).expect("endpoints"),
         demands: wanted.demands,
-        roots,
+        roots: roots.clone(),
         answer_timeout: wanted.answer_timeout,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -132,6 +133,7 @@ pub(crate) async fn world(wanted: Wanted) -> World {
         given,
         proxy: address,
         direct,
+        roots,
         stop,
     }
 }
@@ -211,6 +213,32 @@ impl World {
         )
         .expect("signed");
         headers
+    }
+
+    /// Headers of GenerateDataKey, for KMS itself or for the proxy.
+    pub(crate) fn headers_for(&self, is_direct: bool, body: &str) -> HeaderMap {
+        let (id, secret, token) = INSTANCE;
+        match is_direct {
+            true => self.signed("GenerateDataKey", body, &instance(id, secret, token), "kms"),
+            false => self.signed("GenerateDataKey", body, &program(), "kms"),
+        }
+    }
+
+    /// TLS to the stand-in, whatever its certificate.
+    pub(crate) async fn direct_tls(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let socket = TcpStream::connect(("127.0.0.1", self.direct))
+            .await
+            .expect("KMS");
+        socket.set_nodelay(true).expect("a socket");
+        let name = "kms.shop.example".try_into().expect("a name");
+        connector.connect(name, socket).await.expect("TLS")
     }
 
     pub(crate) async fn send(&self, headers: HeaderMap, body: &str) -> Answer {

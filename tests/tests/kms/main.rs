@@ -5,6 +5,7 @@
 
 mod client;
 mod faults;
+mod measure;
 
 use odyn_kms::credentials::Credentials;
 use odyn_kms::proxy::Demands;
@@ -100,7 +101,11 @@ async fn all_other_actions_and_errors_are_passed_on_byte_for_byte() {
             r#"{"CiphertextBlob":"AAAA"}"#,
             "InvalidCiphertextException",
         ),
-        ("NoSuchAction", "{}", "UnknownOperationException"),
+        (
+            "NoSuchAction",
+            r#"{"KeyId":"alias/app"}"#,
+            "UnknownOperationException",
+        ),
     ] {
         let answer = world.ask(action, body).await;
         answer.is_error(400, code);
