@@ -74,7 +74,7 @@ pub(super) fn nonce(text: &str) -> Result<Vec<u8>> {
 
 fn hex(text: &str) -> Option<Vec<u8>> {
     let text = text.trim().strip_prefix("0x").unwrap_or(text.trim());
-    if text.len() % 2 != 0 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let pairs = (0..text.len()).step_by(2);
