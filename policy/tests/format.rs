@@ -64,6 +64,22 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn demands_on_kms_are_read() {
+    let text = "version: v1\nkms_proxy: {listen_port: 9, ca_file: /ca.pem, require_key_id: true}\n";
+    let loaded = odyn_policy::load_bytes("test", text.as_bytes());
+    let policy = loaded.policy.unwrap();
+    let kms = policy.settings().kms_proxy.as_ref().unwrap();
+    assert_eq!(kms.ca_file.as_deref(), Some("/ca.pem"));
+    assert!(kms.require_key_id && !kms.require_encryption_context);
+    let wrong = "version: v1\nkms_proxy: {listen_port: 9, require_key_id: 1}\n";
+    assert!(
+        odyn_policy::load_bytes("test", wrong.as_bytes())
+            .policy
+            .is_none()
+    );
+}
+
+#[test]
 fn defaults_are_what_the_documentation_says() {
     let policy = accepted("p", "version: v1\n");
     let settings = policy.settings();

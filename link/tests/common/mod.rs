@@ -93,6 +93,27 @@ impl Handler for Dialler {
         Ok((socket, address))
     }
 
+    /// Knows one name.
+    async fn connect_kms(
+        &self,
+        endpoint: odyn_link::wire::service::Endpoint,
+        _: &Peer,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        if endpoint.name != "kms.test" {
+            return Err(Refusal::Prohibited);
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port));
+        let socket = TcpStream::connect(address).await;
+        Ok((socket.map_err(|e| Refusal::from_io(&e))?, address))
+    }
+
+    async fn credentials(&self, _: &Peer) -> Result<Bytes, Refusal> {
+        match *self.refuse.lock().unwrap() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Bytes::from_static(b"{}")),
+        }
+    }
+
     async fn dns(&self, query: Bytes, _: &Peer) -> Result<Bytes, Refusal> {
         self.stall().await;
         match query.first() {
