@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use odyn_tests::dist::folder;
 use odyn_tests::process::run;
 use odyn_tests::vm::{Archive, Kernel, boot, boot_until};
 
@@ -38,17 +39,6 @@ struct Parts {
 
 impl Parts {
     fn find() -> Option<Self> {
-        let folder = |variable| {
-            let found = std::env::var_os(variable).map(PathBuf::from);
-            if found.is_none() {
-                assert!(
-                    std::env::var_os("ODYN_REQUIRE_VM").is_none(),
-                    "{variable} is not set"
-                );
-                eprintln!("SKIPPED: no virtual machine is booted: {variable} is not set");
-            }
-            found
-        };
         let (dist, kernel) = (folder("ODYN_TEST_DIST")?, folder("ODYN_TEST_KERNEL")?);
         let kernel = Kernel::open(&kernel).expect("a kernel in ODYN_TEST_KERNEL");
         Some(Self { dist, kernel })
@@ -172,6 +162,18 @@ fn guest_behind_vsock(modules: &[&str], denied: &[&str]) {
     assert_eq!(of("outer"), "0", "{console}");
     assert!(results.contains_key("done"), "{console}");
     println!("{console}");
+    let seconds = |key| of(key).parse::<f64>().expect(key);
+    let (init, odyn, program) = (
+        seconds("up-init"),
+        seconds("up-odyn"),
+        seconds("up-program"),
+    );
+    println!(
+        "seconds from the kernel's start: first process {init}, odyn-net {odyn}, link up and program started {program}\n\
+         resident: {} KiB",
+        of("resident")
+    );
+    assert!(init <= odyn && odyn <= program, "{console}");
 }
 
 #[test]
