@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod doctor;
+mod hybrid;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +17,7 @@ use std::process::Command;
 
 use odyn_tests::dist::folder;
 use odyn_tests::process::run;
-use odyn_tests::vm::{Archive, Kernel, boot, boot_until};
+use odyn_tests::vm::{Archive, Kernel, Machine, boot};
 
 const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
 const NFTABLES: [&str; 9] = [
@@ -196,7 +197,7 @@ fn odyn_net_is_the_first_process_of_a_machine() {
     let modules = [&VSOCK[..], &NFTABLES].concat();
     let initramfs = parts.bare(&modules);
     let last = "reboot: Power down";
-    let console = boot_until(&parts.kernel, initramfs, scratch.path(), last);
+    let console = Machine::new(&parts.kernel, initramfs, scratch.path()).run_until(last);
     let results = results(&console);
     let of = |key: &str| results.get(key).copied().unwrap_or("(missing)");
     assert_eq!(of("uid"), "0", "{console}");

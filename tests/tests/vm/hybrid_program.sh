@@ -1,0 +1,9 @@
+# The program in a machine whose host half is outside.
+PATH=/bin
+/bin/busybox --install -s /bin
+echo "RESULT up-program $(cut -d' ' -f1 /proc/uptime)"
+echo "RESULT page $(nc www.shop.example 7000 </dev/null)"
+nslookup other.example >/dev/null 2>&1 || echo "RESULT unknown"
+# The last bytes are in the kernel when this shell ends.
+tool send www.shop.example 9000 </blob
+exit 7
