@@ -23,8 +23,10 @@ egress:
     - api.shop.example
 ";
 
-/// What issue 4 asks for, at rest.
-const RESIDENT_LIMIT_KIB: u64 = 12 * 1024;
+/// What the executable that is given to users may have, as a file and at rest.
+const LIMIT_KIB: u64 = 12 * 1024;
+/// What of the latter is its own. Two huge pages would be more.
+const ANONYMOUS_LIMIT_KIB: u64 = 3 * 1024;
 
 /// A world in which `api.shop.example` says hello, and another name and address are there and denied.
 struct Scene {
@@ -137,18 +139,29 @@ fn a_root_with_nothing_but_two_files() {
 fn a_busybox_root() {
     let Some(scene) = Scene::begin() else { return };
     scene.add_busybox();
+    let file = fs::metadata(scene.root.join("odyn-net"))
+        .expect("it is there")
+        .len()
+        / 1024;
     let script = "\
         nc api.shop.example 7000 </dev/null\n\
         nslookup evil.example.net >/dev/null || echo unknown\n\
         [ -n \"$(nc 203.0.113.66 7000 </dev/null 2>&1 | grep hello)\" ] || echo denied\n\
-        echo resident $(grep VmRSS /proc/1/status | tr -dc 0-9)\n\
+        echo memory $(grep -E 'VmRSS|RssAnon' /proc/1/status | tr -dc '0-9 ')\n\
         exit 7";
     scene.run(&["/bin/sh", "-c", script], |out| {
-        let (said, resident) = out.stdout.split_once("resident ").expect("its last line");
+        let (said, memory) = out.stdout.split_once("memory ").expect("its last line");
         assert_eq!(said, "hello\nunknown\ndenied\n", "{}", out.describe());
-        let resident: u64 = resident.trim().parse().expect("KiB");
-        println!("resident: {resident} KiB");
-        assert!(resident < RESIDENT_LIMIT_KIB, "{}", out.describe());
+        let kib: Vec<u64> = memory.split_whitespace().flat_map(str::parse).collect();
+        let [resident, anonymous] = kib[..] else {
+            panic!("{}", out.describe());
+        };
+        println!(
+            "odyn-net: file {file} KiB, resident {resident} KiB, of it anonymous {anonymous} KiB"
+        );
+        assert!(anonymous < ANONYMOUS_LIMIT_KIB, "{anonymous} KiB");
+        // Without optimisation and with debug information it is another one.
+        assert!(file > LIMIT_KIB || resident < LIMIT_KIB, "{resident} KiB");
     });
 }
 
