@@ -69,7 +69,6 @@ fn a_guest_behind_a_hybrid_socket() {
     let mut machine = Machine::new(&parts.kernel, initramfs(&parts, dir), dir);
     machine.vhost_user_vsock(&control);
     let console = machine.run_to_its_end();
-    println!("{console}");
     let sent = blob();
     let got = received
         .recv_timeout(Duration::from_secs(10))

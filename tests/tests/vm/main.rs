@@ -162,7 +162,6 @@ fn guest_behind_vsock(modules: &[&str], denied: &[&str]) {
     assert_eq!(of("received"), of("sent"), "{console}");
     assert_eq!(of("outer"), "0", "{console}");
     assert!(results.contains_key("done"), "{console}");
-    println!("{console}");
     let seconds = |key| of(key).parse::<f64>().expect(key);
     let (init, odyn, program) = (
         seconds("up-init"),
@@ -211,5 +210,4 @@ fn odyn_net_is_the_first_process_of_a_machine() {
     assert_eq!(of("helper"), "did-not-run", "{console}");
     assert_eq!(of("program"), "done", "{console}");
     assert!(!console.contains("Kernel panic"), "{console}");
-    println!("{console}");
 }
