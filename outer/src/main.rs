@@ -30,7 +30,8 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages, of which a program that mostly waits fills one in ten.
+    // Of huge pages, a program that mostly waits fills one in ten. The allocator, which begins before this, is
+    // built not to ask for them; a kernel that gives them unasked is told here.
     let _ = prctl::set_thp_disable(true);
     let result = configure::load(std::env::args_os()).and_then(|asked| match asked {
         Asked::Run(configured) => run(*configured),

@@ -17,6 +17,7 @@
 pub mod audit;
 pub mod cut;
 pub mod deliver;
+pub mod dist;
 pub mod guest;
 pub mod namespace;
 pub mod process;
