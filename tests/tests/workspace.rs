@@ -63,14 +63,21 @@ fn crates_depend_in_one_direction() {
         ("odyn-yaml", &[][..]),
         ("odyn-settings", &["odyn-yaml"]),
         ("odyn-policy", &["odyn-yaml"]),
-        ("policyctl", &["odyn-policy"]),
+        ("odyn-tls", &["odyn-policy"]),
+        ("odyn-proxy-header", &[]),
+        ("policyctl", &["odyn-policy", "odyn-tls"]),
         ("odyn-link", &[]),
         ("odyn-dns", &[]),
-        ("enclaver-outer", &["odyn-link", "odyn-settings"]),
+        (
+            "enclaver-outer",
+            &["odyn-link", "odyn-proxy-header", "odyn-settings"],
+        ),
         (
             "odyn-net",
             &[
                 "odyn-policy",
+                "odyn-tls",
+                "odyn-proxy-header",
                 "odyn-dns",
                 "odyn-link",
                 "odyn-settings",
