@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 /// # Errors
 /// When the socket can't tell.
 #[allow(unsafe_code)]
-pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: nix::libc::c_int = 0;
     let socket = socket.as_fd();
     // SAFETY: the descriptor is open as long as `socket` is borrowed, and TIOCOUTQ (the same
