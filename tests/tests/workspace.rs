@@ -271,3 +271,14 @@ fn the_instance_template_is_the_service_but_for_its_names() {
     let template: Vec<String> = template.iter().map(as_service).collect();
     assert_eq!(template, unit("enclaver-outer.service"));
 }
+
+#[test]
+fn the_socket_template_is_the_socket_but_for_its_names() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("systemd").join(name)).expect("a unit");
+        let lines = text.lines().skip_while(|line| !line.starts_with("[Unit]"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let template = unit("enclaver-outer@.socket").replace("of %i", "of this machine");
+    assert_eq!(template, unit("enclaver-outer.socket"));
+}

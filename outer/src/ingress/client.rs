@@ -19,6 +19,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 use super::{
@@ -48,6 +49,8 @@ pub(super) struct Client {
     pub(super) port: NonZeroU16,
     /// The guest that gets it.
     pub(super) holder: watch::Receiver<Option<Arc<Guest>>>,
+    /// Until its guest has it: a shutdown waits for that.
+    pub(super) opening: Option<TaskTrackerToken>,
     pub(super) _permit: Option<FlowPermit>,
 }
 
@@ -110,6 +113,7 @@ impl Client {
                 return None;
             }
         };
+        self.opening = None;
         debug!(client = %address, %peer, port, %guest, "client connected");
         let (counters, ending) = (arrival.counters(), arrival.ending());
         let end = tokio::select! {

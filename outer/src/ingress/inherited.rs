@@ -50,8 +50,12 @@ impl Inherited {
         Ok((socket.local_addr()?, socket))
     }
 
-    /// The socket of this name.
+    /// The socket of this name: the one, for all sockets of a unit have the same.
     pub(super) fn named(&self, name: &str) -> Option<io::Result<TcpListener>> {
+        if self.0.iter().filter(|passed| passed.name == name).count() > 1 {
+            let message = "several have this name: give their addresses instead";
+            return Some(Err(io::Error::other(message)));
+        }
         self.find(|passed| passed.name == name)
     }
 

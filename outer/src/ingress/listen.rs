@@ -15,12 +15,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::sleep,
+    time::{sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::{
+    LINGER,
     admission::Admission,
     client::{Client, canonical},
     guests::{Guest, Guests},
@@ -50,6 +51,10 @@ pub(super) struct Common {
     /// Flows of all guests, egress included.
     pub(super) flows: Option<Arc<FlowLimit>>,
     pub(super) clients: TaskTracker,
+    /// Listeners.
+    pub(super) listening: TaskTracker,
+    /// Clients that their guests do not have yet.
+    pub(super) opening: TaskTracker,
     /// Clients that were cut.
     pub(super) cut: Arc<AtomicUsize>,
     /// What there is to say about the listeners.
@@ -67,6 +72,8 @@ pub(super) struct Listening {
     socket: Option<TcpListener>,
     /// The socket is the service manager's: it stays open.
     is_inherited: bool,
+    /// As long as there is no guest, but not for longer, clients are left in the socket.
+    patience: Instant,
     /// Why the socket could not be bound, as it was said last.
     bind_error: String,
     bind_pause: Duration,
@@ -83,6 +90,7 @@ impl Listening {
             holder: watch::Sender::new(None),
             socket: None,
             is_inherited: false,
+            patience: Instant::now() + LINGER,
             bind_error: String::new(),
             bind_pause: BIND_PAUSE,
             other: None,
@@ -96,13 +104,16 @@ impl Listening {
         self.adopt();
         self.choose();
         loop {
-            let binds_again = self.socket.is_none() && self.holder.borrow().is_some();
+            let is_alone = self.holder.borrow().is_none();
+            let binds_again = self.socket.is_none() && !is_alone;
+            let waits = is_alone && Instant::now() < self.patience;
             tokio::select! {
                 changed = changes.changed() => match changed {
                     Ok(()) => self.choose(),
                     Err(_) => return,
                 },
-                accepted = accept(self.socket.as_ref()) => match accepted {
+                () = sleep_until(self.patience.into()), if waits => {}
+                accepted = accept(self.socket.as_ref()), if !waits => match accepted {
                     Ok((socket, client)) => self.serve(socket, client),
                     Err(error) => {
                         warn!(mapping = %self.mapping, %error, "can't accept clients");
@@ -143,6 +154,7 @@ impl Listening {
                 info!(mapping = %self.mapping, %guest, peer = %guest.peer, "clients go to guest");
             }
             self.holder.send_replace(chosen.clone());
+            self.patience = Instant::now() + LINGER;
         }
         match (&chosen, &self.socket) {
             (None, Some(_)) if !self.is_inherited => {
@@ -231,6 +243,7 @@ impl Listening {
             place,
             port: self.mapping.port,
             holder: self.holder.subscribe(),
+            opening: Some(self.common.opening.token()),
             _permit: permit.flatten(),
         };
         let cut = Arc::clone(&self.common.cut);

@@ -87,6 +87,8 @@ impl Ingress {
                 guests: Arc::default(),
                 flows,
                 clients: TaskTracker::new(),
+                listening: TaskTracker::new(),
+                opening: TaskTracker::new(),
                 cut: Arc::default(),
                 listeners,
                 inherited,
@@ -101,8 +103,8 @@ impl Ingress {
     pub(crate) fn start(self: &Arc<Self>) {
         let listen = Arc::clone(self).listen();
         let shutdown = self.shutdown.drain.clone();
-        let tasks = &self.common.clients;
-        tasks.spawn(shutdown.run_until_cancelled_owned(listen));
+        let listening = &self.common.listening;
+        listening.spawn(shutdown.run_until_cancelled_owned(listen));
     }
 
     async fn listen(self: Arc<Self>) {
@@ -129,7 +131,7 @@ impl Ingress {
         let run = Listening::new(mapping.clone(), self.common.clone()).run();
         let stop = CancellationToken::new();
         let task = stop.clone().run_until_cancelled_owned(run);
-        self.common.clients.spawn(task);
+        self.common.listening.spawn(task);
         stop.drop_guard()
     }
 
@@ -149,8 +151,19 @@ impl Ingress {
         }
     }
 
+    /// Waits until nobody listens any more, and every client that had come is with its guest. To
+    /// be called in a shutdown.
+    async fn opened(&self) {
+        self.common.listening.close();
+        self.common.listening.wait().await;
+        self.common.opening.close();
+        self.common.opening.wait().await;
+    }
+
     /// Waits for the end of every client after the shutdown; says how many were cut.
     pub(crate) async fn finish(&self) -> usize {
+        self.common.listening.close();
+        self.common.listening.wait().await;
         self.common.clients.close();
         self.common.clients.wait().await;
         self.common.cut.load(Ordering::Relaxed)
@@ -209,7 +222,10 @@ impl Ingress {
     async fn end(self: Arc<Self>, guest: Arc<Guest>) {
         tokio::select! {
             () = self.common.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
-            () = self.shutdown.drain.cancelled() => {}
+            () = self.shutdown.drain.cancelled() => tokio::select! {
+                () = self.opened() => {}
+                () = self.shutdown.force.cancelled() => {}
+            }
         }
         let out_of_time = async {
             self.shutdown.force.cancelled().await;

@@ -1,6 +1,10 @@
 //! Clients of a program with everything that stands between them: TLS that ends in the guest, the
 //! PROXY protocol, limits, and listeners that outlive the host half.
 
+mod activation;
+mod limits;
+mod listeners;
+mod proxy;
 mod tls;
 mod tls_certificates;
 
