@@ -88,6 +88,8 @@ pub struct Ingress {
     pub listen_port: NonZeroU16,
     /// The port of the program in the guest; the same as `listen_port` when not given.
     pub target_port: NonZeroU16,
+    /// How long a client waits for the program to listen; 10 s when the file does not say.
+    pub wait_timeout: Duration,
     /// TLS that ends in the guest.
     pub tls: Option<IngressTls>,
     /// The PROXY protocol header that tells the program its client's address.

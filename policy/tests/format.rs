@@ -69,6 +69,7 @@ fn certificates_by_name_clients_and_protocols_are_read() {
     let text = "version: v1
 ingress:
   - listen_port: 443
+    wait_timeout: 2m
     tls:
       certificates:
         - { cert_file: /a.pem, key_file: /a.key }
@@ -84,13 +85,15 @@ ingress:
     };
     let files: Vec<_> = tls.files().map(|f| (&*f.path, f.span.line)).collect();
     let wanted = [
-        ("/a.pem", 6),
-        ("/a.key", 6),
-        ("/b.pem", 7),
-        ("/b.key", 7),
-        ("/ca.pem", 8),
+        ("/a.pem", 7),
+        ("/a.key", 7),
+        ("/b.pem", 8),
+        ("/b.key", 8),
+        ("/ca.pem", 9),
     ];
     assert_eq!(files, wanted);
+    let wait = policy.settings().ingress[0].wait_timeout;
+    assert_eq!(wait, Duration::from_secs(120));
     assert!(!tls.clients.as_ref().expect("a CA").required);
     assert_eq!(tls.alpn, ["h2", "http/1.1"]);
     assert_eq!(tls.min_version, TlsVersion::V1_3);
@@ -405,6 +408,12 @@ const REFUSED: &[(&str, &str, u32, u32)] = &[
         "bad-value",
         2,
         104,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, wait_timeout: 301s}]\n",
+        "bad-value",
+        2,
+        42,
     ),
     (
         "version: v1\ningress: [{listen_port: 1, proxy_protocol: v3}]\n",

@@ -23,19 +23,8 @@ pub use self::ports::Ports;
 use self::serve::Clients;
 use crate::audit::Audit;
 
-/// How long a client waits for the program to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client's TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// What clients are waited for, and how long.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// For the program to listen.
-    patience: Duration,
-    /// For a TLS handshake.
-    handshake: Duration,
-}
 
 /// The running ingress. It takes part in the drain that it was given, and ends by
 /// [`Running::close`].
@@ -56,11 +45,7 @@ pub fn start(
     audit: Audit,
     drain: Drain,
 ) -> Running {
-    let limits = Limits {
-        patience: PATIENCE,
-        handshake: HANDSHAKE,
-    };
-    start_with(link, lanes, ports, identity, audit, drain, limits)
+    start_with(link, lanes, ports, identity, audit, drain, HANDSHAKE)
 }
 
 fn start_with(
@@ -70,7 +55,7 @@ fn start_with(
     identity: Identity,
     audit: Audit,
     drain: Drain,
-    limits: Limits,
+    handshake: Duration,
 ) -> Running {
     let mut listen: Vec<NonZeroU16> = ports.keys().copied().collect();
     listen.sort_unstable();
@@ -81,7 +66,7 @@ fn start_with(
         );
         listen.truncate(MAX_PORTS);
     }
-    let clients = Arc::new(Clients::new(ports, audit, limits, drain.clone()));
+    let clients = Arc::new(Clients::new(ports, audit, handshake, drain.clone()));
     let reverse = (!listen.is_empty()).then(|| {
         let hello = Hello {
             identity,

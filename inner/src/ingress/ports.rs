@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::time::Duration;
 
 use odyn_policy::{Ingress, IngressTls, ProxyProtocol, TlsFiles};
 use odyn_tls::Fault;
@@ -21,6 +22,8 @@ pub struct Ports {
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) program: Program,
+    /// How long clients wait for the program to listen.
+    pub(super) patience: Duration,
     pub(super) tls: Option<Tls>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -46,6 +49,7 @@ impl Ports {
             };
             let port = Port {
                 program: Program::new(entry.target_port),
+                patience: entry.wait_timeout,
                 tls,
                 proxy_protocol: entry.proxy_protocol,
             };

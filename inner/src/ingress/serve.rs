@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use odyn_link::reverse::{Gone, Ingress, Pending};
 use odyn_link::wire::ingress::Incoming;
 use odyn_link::{Drain, End as Relayed, Refusal as Answer, relay};
 
-use super::Limits;
 use super::denials::Denials;
 use super::greeting::Greeting;
 use super::ports::Port;
@@ -24,7 +23,7 @@ const NOT_WANTED: &str = "no-ingress";
 pub(super) struct Clients {
     ports: HashMap<NonZeroU16, Port>,
     audit: Audit,
-    limits: Limits,
+    handshake: Duration,
     drain: Drain,
     pairs: Pairs,
     denials: Denials,
@@ -36,13 +35,13 @@ impl Clients {
     pub(super) fn new(
         ports: HashMap<NonZeroU16, Port>,
         audit: Audit,
-        limits: Limits,
+        handshake: Duration,
         drain: Drain,
     ) -> Self {
         Self {
             ports,
             audit,
-            limits,
+            handshake,
             drain,
             pairs: Pairs::default(),
             denials: Denials::default(),
@@ -63,7 +62,7 @@ impl Clients {
     ) {
         let program = &port.program;
         let connecting = async {
-            let mut socket = program.connect(self.limits.patience).await?;
+            let mut socket = program.connect(port.patience).await?;
             greeting.tell(&mut socket, None, None).await?;
             Ok(socket)
         };
@@ -120,8 +119,8 @@ impl Clients {
         let session = Session {
             tls,
             program: &port.program,
-            patience: self.limits.patience,
-            handshake: self.limits.handshake,
+            patience: port.patience,
+            handshake: self.handshake,
             drain: &self.drain,
             greeting,
         };

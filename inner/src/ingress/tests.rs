@@ -61,17 +61,18 @@ impl World {
             run: RunId::new([1; 16]),
         };
         let guest = guest();
+        let mut ports = wanted(yaml);
+        for port in ports.ports.values_mut() {
+            port.patience = patience;
+        }
         let running = start_with(
             endpoint,
             LaneMode::Auto,
-            wanted(yaml),
+            ports,
             identity,
             audit.clone(),
             guest.shared_drain(),
-            Limits {
-                patience,
-                handshake: patience,
-            },
+            LONG,
         );
         let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
         let Opening::Reversed(transport) = opening(transport, LONG).await.unwrap() else {

@@ -15,6 +15,10 @@ use crate::yaml::{Node, short};
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Longest time that a shutdown may take.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
+/// How long a client waits for the program, unless told.
+const WAIT: Duration = Duration::from_secs(10);
+/// Longest time that it can be told to wait: the host half waits a little longer.
+const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// A port of the file on which something listens.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +100,17 @@ fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
 
 fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Ingress> {
     let fields = Fields::open(node, "an entry of `ingress`", "`- listen_port: 8443`", sink)?;
-    let keys = ["listen_port", "target_port", "tls", "proxy_protocol"];
+    let keys = [
+        "listen_port",
+        "target_port",
+        "wait_timeout",
+        "tls",
+        "proxy_protocol",
+    ];
     fields.check_keys(&keys, &[], sink);
     let listen_port = fields.required_port("listen_port", 8443, node.span, sink);
     let target_port = fields.port("target_port", 8443, sink);
+    let wait_timeout = fields.duration("wait_timeout", MAX_WAIT, sink);
     let tls = section(&fields, "tls").and_then(|node| tls(node, sink));
     let proxy_protocol = proxy_protocol(&fields, sink);
     let listen_port = listen_port?;
@@ -121,6 +132,7 @@ fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Optio
     Some(Ingress {
         listen_port,
         target_port,
+        wait_timeout: wait_timeout.unwrap_or(WAIT),
         tls,
         proxy_protocol,
     })

@@ -11,7 +11,7 @@ use odyn_tests::process::until;
 
 use super::policy_world;
 use crate::ingress::{ADDRESS, MAPPING, SOON, connect, listening, outer_log};
-use crate::{program, start};
+use crate::program;
 
 /// A server that echoes, in a world with these flags of the host half.
 fn echo(words: &[&str]) -> Option<(World, Running)> {
