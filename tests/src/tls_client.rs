@@ -32,6 +32,9 @@ impl Default for Authority {
     fn default() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        // Another name than that of what it issues, or OpenSSL takes that for self-signed.
+        let name = &mut params.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("a certificate").pem();
         let issuer = Issuer::new(params, key);

@@ -15,8 +15,7 @@ use crate::program;
 
 /// A server that echoes, in a world with these flags of the host half.
 fn echo(words: &[&str]) -> Option<(World, Running)> {
-    let flags = [&["--ingress", MAPPING][..], words].concat();
-    let mut world = policy_world("").outer(&flags).start()?;
+    let mut world = policy_world("").outer(words).start()?;
     if world.direct() {
         return None;
     }

@@ -31,7 +31,7 @@ fn ready(world: &World) -> (String, serde_json::Value) {
 
 #[test]
 fn it_says_which_listener_reaches_which_guest() {
-    let words = ["--ingress", MAPPING, "--ready-listen", READY];
+    let words = ["--ready-listen", READY];
     let mut world = start!(policy_world("").outer(&words));
     if world.direct() {
         return;

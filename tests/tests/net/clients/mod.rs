@@ -5,6 +5,7 @@ mod activation;
 mod limits;
 mod listeners;
 mod proxy;
+mod real;
 mod tls;
 mod tls_certificates;
 
