@@ -6,10 +6,10 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
+use odyn_net::capture::checksum::Sum;
 use odyn_net::capture::datagrams::Route;
 use odyn_net::capture::tun::Unreachable;
 use odyn_net::capture::tun::build::{bare_syn, error, port_unreachable, reset, udp_answer};
-use odyn_net::capture::checksum::Sum;
 use odyn_net::capture::tun::packet::{ICMPV6, Ip, Parsed, TCP, Tcp, UDP, parse};
 use odyn_net::capture::tun::reassembly::Reassembly;
 use odyn_net::capture::tun::rewrite::{is_sound, rewrite};

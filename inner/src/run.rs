@@ -129,6 +129,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         drain_timeout,
     } = parts;
     let launch = prepare_launch(&args.common)?;
+    let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
     // From here on a first process hears what it is told; before, the kernel loses it.
     let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
     let own = OwnAddresses {
@@ -149,7 +150,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     let ingress = ingress::start(
         args.link.clone(),
         args.common.lanes,
-        &policy.settings().ingress,
+        ports,
         guest,
         audit.clone(),
         door.shared_drain(),

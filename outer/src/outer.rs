@@ -19,7 +19,7 @@ use crate::{
     control::{Control, Rules},
     guests::{Guests, States},
     handler::Dialler,
-    ingress::{Ingress, Mapping},
+    ingress::{ClientRules, Ingress, Inherited, Listeners, Mapping},
     limits::Limits,
     logs::{Destination, GuestLogs},
     resolver::SystemResolver,
@@ -43,6 +43,8 @@ pub struct Builder {
     server: ServerConfig,
     only_pid: Option<i32>,
     ingress: Vec<Mapping>,
+    clients: ClientRules,
+    inherited: Inherited,
     logs: GuestLogs,
 }
 
@@ -62,7 +64,8 @@ pub struct Outer {
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
     lanes: Arc<Lanes>,
-    ingress: Vec<Mapping>,
+    inherited: Inherited,
+    listeners: Listeners,
 }
 
 impl std::fmt::Debug for Outer {
@@ -83,6 +86,8 @@ impl Outer {
             server: ServerConfig::default(),
             only_pid: None,
             ingress: Vec::new(),
+            clients: ClientRules::default(),
+            inherited: Inherited::default(),
             logs: GuestLogs::None,
         }
     }
@@ -95,6 +100,11 @@ impl Outer {
     /// The guests, also while it runs.
     pub fn guests(&self) -> Guests {
         self.handler.guests.clone()
+    }
+
+    /// The listeners for clients, also while it runs.
+    pub fn listeners(&self) -> Listeners {
+        self.listeners.clone()
     }
 
     /// How many guests there are, in which state, and changes of it.
@@ -130,7 +140,9 @@ impl Outer {
     async fn serve_all(self: Arc<Self>, listeners: Vec<Listener>, shutdown: Shutdown) -> Summary {
         let outer = self;
         let ingress = Ingress::new(
-            outer.ingress.clone(),
+            outer.control.clone(),
+            outer.listeners.clone(),
+            outer.inherited.clone(),
             outer.server.tuning.clone(),
             outer.server.flows.clone(),
             Arc::clone(&outer.lanes),
@@ -207,6 +219,18 @@ impl Builder {
         self
     }
 
+    /// The rules for clients.
+    pub fn clients(mut self, rules: ClientRules) -> Self {
+        self.clients = rules;
+        self
+    }
+
+    /// Sockets of the service manager, for mappings that name them or their address.
+    pub fn inherited(mut self, sockets: Inherited) -> Self {
+        self.inherited = sockets;
+        self
+    }
+
     /// Serves only the process with this id (and only over a Unix socket).
     pub fn only_pid(mut self, pid: u32) -> Self {
         // No process has an id that does not fit: nobody is served then.
@@ -232,6 +256,8 @@ impl Builder {
             mut server,
             only_pid,
             ingress,
+            clients,
+            inherited,
             logs,
         } = self;
         let guests = Guests::new(Destination::new(logs)?);
@@ -244,8 +270,9 @@ impl Builder {
             connect_timeout,
             drain_timeout: server.drain_timeout,
             resolver: Arc::new(resolver),
+            clients,
         };
-        let control = Control::new(rules, flows);
+        let control = Control::new(rules, flows, ingress);
         Ok(Outer {
             handler: Arc::new(Dialler {
                 control: control.clone(),
@@ -256,7 +283,8 @@ impl Builder {
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
             lanes,
-            ingress,
+            inherited,
+            listeners: Listeners::default(),
         })
     }
 }

@@ -25,6 +25,7 @@ pub mod serve;
 pub mod servers;
 pub mod systemd;
 pub mod tls;
+pub mod tls_client;
 pub mod vm;
 pub mod world;
 

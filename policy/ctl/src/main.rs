@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod explain;
+mod image;
 mod output;
 mod source;
 
