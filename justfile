@@ -36,9 +36,18 @@ test-control:
 test-vm:
     scripts/test vm
 
+# The static executables in root file systems with little in them (root, or sudo)
+test-roots:
+    scripts/test roots
+
 # One static file each, into dist/
 dist:
     scripts/dist
+
+# The same bytes from another folder?
+repro:
+    scripts/dist
+    scripts/repro
 
 # A few seconds of each fuzz target; `just fuzz-smoke 600` for longer
 fuzz-smoke seconds="5":

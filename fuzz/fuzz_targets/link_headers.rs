@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use odyn_link::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
-use odyn_link::wire::{flush, hybrid, ingress, proxy_status};
+use odyn_link::wire::{flush, hybrid, ingress, lane, proxy_status};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, rest)) = bytes.split_first() else {
@@ -84,6 +84,12 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         _ => {
+            if let Some(name) = lane::Name::parse(rest) {
+                assert_eq!(name.write().as_bytes(), rest);
+            }
+            if let Some(key) = rest.first_chunk() {
+                assert_eq!(lane::Key::parse(key).write(), *key);
+            }
             if let Some(list) = flush::parse_answer(rest) {
                 assert!(list.len() <= flush::MAX_LINES);
                 let again = flush::write_answer(&list);

@@ -52,8 +52,8 @@ pub enum Command {
     ///
     /// Takes over the network namespace it is started in. Needs CAP_NET_ADMIN and CAP_NET_RAW;
     /// the program gets no capability at all. The exit code is the program's (128+N when signal N
-    /// killed it); 64: usage, 71: the network cannot be captured, 73: a file cannot be written,
-    /// 78: the policy or the settings file is wrong, 126/127: the program cannot be run or found.
+    /// killed it); 64: usage, 71: the network cannot be captured, 72: a file that the policy names
+    /// is missing or wrong, 73: a file cannot be written, 78: the policy or the settings file is wrong, 126/127: the program cannot be run or found.
     Run(Run),
     /// Try a policy on this machine: no root, no enclave, no second process.
     ///

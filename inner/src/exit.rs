@@ -13,6 +13,8 @@ pub enum Failure {
     NoInput,
     /// Namespaces or capture could not be set up (EX_OSERR).
     Capture,
+    /// A file that the policy names is missing or is not what it should be (EX_OSFILE).
+    Files,
     /// A file of ours, such as the audit file, could not be opened (EX_CANTCREAT).
     Output,
     /// The policy or another setting is wrong (EX_CONFIG).
@@ -31,6 +33,7 @@ impl Failure {
             Failure::Data => 65,
             Failure::NoInput => 66,
             Failure::Capture => 71,
+            Failure::Files => 72,
             Failure::Output => 73,
             Failure::Config => 78,
             Failure::NotExecutable => 126,

@@ -16,7 +16,8 @@ use odyn_net::{doctor, run, simulate};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages, of which a program that mostly waits fills one in ten.
+    // Of huge pages, a program that mostly waits fills one in ten. The allocator, which begins before this, is
+    // built not to ask for them; a kernel that gives them unasked is told here.
     let _ = prctl::set_thp_disable(true);
     let (code, on_exit) = odyn_net();
     // Nothing comes after it, so everything is drained and written.

@@ -129,6 +129,9 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         drain_timeout,
     } = parts;
     let mut launch = prepare_launch(&args.common)?;
+    let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
+    // From here on a first process hears what it is told; before, the kernel loses it.
+    let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
     let own = OwnAddresses {
         v4: odyn_dns::pool::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
@@ -147,7 +150,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     let ingress = ingress::start(
         args.link.clone(),
         args.common.lanes,
-        &policy.settings().ingress,
+        ports,
         guest,
         audit.clone(),
         door.shared_drain(),
@@ -155,10 +158,17 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     let running = egress::start(capture, own, Arc::clone(&policy), door.clone(), audit)
         .map_err(os_error("serve the captured network"))?;
 
-    await_link(link_state, &args.link.to_string()).await;
+    let url = args.link.to_string();
+    tokio::select! {
+        () = await_link(link_state, &url) => {}
+        signal = watch.told_to_stop() => {
+            // As if it had hit the program, which then need not start.
+            let ending = Ending::Signaled(signal as i32);
+            return Ok(Ended { ending, deadline: Instant::now() });
+        }
+    }
     let services = services::start(policy.settings(), &door, args.nsm).await?;
     launch.environment(services.environment().iter().cloned());
-    let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
     let stdio = report
         .stdio(StdioMode::choose(args.stdio))
         .map_err(os_error("make pipes for the program"))?;
@@ -184,7 +194,10 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
 
     report.state(&GuestState::Draining);
     let deadline = Instant::now() + drain_timeout;
-    shutdown::drain(&running, &door, drain_timeout, watch.told_to_stop()).await;
+    shutdown::drain(&running, &door, drain_timeout, async {
+        watch.told_to_stop().await;
+    })
+    .await;
     ingress.close(LAST_WORDS).await;
     // Tasks that are left are dropped with the runtime, each with its record.
     Ok(Ended { ending, deadline })

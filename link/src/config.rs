@@ -34,7 +34,8 @@ pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
 #[non_exhaustive]
 pub struct Tuning {
     /// Receive window of each flow, in bytes. Bounds the memory that a peer which does not read
-    /// can hold, and the throughput of one flow to a window per round trip.
+    /// can hold, and the throughput of one flow to a window per round trip; and the number of flows
+    /// ([`Tuning::max_streams`]). Bulk flows have lanes.
     pub stream_window: u32,
     /// Most bytes of one flow that wait in h2 to be written to the transport.
     pub send_buffer: usize,
@@ -65,10 +66,10 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            stream_window: 1024 * 1024,
-            send_buffer: 256 * 1024,
-            max_frame: 128 * 1024,
-            max_read: 128 * 1024,
+            stream_window: 256 * 1024,
+            send_buffer: 128 * 1024,
+            max_frame: 64 * 1024,
+            max_read: 64 * 1024,
             socket_buffer: 256 * 1024,
             max_write: None,
             keepalive: Duration::from_secs(10),

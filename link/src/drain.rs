@@ -189,7 +189,7 @@ impl Drain {
     }
 
     /// Ready from [`Phase::Draining`] on; cheap to poll.
-    pub(crate) fn draining(&self) -> WaitForCancellationFutureOwned {
+    pub fn draining(&self) -> WaitForCancellationFutureOwned {
         self.0.draining.clone().cancelled_owned()
     }
 
@@ -198,7 +198,8 @@ impl Drain {
         self.0.draining.clone()
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
+    /// Whether [`Phase::Draining`] has begun.
+    pub fn is_draining(&self) -> bool {
         self.0.draining.is_cancelled()
     }
 

@@ -79,6 +79,7 @@ pub use io::LinkIo;
 pub use lane::{LaneMode, Lanes};
 pub use limit::{FlowLimit, FlowPermit};
 pub use listener::{ListenOptions, Listener};
+pub use outq::unacknowledged;
 pub use pool::connection::Leave;
 pub use relay::{Counters, End, relay};
 pub use relay_udp::relay_udp;

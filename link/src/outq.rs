@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 
 /// Bytes in the send queue that are not acknowledged (SIOCOUTQ, tcp(7)). A FIN counts as one.
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 /// # Errors
 /// When the socket can't tell.
 #[allow(unsafe_code)]
-pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: nix::libc::c_int = 0;
     let socket = socket.as_fd();
     // SAFETY: the descriptor is open as long as `socket` is borrowed, and TIOCOUTQ (the same
@@ -38,6 +39,25 @@ impl Probe {
         // closes it. So it is open.
         let socket = unsafe { BorrowedFd::borrow_raw(raw) };
         unacknowledged(socket).ok()
+    }
+}
+
+impl Probe {
+    /// Makes the close of the socket a reset, if it is still open.
+    #[allow(unsafe_code)]
+    pub(crate) fn reset_on_close(&self) {
+        let descriptor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(raw) = *descriptor else {
+            return;
+        };
+        // SAFETY: as above: `Probed` forgets the descriptor under the lock before it closes it.
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
+        let linger = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        // What fails is no socket any more.
+        let _ = setsockopt(&socket, sockopt::Linger, &linger);
     }
 }
 

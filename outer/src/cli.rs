@@ -1,10 +1,15 @@
 //! The command line.
 
-use std::{num::ParseIntError, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, ParseIntError},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use enclaver_outer::GuestLogs;
-use enclaver_outer::ingress::Mapping;
+use enclaver_outer::ingress::{Mapping, ProxyFrom};
 use ipnet::IpNet;
 use odyn_link::wire::service::Endpoint as KmsEndpoint;
 use odyn_link::{Endpoint, LaneMode};
@@ -104,7 +109,9 @@ pub(crate) struct Run {
 
     /// Listen at ADDRESS:PORT for clients of a guest whose policy wants them on PORT; may be
     /// repeated. GUEST is the name that the guest gives itself, or cid=N; without it, the first
-    /// guest that asks gets them. An IPv6 address takes IPv6 only.
+    /// guest that asks gets them. An IPv6 address takes IPv6 only. fd:NAME in place of the address
+    /// is a socket of the service manager (FileDescriptorName=); one that has the address already
+    /// is used as well.
     #[arg(
         long,
         value_name = "[GUEST:]PORT=ADDRESS:PORT",
@@ -133,6 +140,56 @@ pub(crate) struct Run {
         value_parser = kms_endpoint
     )]
     pub(crate) kms_endpoint: Vec<KmsEndpoint>,
+
+    /// Connections from these addresses are of load balancers, and begin with a header of the PROXY
+    /// protocol (version 1 or 2) that says whose they are; with PORT= only at the listener with
+    /// that port. May be repeated.
+    #[arg(
+        long,
+        value_name = "[PORT=]CIDR",
+        env = "OUTER_PROXY_FROM",
+        value_delimiter = ','
+    )]
+    pub(crate) proxy_from: Vec<ProxyFrom>,
+
+    /// Most clients at once of one listener; the newest is reset [default: no limit but
+    /// --max-flows].
+    #[arg(long, value_name = "N", env = "OUTER_MAX_CLIENTS")]
+    pub(crate) max_clients: Option<usize>,
+
+    /// Most clients at once of one listener from one address, or one /64 of IPv6 [default: no
+    /// limit].
+    #[arg(long, value_name = "N", env = "OUTER_MAX_CLIENTS_PER_SOURCE")]
+    pub(crate) max_clients_per_source: Option<usize>,
+
+    /// Most new clients of one listener in one second [default: no limit].
+    #[arg(long, value_name = "N", env = "OUTER_CLIENT_RATE")]
+    pub(crate) client_rate: Option<NonZeroU32>,
+
+    /// How long a client may take for its first byte; 0s is for ever.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OUTER_FIRST_BYTE_TIMEOUT",
+        default_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) first_byte_timeout: Duration,
+
+    /// How long a client's connection may be silent in both directions; 0s is for ever.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OUTER_CLIENT_IDLE_TIMEOUT",
+        default_value = "0s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) client_idle_timeout: Duration,
+
+    /// Answer `GET /ready` over HTTP at this address: 200 when every listener for clients reaches a
+    /// guest, else 503 [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT", env = "OUTER_READY_LISTEN")]
+    pub(crate) ready_listen: Option<SocketAddr>,
 
     /// Most flows at once, of all guests together [default: what the file descriptors allow].
     #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]

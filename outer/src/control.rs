@@ -7,7 +7,14 @@ use std::{
 
 use odyn_link::FlowLimit;
 
-use crate::{limits::Limits, presence::Presence, resolver::SystemResolver};
+use tokio::sync::watch;
+
+use crate::{
+    ingress::{ClientRules, Mapping},
+    limits::Limits,
+    presence::Presence,
+    resolver::SystemResolver,
+};
 
 /// The rules of the host. They hold for each flow as they are when it is opened.
 #[derive(Debug, Clone)]
@@ -21,6 +28,8 @@ pub struct Rules {
     pub drain_timeout: Duration,
     /// Who answers questions for names.
     pub resolver: Arc<SystemResolver>,
+    /// The limits of clients.
+    pub clients: ClientRules,
 }
 
 /// Who is here, and what they do.
@@ -46,15 +55,17 @@ struct Shared {
     rules: RwLock<Arc<Rules>>,
     flows: Arc<FlowLimit>,
     presence: Presence,
+    mappings: watch::Sender<Arc<[Mapping]>>,
 }
 
 impl Control {
-    pub(crate) fn new(rules: Rules, flows: Arc<FlowLimit>) -> Self {
+    pub(crate) fn new(rules: Rules, flows: Arc<FlowLimit>, mappings: Vec<Mapping>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 rules: RwLock::new(Arc::new(rules)),
                 flows,
                 presence: Presence::default(),
+                mappings: watch::Sender::new(mappings.into()),
             }),
         }
     }
@@ -74,6 +85,17 @@ impl Control {
     /// Another limit for the flows of all guests together. None is ended by it.
     pub fn set_max_flows(&self, most: usize) {
         self.shared.flows.set(most);
+    }
+
+    /// Other mappings of ports to addresses. Those that stay go on as they are; clients that came by
+    /// one that went go on.
+    pub fn set_mappings(&self, mappings: impl IntoIterator<Item = Mapping>) {
+        let mappings = mappings.into_iter().collect();
+        self.shared.mappings.send_replace(mappings);
+    }
+
+    pub(crate) fn mappings(&self) -> watch::Receiver<Arc<[Mapping]>> {
+        self.shared.mappings.subscribe()
     }
 
     /// Who is here now.

@@ -14,6 +14,7 @@ mod status;
 
 use std::{io::Write, process::ExitCode};
 
+use enclaver_outer::ingress::Inherited;
 use nix::sys::{
     prctl,
     resource::{Resource, getrlimit, setrlimit},
@@ -30,7 +31,8 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages, of which a program that mostly waits fills one in ten.
+    // Of huge pages, a program that mostly waits fills one in ten. The allocator, which begins before this, is
+    // built not to ask for them; a kernel that gives them unasked is told here.
     let _ = prctl::set_thp_disable(true);
     let result = configure::load(std::env::args_os()).and_then(|asked| match asked {
         Asked::Run(configured) => run(*configured),
@@ -56,12 +58,15 @@ fn main() -> ExitCode {
 
 fn run(configured: Configured) -> Result<(), Failure> {
     let log = logging::to_stderr(&configured.args.log_level);
+    // Before anything else is opened.
+    let names = std::env::var("LISTEN_FDNAMES").ok();
+    let inherited = Inherited::take(names.as_deref());
     let files = raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    runtime.block_on(service::serve(configured, files, log))
+    runtime.block_on(service::serve(configured, files, log, inherited))
 }
 
 fn status(args: &cli::Status) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::{
     control::{Control, Rules},
     guests::{Guests, States},
     handler::Dialler,
-    ingress::{Ingress, Mapping},
+    ingress::{ClientRules, Ingress, Inherited, Listeners, Mapping},
     kms::Kms,
     limits::Limits,
     logs::{Destination, GuestLogs},
@@ -44,6 +44,8 @@ pub struct Builder {
     server: ServerConfig,
     only_pid: Option<i32>,
     ingress: Vec<Mapping>,
+    clients: ClientRules,
+    inherited: Inherited,
     logs: GuestLogs,
     kms: Kms,
 }
@@ -64,7 +66,8 @@ pub struct Outer {
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
     lanes: Arc<Lanes>,
-    ingress: Vec<Mapping>,
+    inherited: Inherited,
+    listeners: Listeners,
 }
 
 impl std::fmt::Debug for Outer {
@@ -85,6 +88,8 @@ impl Outer {
             server: ServerConfig::default(),
             only_pid: None,
             ingress: Vec::new(),
+            clients: ClientRules::default(),
+            inherited: Inherited::default(),
             logs: GuestLogs::None,
             kms: Kms::default(),
         }
@@ -98,6 +103,11 @@ impl Outer {
     /// The guests, also while it runs.
     pub fn guests(&self) -> Guests {
         self.handler.guests.clone()
+    }
+
+    /// The listeners for clients, also while it runs.
+    pub fn listeners(&self) -> Listeners {
+        self.listeners.clone()
     }
 
     /// How many guests there are, in which state, and changes of it.
@@ -133,7 +143,9 @@ impl Outer {
     async fn serve_all(self: Arc<Self>, listeners: Vec<Listener>, shutdown: Shutdown) -> Summary {
         let outer = self;
         let ingress = Ingress::new(
-            outer.ingress.clone(),
+            outer.control.clone(),
+            outer.listeners.clone(),
+            outer.inherited.clone(),
             outer.server.tuning.clone(),
             outer.server.flows.clone(),
             Arc::clone(&outer.lanes),
@@ -210,6 +222,18 @@ impl Builder {
         self
     }
 
+    /// The rules for clients.
+    pub fn clients(mut self, rules: ClientRules) -> Self {
+        self.clients = rules;
+        self
+    }
+
+    /// Sockets of the service manager, for mappings that name them or their address.
+    pub fn inherited(mut self, sockets: Inherited) -> Self {
+        self.inherited = sockets;
+        self
+    }
+
     /// Serves only the process with this id (and only over a Unix socket).
     pub fn only_pid(mut self, pid: u32) -> Self {
         // No process has an id that does not fit: nobody is served then.
@@ -241,6 +265,8 @@ impl Builder {
             mut server,
             only_pid,
             ingress,
+            clients,
+            inherited,
             logs,
             kms,
         } = self;
@@ -254,8 +280,9 @@ impl Builder {
             connect_timeout,
             drain_timeout: server.drain_timeout,
             resolver: Arc::new(resolver),
+            clients,
         };
-        let control = Control::new(rules, flows);
+        let control = Control::new(rules, flows, ingress);
         Ok(Outer {
             handler: Arc::new(Dialler {
                 control: control.clone(),
@@ -267,7 +294,8 @@ impl Builder {
             only_pid,
             links: Arc::new(Semaphore::new(MAX_LINKS)),
             lanes,
-            ingress,
+            inherited,
+            listeners: Listeners::default(),
         })
     }
 }

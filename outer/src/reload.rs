@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
 
-use enclaver_outer::{Control, Limits, resolver::SystemResolver};
+use enclaver_outer::{Control, Limits, ingress::ClientRules, resolver::SystemResolver};
 use odyn_settings::Report;
 use tracing::{error, info, warn};
 
@@ -19,6 +19,13 @@ const LIVE: &[&str] = &[
     "allow",
     "deny",
     "max_flows",
+    "ingress",
+    "proxy_from",
+    "max_clients",
+    "max_clients_per_source",
+    "client_rate",
+    "first_byte_timeout",
+    "client_idle_timeout",
     "connect_timeout",
     "drain_timeout",
     "log_level",
@@ -78,6 +85,7 @@ impl Reloader {
         rules.limits = limits(args);
         rules.connect_timeout = args.connect_timeout;
         rules.drain_timeout = args.drain_timeout;
+        rules.clients = clients(args);
         // One that stays keeps what it has learned.
         if changed.contains(&"resolver") {
             rules.resolver = Arc::new(resolver(args));
@@ -85,6 +93,9 @@ impl Reloader {
         self.control.set_rules(rules);
         self.control
             .set_max_flows(args.max_flows.unwrap_or(self.max_flows));
+        if changed.contains(&"ingress") {
+            self.control.set_mappings(args.ingress.iter().cloned());
+        }
         if changed.contains(&"log_level") {
             self.log.set(&args.log_level);
         }
@@ -110,6 +121,17 @@ pub(crate) fn limits(args: &Run) -> Limits {
     Limits::default()
         .allow(args.allow.iter().copied())
         .deny(args.deny.iter().copied())
+}
+
+pub(crate) fn clients(args: &Run) -> ClientRules {
+    let mut rules = ClientRules::default();
+    rules.most = args.max_clients;
+    rules.most_per_source = args.max_clients_per_source;
+    rules.rate = args.client_rate;
+    rules.first_byte = args.first_byte_timeout;
+    rules.idle = args.client_idle_timeout;
+    rules.proxies.clone_from(&args.proxy_from);
+    rules
 }
 
 pub(crate) fn resolver(args: &Run) -> SystemResolver {

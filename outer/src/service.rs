@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enclaver_outer::{Control, Kms, Outer, States, Summary};
-use odyn_link::{ListenOptions, Listener, Shutdown};
+use enclaver_outer::{Control, Kms, Outer, States, Summary, ingress::Inherited};
+use odyn_link::{ListenError, ListenOptions, Listener, Shutdown};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    admin,
+    admin::{self, View},
     cli::{Permission, ReadyWhen, Run},
     configure::Configured,
     exit::Failure,
@@ -45,7 +45,12 @@ const LAST_STEPS: Duration = Duration::from_secs(5);
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Serves until told to stop.
-pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    configured: Configured,
+    files: u64,
+    log: Filter,
+    inherited: Inherited,
+) -> Result<(), Failure> {
     let args = &configured.args;
     let most = usize::try_from(files.saturating_sub(OTHER_FILES))
         .unwrap_or(usize::MAX)
@@ -57,6 +62,8 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
         .max_flows(args.max_flows.unwrap_or(most))
         .ingress(args.ingress.iter().cloned())
         .lanes(args.lanes)
+        .clients(reload::clients(args))
+        .inherited(inherited)
         .guest_logs(args.guest_logs.clone())
         .kms(kms(args))
         .build(reload::resolver(args))
@@ -70,7 +77,15 @@ pub(crate) async fn serve(configured: Configured, files: u64, log: Filter) -> Re
     let _stop = stop.clone().drop_guard();
     if let Some(path) = &args.control {
         let listener = admin::listen(path).map_err(Failure::Listen)?;
-        tokio::spawn(admin::serve(listener, outer.guests(), stop));
+        let view = View::new(outer.guests(), outer.listeners());
+        tokio::spawn(admin::serve(listener, view, stop.clone()));
+    }
+    if let Some(address) = args.ready_listen {
+        let listener = admin::ready::listen(address).map_err(|source| {
+            let endpoint = address.to_string();
+            Failure::Listen(ListenError::Io { endpoint, source })
+        })?;
+        tokio::spawn(admin::ready::serve(listener, outer.listeners(), stop));
     }
     let mut service = Service {
         notifier: Notifier::default(),

@@ -42,6 +42,8 @@ codes! {
     BAD_DESTINATION "bad-destination" Error "A destination is written in a form that rules do not have, such as a URL."
     BAD_PORT "bad-port" Error "A port or range of ports makes no sense."
     BAD_SNI "bad-sni" Error "SNI is required of a rule whose flows can't have it."
+    TLS_FILE "tls-file" Error "A file of an ingress port's TLS is missing, unreadable, or not what it should be."
+    TLS_FILES_UNCHECKED "tls-files-unchecked" Note "The files of an ingress port's TLS were not looked at."
     PORT_ZERO "port-zero" Warning "A rule names port 0, which no protocol uses."
     DUPLICATE_RULE "duplicate-rule" Warning "The same rule stands twice."
     SHADOWED_RULE "shadowed-rule" Warning "Another rule of the same list does all that this one does."

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 pub use odyn_yaml::Span;
 
+use crate::codes;
+use crate::settings::FilePath;
+
 /// How much a diagnostic matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -61,6 +64,37 @@ pub struct Diagnostic {
     pub span: Span,
     /// Other places that matter.
     pub related: Vec<Related>,
+}
+
+impl Diagnostic {
+    /// A file that the policy names was looked at, and is not what it should be: what only those
+    /// can find who read files, which this crate does not.
+    #[must_use]
+    pub fn tls_file(file_name: &str, place: &FilePath, message: String, help: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: codes::TLS_FILE,
+            message,
+            help: Some(help),
+            file: Arc::from(file_name),
+            span: place.span,
+            related: Vec::new(),
+        }
+    }
+
+    /// The files that the policy names from this place on were not looked at.
+    #[must_use]
+    pub fn tls_files_unchecked(file_name: &str, place: &FilePath, help: &str) -> Self {
+        Self {
+            severity: Severity::Note,
+            code: codes::TLS_FILES_UNCHECKED,
+            message: "the files of `tls` were not looked at".to_owned(),
+            help: Some(help.to_owned()),
+            file: Arc::from(file_name),
+            span: place.span,
+            related: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {

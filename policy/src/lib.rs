@@ -57,7 +57,8 @@ pub use ports::Protocol;
 pub use render::{Renderer, render};
 pub use rule::{Effect, RuleRef};
 pub use settings::{
-    Api, Dns, Ingress, IngressTls, KmsProxy, Mode, ProxyProtocol, Settings, Shutdown,
+    Api, CertificateFiles, ClientCertificates, Dns, FilePath, Ingress, IngressTls, KmsProxy, Mode,
+    ProxyProtocol, Settings, Shutdown, TlsFiles, TlsVersion,
 };
 pub use special::{SYNTHETIC_V4, SYNTHETIC_V6, Special, special};
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use crate::diagnostic::Span;
+
 /// Whether the policy is enforced or tried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -86,6 +88,8 @@ pub struct Ingress {
     pub listen_port: NonZeroU16,
     /// The port of the program in the guest; the same as `listen_port` when not given.
     pub target_port: NonZeroU16,
+    /// How long a client waits for the program to listen; 10 s when the file does not say.
+    pub wait_timeout: Duration,
     /// TLS that ends in the guest.
     pub tls: Option<IngressTls>,
     /// The PROXY protocol header that tells the program its client's address.
@@ -96,15 +100,76 @@ pub struct Ingress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IngressTls {
-    /// With a certificate from files in the guest.
-    Files {
-        /// PEM file with the certificate chain.
-        cert_file: String,
-        /// PEM file with the private key.
-        key_file: String,
-    },
+    /// With certificates from files in the guest.
+    Files(Box<TlsFiles>),
     /// With a key made in the guest and named in an attestation document.
     Attested,
+}
+
+/// TLS with certificates from files in the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// At least one. The first is for clients that name no server, or none that a certificate is
+    /// for.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whose certificates clients may have or must have; none is asked for when absent.
+    pub clients: Option<ClientCertificates>,
+    /// Protocols that are offered by ALPN, the preferred ones first; none without the key.
+    pub alpn: Vec<String>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateFiles {
+    /// PEM file with the certificate chain.
+    pub cert_file: FilePath,
+    /// PEM file with the private key.
+    pub key_file: FilePath,
+}
+
+/// `tls.client_ca_file` and `tls.client_certificates`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientCertificates {
+    /// PEM file with the authorities that clients' certificates come from.
+    pub ca_file: FilePath,
+    /// Whether clients without a certificate are refused.
+    pub required: bool,
+}
+
+/// A file in the guest, and where the policy names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilePath {
+    /// Absolute.
+    pub path: String,
+    /// Its place in the policy.
+    pub span: Span,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+impl TlsFiles {
+    /// Every file that is named, in the order of use.
+    pub fn files(&self) -> impl Iterator<Item = &FilePath> {
+        let certificates = self.certificates.iter();
+        certificates
+            .flat_map(|files| [&files.cert_file, &files.key_file])
+            .chain(self.clients.iter().map(|clients| &clients.ca_file))
+    }
 }
 
 /// `ingress[].proxy_protocol`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use odyn_policy::{
-    IngressTls, Loaded, Mode, Policy, ProxyProtocol, Severity, check, load, load_bytes,
+    IngressTls, Loaded, Mode, Policy, ProxyProtocol, Severity, TlsVersion, check, load, load_bytes,
 };
 
 fn accepted(name: &str, text: &str) -> Policy {
@@ -55,8 +55,9 @@ fn every_key_is_read() {
     );
     assert!(matches!(
         &settings.ingress[0].tls,
-        Some(IngressTls::Files { cert_file, key_file })
-            if cert_file == "/etc/tls/cert.pem" && key_file == "/etc/tls/key.pem"
+        Some(IngressTls::Files(files))
+            if files.files().map(|file| file.path.as_str()).eq(["/etc/tls/cert.pem", "/etc/tls/key.pem"])
+                && files.clients.is_none() && files.alpn.is_empty()
     ));
     assert_eq!(settings.ingress[1].tls, Some(IngressTls::Attested));
     assert_eq!(settings.ingress[2].tls, None);
@@ -77,6 +78,49 @@ fn demands_on_kms_are_read() {
             .policy
             .is_none()
     );
+}
+
+#[test]
+fn certificates_by_name_clients_and_protocols_are_read() {
+    let text = "version: v1
+ingress:
+  - listen_port: 443
+    wait_timeout: 2m
+    tls:
+      certificates:
+        - { cert_file: /a.pem, key_file: /a.key }
+        - { cert_file: /b.pem, key_file: /b.key }
+      client_ca_file: /ca.pem
+      client_certificates: optional
+      alpn: [h2, http/1.1]
+      min_version: 1.3
+";
+    let policy = accepted("p", text);
+    let Some(IngressTls::Files(tls)) = &policy.settings().ingress[0].tls else {
+        panic!("no files");
+    };
+    let files: Vec<_> = tls.files().map(|f| (&*f.path, f.span.line)).collect();
+    let wanted = [
+        ("/a.pem", 7),
+        ("/a.key", 7),
+        ("/b.pem", 8),
+        ("/b.key", 8),
+        ("/ca.pem", 9),
+    ];
+    assert_eq!(files, wanted);
+    let wait = policy.settings().ingress[0].wait_timeout;
+    assert_eq!(wait, Duration::from_secs(120));
+    assert!(!tls.clients.as_ref().expect("a CA").required);
+    assert_eq!(tls.alpn, ["h2", "http/1.1"]);
+    assert_eq!(tls.min_version, TlsVersion::V1_3);
+
+    let text = text.replace("      client_certificates: optional\n", "");
+    let policy = accepted("p", &text.replace("1.3", "\"1.2\""));
+    let Some(IngressTls::Files(tls)) = &policy.settings().ingress[0].tls else {
+        panic!("no files");
+    };
+    assert!(tls.clients.as_ref().expect("a CA").required);
+    assert_eq!(tls.min_version, TlsVersion::V1_2);
 }
 
 #[test]
@@ -316,7 +360,7 @@ const REFUSED: &[(&str, &str, u32, u32)] = &[
         25,
     ),
     (
-        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: a}}]\n",
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a}}]\n",
         "missing-key",
         2,
         33,
@@ -332,6 +376,60 @@ const REFUSED: &[(&str, &str, u32, u32)] = &[
         "bad-value",
         2,
         44,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: a, key_file: /b}}]\n",
+        "bad-value",
+        2,
+        45,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a, certificates: []}}]\n",
+        "bad-value",
+        2,
+        63,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {certificates: []}}]\n",
+        "bad-value",
+        2,
+        48,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {certificates: [{cert_file: /a}]}}]\n",
+        "missing-key",
+        2,
+        49,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a, key_file: /b, min_version: 1.1}}]\n",
+        "bad-value",
+        2,
+        76,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a, key_file: /b, alpn: ['']}}]\n",
+        "bad-value",
+        2,
+        70,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a, key_file: /b, client_certificates: optional}}]\n",
+        "missing-key",
+        2,
+        84,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, tls: {cert_file: /a, key_file: /b, client_ca_file: /c, client_certificates: no}}]\n",
+        "bad-value",
+        2,
+        104,
+    ),
+    (
+        "version: v1\ningress: [{listen_port: 1, wait_timeout: 301s}]\n",
+        "bad-value",
+        2,
+        42,
     ),
     (
         "version: v1\ningress: [{listen_port: 1, proxy_protocol: v3}]\n",
@@ -695,6 +793,8 @@ fn every_code_that_is_used_is_listed_with_its_severity() {
         "empty",
         "foreign-key",
         "port-collision",
+        "tls-file",
+        "tls-files-unchecked",
     ];
     for code in odyn_policy::codes::ALL {
         assert!(

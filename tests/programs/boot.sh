@@ -31,7 +31,7 @@ done
 mkdir -p "$root/etc/enclaver-outer" "$root/units"
 mount --bind "$dir/etc" "$root/etc/enclaver-outer"
 install -m 755 "$executable" "$root/usr/bin/enclaver-outer"
-cp "$units"/*.service "$root/units/"
+cp "$units"/*.service "$units"/enclaver-outer*.socket "$root/units/"
 for unit in systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket; do
     cp "/lib/systemd/system/$unit" "$root/units/"
 done

@@ -1,7 +1,7 @@
 //! One run of a program in a guest.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -24,6 +24,23 @@ cd "$3"
 shift 3
 exec "$@""#;
 
+/// Becomes odyn-net as the first process of a root file system, `/world` in which is the test's own. What the
+/// machine has is out of reach: the last words come from a static busybox in there, as the root may have no tool.
+const ENTER_ROOT: &str = r#"set -e
+root=$1 world=$2
+shift 2
+busybox=/world/bin/busybox
+[ -e "$world/bin/busybox" ] || cp "$(command -v busybox)" "$world/bin/busybox"
+mount -t tmpfs -o mode=755 root "$world/scratch"
+cd "$world/scratch"
+mkdir upper work root
+mount -t overlay overlay -o "lowerdir=$root,upperdir=upper,workdir=work" root
+cd root
+mkdir world old
+mount --bind "$world" world
+pivot_root . old
+exec $busybox sh -c "$busybox umount -l /old; $busybox rmdir /old; "'cd /; exec /odyn-net "$@"' odyn-net "$@""#;
+
 /// A program to run, and how.
 #[derive(Debug, Clone)]
 pub struct Guest {
@@ -38,6 +55,8 @@ pub struct Guest {
     prelude: String,
     limit: Duration,
     inside: Option<Pid>,
+    root: Option<PathBuf>,
+    world_at: Option<PathBuf>,
 }
 
 /// What a program left behind.
@@ -70,6 +89,8 @@ impl Guest {
             prelude: String::new(),
             limit: LIMIT,
             inside: None,
+            root: None,
+            world_at: None,
         }
     }
 
@@ -156,6 +177,21 @@ impl Guest {
         self
     }
 
+    /// Runs `/odyn-net` of this root file system, as the first process in it, with namespaces of its own. What
+    /// it and the program write there is gone afterwards; the world's directory is at `/world`.
+    #[must_use]
+    pub fn in_root(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
+        self.world_at("/world")
+    }
+
+    /// Tells `odyn-net` that the world's directory is elsewhere, for those who put it there.
+    #[must_use]
+    pub fn world_at(mut self, path: &str) -> Self {
+        self.world_at = Some(path.into());
+        self
+    }
+
     /// A longer or shorter limit than a minute.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -213,13 +249,24 @@ impl Guest {
         command.arg(resolv).arg(world.dir().join("nsswitch.conf"));
         command.arg(world.scratch());
         command.args(&self.wrap);
-        command.arg(executable("ODYN_NET", "odyn-net"));
-        command.arg("run").arg("--policy").arg(policy);
-        command.args(["--link", &world.link_url()]);
-        command.arg("--audit").arg(audit);
-        command
-            .arg("--log")
-            .arg(world.logs().join(format!("{name}.log")));
+        match &self.root {
+            None => command.arg(executable("ODYN_NET", "odyn-net")),
+            Some(root) => command
+                .args(["unshare", "--mount", "--propagation", "private", "--uts"])
+                .args(["--pid", "--fork", "--kill-child"])
+                .args(["sh", "-c", ENTER_ROOT, "sh"])
+                .args([root, world.dir()]),
+        };
+        let seen = |path: &Path| match (&self.world_at, path.strip_prefix(world.dir())) {
+            (Some(at), Ok(rest)) => at.join(rest),
+            _ => path.to_owned(),
+        };
+        command.arg("run").arg("--policy").arg(seen(policy));
+        let link = seen(&world.link_path());
+        command.args(["--link", &format!("unix://{}", link.display())]);
+        command.arg("--audit").arg(seen(audit));
+        let log = world.logs().join(format!("{name}.log"));
+        command.arg("--log").arg(seen(&log));
         command.args(["--log-level", &log_level()]);
         if let Some(user) = &self.user {
             command.args(["--user", user]);

@@ -17,6 +17,7 @@
 pub mod audit;
 pub mod cut;
 pub mod deliver;
+pub mod dist;
 pub mod guest;
 pub mod kms;
 pub mod namespace;
@@ -25,6 +26,7 @@ pub mod serve;
 pub mod servers;
 pub mod systemd;
 pub mod tls;
+pub mod tls_client;
 pub mod vm;
 pub mod world;
 

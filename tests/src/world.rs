@@ -206,6 +206,12 @@ impl World {
         self.outer.as_mut().expect("not in the control run")
     }
 
+    /// What `enclaver-outer` has written to its standard output so far.
+    pub fn outer_stdout(&self) -> String {
+        let bytes = self.outer.as_ref().map(Process::stdout);
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
     /// Starts `enclaver-outer`, in place of one that is gone.
     ///
     /// # Panics

@@ -63,15 +63,22 @@ fn crates_depend_in_one_direction() {
         ("odyn-yaml", &[][..]),
         ("odyn-settings", &["odyn-yaml"]),
         ("odyn-policy", &["odyn-yaml"]),
+        ("odyn-tls", &["odyn-policy"]),
+        ("odyn-proxy-header", &[]),
+        ("policyctl", &["odyn-policy", "odyn-tls", "odyn-kms"]),
         ("odyn-kms", &[]),
-        ("policyctl", &["odyn-policy", "odyn-kms"]),
         ("odyn-link", &[]),
         ("odyn-dns", &[]),
-        ("enclaver-outer", &["odyn-link", "odyn-settings"]),
+        (
+            "enclaver-outer",
+            &["odyn-link", "odyn-proxy-header", "odyn-settings"],
+        ),
         (
             "odyn-net",
             &[
                 "odyn-policy",
+                "odyn-tls",
+                "odyn-proxy-header",
                 "odyn-dns",
                 "odyn-kms",
                 "odyn-link",
@@ -266,4 +273,15 @@ fn the_instance_template_is_the_service_but_for_its_names() {
     assert!(template.iter().any(|line| line.contains("%i")));
     let template: Vec<String> = template.iter().map(as_service).collect();
     assert_eq!(template, unit("enclaver-outer.service"));
+}
+
+#[test]
+fn the_socket_template_is_the_socket_but_for_its_names() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("systemd").join(name)).expect("a unit");
+        let lines = text.lines().skip_while(|line| !line.starts_with("[Unit]"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let template = unit("enclaver-outer@.socket").replace("of %i", "of this machine");
+    assert_eq!(template, unit("enclaver-outer.socket"));
 }

@@ -77,6 +77,10 @@ pub enum End {
     LinkFault,
     /// We were out of descriptors or memory for it.
     Exhausted,
+    /// A client did not finish its TLS handshake.
+    TlsFailed,
+    /// A client's TLS ended without close_notify.
+    Truncated,
     /// Still open when odyn-net had to stop.
     Cut,
 }

@@ -5,10 +5,12 @@
 //! policy's `ingress` only, each on the loopback interface, at the port that the policy says.
 
 mod denials;
+mod greeting;
+mod ports;
 mod program;
 mod serve;
+mod tls;
 
-use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +18,13 @@ use std::time::Duration;
 use odyn_link::reverse::{Reverse, ReverseConfig};
 use odyn_link::wire::ingress::{Hello, MAX_PORTS};
 use odyn_link::{Drain, Endpoint, Identity, LaneMode};
-use odyn_policy::Ingress;
 
+pub use self::ports::Ports;
+use self::serve::Clients;
 use crate::audit::Audit;
-use serve::Clients;
 
-/// How long a client waits for the program to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client's TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The running ingress. It takes part in the drain that it was given, and ends by
 /// [`Running::close`].
@@ -38,24 +40,23 @@ pub struct Running {
 pub fn start(
     link: Endpoint,
     lanes: LaneMode,
-    wanted: &[Ingress],
+    ports: Ports,
     identity: Identity,
     audit: Audit,
     drain: Drain,
 ) -> Running {
-    start_with(link, lanes, wanted, identity, audit, drain, PATIENCE)
+    start_with(link, lanes, ports, identity, audit, drain, HANDSHAKE)
 }
 
 fn start_with(
     link: Endpoint,
     lanes: LaneMode,
-    wanted: &[Ingress],
+    Ports { ports }: Ports,
     identity: Identity,
     audit: Audit,
     drain: Drain,
-    patience: Duration,
+    handshake: Duration,
 ) -> Running {
-    let ports = ports(wanted);
     let mut listen: Vec<NonZeroU16> = ports.keys().copied().collect();
     listen.sort_unstable();
     if listen.len() > MAX_PORTS {
@@ -65,7 +66,7 @@ fn start_with(
         );
         listen.truncate(MAX_PORTS);
     }
-    let clients = Arc::new(Clients::new(ports, audit, patience));
+    let clients = Arc::new(Clients::new(ports, audit, handshake, drain.clone()));
     let reverse = (!listen.is_empty()).then(|| {
         let hello = Hello {
             identity,
@@ -76,29 +77,6 @@ fn start_with(
         Reverse::start(link, config, hello, Arc::clone(&clients), drain)
     });
     Running { clients, reverse }
-}
-
-/// Where clients of each port go. What the policy wants and we cannot do is left out: a client
-/// must not get without TLS what is meant to have it.
-fn ports(wanted: &[Ingress]) -> HashMap<NonZeroU16, NonZeroU16> {
-    let mut ports = HashMap::new();
-    for entry in wanted {
-        let missing = match (&entry.tls, &entry.proxy_protocol) {
-            (Some(_), _) => Some("tls"),
-            (None, Some(_)) => Some("proxy_protocol"),
-            (None, None) => None,
-        };
-        if let Some(key) = missing {
-            tracing::error!(
-                port = entry.listen_port,
-                key,
-                "this version cannot do that for ingress: the port is not served"
-            );
-            continue;
-        }
-        ports.insert(entry.listen_port, entry.target_port);
-    }
-    ports
 }
 
 impl Running {

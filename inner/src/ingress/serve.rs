@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use odyn_link::reverse::{Gone, Ingress, Pending};
 use odyn_link::wire::ingress::Incoming;
-use odyn_link::{Refusal as Answer, relay};
+use odyn_link::{Drain, End as Relayed, Refusal as Answer, relay};
 
 use super::denials::Denials;
-use super::program::Program;
+use super::greeting::Greeting;
+use super::ports::Port;
+use super::tls::{Outcome, Pairs, Session, Tls};
 use crate::audit::{Audit, End, Record, Refusal};
 use crate::egress::finish;
 
@@ -19,9 +21,11 @@ const NOT_WANTED: &str = "no-ingress";
 
 /// Serves the clients that the host half has.
 pub(super) struct Clients {
-    ports: HashMap<NonZeroU16, Program>,
+    ports: HashMap<NonZeroU16, Port>,
     audit: Audit,
-    patience: Duration,
+    handshake: Duration,
+    drain: Drain,
+    pairs: Pairs,
     denials: Denials,
     open: AtomicUsize,
 }
@@ -29,17 +33,17 @@ pub(super) struct Clients {
 impl Clients {
     /// Clients of these ports go to those of the program.
     pub(super) fn new(
-        ports: HashMap<NonZeroU16, NonZeroU16>,
+        ports: HashMap<NonZeroU16, Port>,
         audit: Audit,
-        patience: Duration,
+        handshake: Duration,
+        drain: Drain,
     ) -> Self {
         Self {
-            ports: ports
-                .into_iter()
-                .map(|(listen, target)| (listen, Program::new(target)))
-                .collect(),
+            ports,
             audit,
-            patience,
+            handshake,
+            drain,
+            pairs: Pairs::default(),
             denials: Denials::default(),
             open: AtomicUsize::new(0),
         }
@@ -49,7 +53,19 @@ impl Clients {
         self.open.load(Ordering::Relaxed)
     }
 
-    async fn connect(&self, program: &Program, mut client: Pending, mut record: Record) {
+    async fn connect(
+        &self,
+        port: &Port,
+        greeting: Greeting,
+        mut client: Pending,
+        mut record: Record,
+    ) {
+        let program = &port.program;
+        let connecting = async {
+            let mut socket = program.connect(port.patience).await?;
+            greeting.tell(&mut socket, None, None).await?;
+            Ok(socket)
+        };
         let connected = tokio::select! {
             biased;
             gone = client.gone() => {
@@ -61,19 +77,14 @@ impl Clients {
                     }
                 });
             }
-            connected = program.connect(self.patience) => connected,
+            connected = connecting => connected,
         };
         let socket = match connected {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::debug!(flow = record.id(), %error, "the program took no connection");
-                let answer = Answer::from_io(&error);
-                client.refuse(answer);
-                return record.ended(match answer {
-                    Answer::ConnectionRefused => End::Refused,
-                    Answer::LimitReached => End::Exhausted,
-                    _ => End::Unreachable,
-                });
+                client.refuse(Answer::from_io(&error));
+                return record.ended(end_of_connect(&error));
             }
         };
         record.dialled(Some(program.address()));
@@ -82,6 +93,61 @@ impl Clients {
         };
         let end = relay(socket, stream, record.counters()).await;
         finish(record, end);
+    }
+
+    /// As [`Clients::connect`], with TLS between the client and the program. What is recorded is
+    /// the ciphertext.
+    async fn secure(
+        &self,
+        port: &Port,
+        tls: &Tls,
+        greeting: Greeting,
+        client: Pending,
+        mut record: Record,
+    ) {
+        let (near, far) = match self.pairs.open().await {
+            Ok(pair) => pair,
+            Err(error) => {
+                tracing::warn!(%error, "no sockets for a client");
+                client.refuse(Answer::LimitReached);
+                return record.ended(End::Exhausted);
+            }
+        };
+        let Some(stream) = client.accept() else {
+            return record.ended(End::ResetByPeer);
+        };
+        let session = Session {
+            tls,
+            program: &port.program,
+            patience: port.patience,
+            handshake: self.handshake,
+            drain: &self.drain,
+            greeting,
+        };
+        let relay = relay(near, stream, record.counters());
+        let (end, (outcome, reached, _kept)) = tokio::join!(relay, session.run(far));
+        record.dialled(reached.then(|| port.program.address()));
+        match (end, outcome) {
+            // It is we who reset it.
+            (Relayed::ResetBySocket, Outcome::Handshake(error)) => {
+                tracing::debug!(flow = record.id(), %error, "no TLS session");
+                record.ended(End::TlsFailed);
+            }
+            (Relayed::ResetBySocket, Outcome::NoProgram(error)) => {
+                tracing::debug!(flow = record.id(), %error, "the program took no connection");
+                record.ended(end_of_connect(&error));
+            }
+            (Relayed::ResetBySocket, Outcome::Truncated) => record.ended(End::Truncated),
+            (end, _) => finish(record, end),
+        }
+    }
+}
+
+fn end_of_connect(error: &std::io::Error) -> End {
+    match Answer::from_io(error) {
+        Answer::ConnectionRefused => End::Refused,
+        Answer::LimitReached => End::Exhausted,
+        _ => End::Unreachable,
     }
 }
 
@@ -93,7 +159,7 @@ impl Ingress for Clients {
             local,
             ..
         } = incoming;
-        let Some(program) = self.ports.get(&port) else {
+        let Some(target) = self.ports.get(&port) else {
             client.refuse(Answer::Prohibited);
             if self.denials.is_due(port, Instant::now()) {
                 tracing::warn!(
@@ -106,10 +172,18 @@ impl Ingress for Clients {
             return;
         };
         let _open = Open::new(&self.open);
-        let mut record = self.audit.incoming(address, program.address());
+        let mut record = self.audit.incoming(address, target.program.address());
         record.allowed(None, None);
         tracing::debug!(flow = record.id(), client = %address, %local, port, "client");
-        self.connect(program, client, record).await;
+        let greeting = Greeting {
+            version: target.proxy_protocol,
+            client: address,
+            local,
+        };
+        match &target.tls {
+            Some(tls) => self.secure(target, tls, greeting, client, record).await,
+            None => self.connect(target, greeting, client, record).await,
+        }
     }
 }
 

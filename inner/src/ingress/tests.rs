@@ -26,10 +26,10 @@ fn incoming(number: u16) -> Incoming {
     Incoming::new(port(number), client, "192.0.2.2:443".parse().unwrap())
 }
 
-fn wanted(yaml: &str) -> Vec<Ingress> {
+fn wanted(yaml: &str) -> Ports {
     let loaded = odyn_policy::load("policy.yaml", &format!("version: v1\nname: shop\n{yaml}"));
     let policy = loaded.policy.expect("a good policy");
-    policy.settings().ingress.clone()
+    Ports::prepare(&policy.settings().ingress, Path::new("policy.yaml")).expect("good files")
 }
 
 struct World {
@@ -61,14 +61,18 @@ impl World {
             run: RunId::new([1; 16]),
         };
         let guest = guest();
+        let mut ports = wanted(yaml);
+        for port in ports.ports.values_mut() {
+            port.patience = patience;
+        }
         let running = start_with(
             endpoint,
             LaneMode::Auto,
-            &wanted(yaml),
+            ports,
             identity,
             audit.clone(),
             guest.shared_drain(),
-            patience,
+            LONG,
         );
         let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
         let Opening::Reversed(transport) = opening(transport, LONG).await.unwrap() else {
@@ -207,8 +211,7 @@ async fn who_waits_for_the_program_is_refused_at_once_when_it_has_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_this_version_cannot_do_is_not_offered() {
     let yaml = "ingress:\n  - listen_port: 80\n  - listen_port: 443\n    target_port: 8443\n    \
-                tls: { cert_file: /c.pem, key_file: /k.pem }\n  - listen_port: 81\n    \
-                proxy_protocol: v2\n";
+                tls: { attested: true }\n";
     let world = World::new(yaml, LONG).await;
     assert_eq!(world.ports, [port(80)]);
     assert_eq!(refusal(world.ask(443).await), Refusal::Prohibited);
@@ -224,7 +227,7 @@ async fn without_ports_nothing_is_dialled() {
     let running = start(
         endpoint,
         LaneMode::Auto,
-        &[],
+        Ports::default(),
         identity,
         audit,
         guest().shared_drain(),

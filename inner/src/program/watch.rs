@@ -157,18 +157,23 @@ impl Watch {
         }
     }
 
-    /// Waits until odyn-net is told to stop, after its program has ended.
-    pub async fn told_to_stop(&mut self) {
+    /// Waits until odyn-net itself is told to stop, before its program starts or after it has ended. Other
+    /// signals are kept: a program that starts later gets them.
+    pub async fn told_to_stop(&mut self) -> Signal {
+        let meant = |signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT);
+        let mut stop: Vec<_> = self
+            .forwarded
+            .iter_mut()
+            .filter(|(s, _)| meant(*s))
+            .collect();
         loop {
             tokio::select! {
                 _ = self.child.recv() => {
                     let _ = reap_all();
                 }
-                signal = next(&mut self.forwarded) => {
-                    if matches!(signal, Signal::SIGTERM | Signal::SIGINT) {
-                        tracing::warn!(%signal, "told to stop: not draining any more");
-                        return;
-                    }
+                signal = next(stop.iter_mut().map(|entry| &mut **entry)) => {
+                    tracing::warn!(%signal, "told to stop");
+                    return signal;
                 }
             }
         }
@@ -195,9 +200,9 @@ impl Watch {
     }
 }
 
-async fn next(streams: &mut [(Signal, SignalStream)]) -> Signal {
+async fn next(streams: impl IntoIterator<Item = &mut (Signal, SignalStream)>) -> Signal {
     let waits = streams
-        .iter_mut()
+        .into_iter()
         .map(|(signal, stream)| Box::pin(async move { stream.recv().await.map(|()| *signal) }));
     match futures::future::select_all(waits).await {
         (Some(signal), _, _) => signal,

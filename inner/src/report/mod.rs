@@ -168,10 +168,10 @@ impl Report {
                 feed.finished().await;
             }
         };
-        let terminated = async {
-            match signal(SignalKind::terminate()) {
-                Ok(mut terminate) => {
-                    terminate.recv().await;
+        let told = |kind| async move {
+            match signal(kind) {
+                Ok(mut stream) => {
+                    stream.recv().await;
                 }
                 Err(_) => std::future::pending().await,
             }
@@ -184,7 +184,8 @@ impl Report {
         };
         tokio::select! {
             () = confirmed => {}
-            () = terminated => {}
+            () = told(SignalKind::terminate()) => {}
+            () = told(SignalKind::interrupt()) => {}
             () = limited => {}
         }
     }

@@ -2,11 +2,19 @@
 
 use std::{
     future::Future,
-    sync::{Mutex, PoisonError},
+    io,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use tracing::warn;
 
 /// How much less than the others the threads of lanes want the processor (setpriority(2)). A
@@ -15,8 +23,21 @@ const NICE: i32 = 10;
 
 /// Threads for lanes, beside those of everything else: started with the first lane. Whoever moves
 /// as many bytes as it can must not stand in a queue before somebody who moves few.
+///
+/// Each has a scheduler and an epoll of its own, and a flow stays where it is: handing it from one
+/// to the other would cost more than the bytes that it moves between two waits.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(Mutex<Option<Runtime>>);
+pub(crate) struct Threads {
+    started: Mutex<Option<Started>>,
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Started {
+    handles: Vec<Handle>,
+    /// Ends the threads.
+    _stop: DropGuard,
+}
 
 impl Threads {
     /// Runs a task there, and here when there can be no threads. Dropping the answer ends it.
@@ -31,36 +52,39 @@ impl Threads {
     }
 
     fn handle(&self) -> Option<Handle> {
-        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.is_none() {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if started.is_none() {
             match start() {
-                Ok(runtime) => *threads = Some(runtime),
+                Ok(threads) => *started = Some(threads),
                 Err(error) => warn!(%error, "no threads for lanes"),
             }
         }
-        threads.as_ref().map(|runtime| runtime.handle().clone())
+        let handles = &started.as_ref()?.handles;
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        handles.get(next % handles.len().max(1)).cloned()
     }
 }
 
-fn start() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .thread_name("lanes")
-        .on_thread_start(|| {
+fn start() -> io::Result<Started> {
+    let stop = CancellationToken::new();
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let mut handles = Vec::with_capacity(count);
+    for _ in 0..count {
+        let runtime = Builder::new_current_thread()
+            // Between two looks for new events; a turn of a lane is long.
+            .event_interval(8)
+            .enable_all()
+            .build()?;
+        handles.push(runtime.handle().clone());
+        let stop = stop.clone();
+        thread::Builder::new().name("lanes".into()).spawn(move || {
             // Of this thread only: Linux has a priority of each.
             let _ = rustix::process::setpriority_process(None, NICE);
-        })
-        // Between two looks for new events; a turn of a lane is long.
-        .event_interval(8)
-        .enable_all()
-        .build()
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        let threads = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = threads.take() {
-            // Waiting for them is not allowed where this is dropped.
-            runtime.shutdown_background();
-        }
+            runtime.block_on(stop.cancelled());
+        })?;
     }
+    Ok(Started {
+        handles,
+        _stop: stop.drop_guard(),
+    })
 }

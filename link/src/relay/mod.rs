@@ -104,14 +104,15 @@ pub async fn relay(tcp: TcpStream, stream: Stream, counters: Arc<Counters>) -> E
 pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Counters>) -> End {
     // Small writes are the sender's choice, already made once.
     let _ = tcp.get().set_nodelay(true);
-    let mut flow = Flow {
+    // Boxed: it is handed on from one future to the next, and each would have room for it.
+    let mut flow = Box::new(Flow {
         up: Up::new(&stream.tuning),
         down: Down::default(),
         tcp,
         stream,
         counters,
         lane: None,
-    };
+    });
     match flow.stream.take_side() {
         Side::Program(program) => finish(program::relay, flow, program).await,
         Side::Network(network) => finish(network::relay, flow, network).await,
@@ -119,38 +120,45 @@ pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Coun
 }
 
 /// Carries a flow to its end, the part on a lane in the threads that are for that.
-async fn finish<S, F>(relay: fn(Flow, S) -> F, flow: Flow, side: S) -> End
+async fn finish<S, F>(relay: fn(Box<Flow>, S) -> F, flow: Box<Flow>, side: S) -> End
 where
     S: Send + 'static,
     F: Future<Output = Turn<S>> + Send + 'static,
 {
     match relay(flow, side).await {
         Turn::Ended(end) => end,
-        Turn::Promoted(promoted) => {
-            let Promoted {
-                mut flow,
-                side,
-                lane,
-            } = *promoted;
-            // Whoever waits for the end of all flows may go on when this is dropped: here, where
-            // the end of this one is known, and not over there.
-            let _place = flow.stream.leave_place();
-            let threads = Arc::clone(&lane.threads);
-            let rest = async move {
-                match flow.promote(lane) {
-                    Ok(flow) => relay(flow, side).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "a flow is lost on its way to its lane");
-                        Turn::Ended(End::LinkLost)
-                    }
-                }
-            };
-            match threads.run(rest).await {
-                Some(Turn::Ended(end)) => end,
-                // There is one lane for each flow.
-                Some(Turn::Promoted(_)) | None => End::LinkLost,
+        // Apart, so that the many flows that stay do not carry the room for this.
+        Turn::Promoted(promoted) => Box::pin(finish_on_lane(relay, promoted)).await,
+    }
+}
+
+async fn finish_on_lane<S, F>(relay: fn(Box<Flow>, S) -> F, promoted: Box<Promoted<S>>) -> End
+where
+    S: Send + 'static,
+    F: Future<Output = Turn<S>> + Send + 'static,
+{
+    let Promoted {
+        mut flow,
+        side,
+        lane,
+    } = *promoted;
+    // Whoever waits for the end of all flows may go on when this is dropped: here, where the end of
+    // this one is known, and not over there.
+    let _place = flow.stream.leave_place();
+    let threads = Arc::clone(&lane.threads);
+    let rest = async move {
+        match flow.promote(lane) {
+            Ok(flow) => relay(flow, side).await,
+            Err(error) => {
+                tracing::warn!(%error, "a flow is lost on its way to its lane");
+                Turn::Ended(End::LinkLost)
             }
         }
+    };
+    match threads.run(rest).await {
+        Some(Turn::Ended(end)) => end,
+        // There is one lane for each flow.
+        Some(Turn::Promoted(_)) | None => End::LinkLost,
     }
 }
 
@@ -162,7 +170,7 @@ enum Turn<S> {
 
 /// A flow that is to go on on a lane.
 struct Promoted<S> {
-    flow: Flow,
+    flow: Box<Flow>,
     side: S,
     lane: Opened,
 }
@@ -189,12 +197,13 @@ impl Flow {
     ///
     /// # Errors
     /// When there are no more descriptors to be watched.
-    fn promote(mut self, lane: Opened) -> std::io::Result<Self> {
-        let (taken, _) = self.counters.get();
-        let offset = if self.up.ended() { NO_OFFSET } else { taken };
-        self.tcp = self.tcp.rehome()?;
-        self.lane = Some(Box::new(Lane::new(lane, offset)?));
-        Ok(self)
+    fn promote(self: Box<Self>, lane: Opened) -> std::io::Result<Box<Self>> {
+        let mut flow = *self;
+        let (taken, _) = flow.counters.get();
+        let offset = if flow.up.ended() { NO_OFFSET } else { taken };
+        flow.tcp = flow.tcp.rehome()?;
+        flow.lane = Some(Box::new(Lane::new(lane, offset)?));
+        Ok(Box::new(flow))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Cut>> {

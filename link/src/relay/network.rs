@@ -24,7 +24,7 @@ pub(crate) struct Network {
     pub(crate) force: CancellationToken,
 }
 
-pub(super) async fn relay(mut flow: Flow, network: Network) -> Turn<Network> {
+pub(super) async fn relay(mut flow: Box<Flow>, network: Network) -> Turn<Network> {
     // The kernel closes the sockets of a killed process with a FIN, and a stream that was cut would
     // look like a whole one: until both directions have ended, a close is a reset.
     let _ = flow.tcp.get().set_zero_linger();

@@ -29,7 +29,7 @@ pub(crate) struct Program {
     pub(crate) outcome: Outcome,
 }
 
-pub(super) async fn relay(mut flow: Flow, program: Program) -> Turn<Program> {
+pub(super) async fn relay(mut flow: Box<Flow>, program: Program) -> Turn<Program> {
     let result = tokio::select! {
         biased;
         // First: from here on not a byte may be written to the socket.
@@ -65,7 +65,7 @@ pub(super) async fn relay(mut flow: Flow, program: Program) -> Turn<Program> {
 }
 
 /// The program is gone: what it wrote is read to its end.
-async fn drain(mut flow: Flow, program: Program) -> End {
+async fn drain(mut flow: Box<Flow>, program: Program) -> End {
     flow.down.discard(&mut flow.stream);
     flow.up.patient = true;
     let result = tokio::select! {
@@ -106,7 +106,7 @@ fn poll_last(flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
 
 /// The program's direction has ended, and in a running guest the other one, too: the last bytes
 /// may still be in h2.
-async fn closed(mut flow: Flow, program: Program) -> End {
+async fn closed(mut flow: Box<Flow>, program: Program) -> End {
     tokio::select! {
         biased;
         () = flow.stream.in_flight.empty() => {}
@@ -126,7 +126,7 @@ async fn closed(mut flow: Flow, program: Program) -> End {
 }
 
 /// The socket is gone: the host half gets what had been read, then the reset.
-async fn reset_by_program(mut flow: Flow, program: Program) -> End {
+async fn reset_by_program(mut flow: Box<Flow>, program: Program) -> End {
     let grace = flow.stream.tuning.reset_grace;
     tokio::select! {
         biased;
@@ -152,7 +152,7 @@ async fn patience(grace: Duration, drain: &Drain) {
 
 /// Waits for the verdict. `natural` is how the flow ends when all is delivered; without it, it was
 /// cut before all was handed over.
-async fn settle(flow: Flow, mut program: Program, natural: Option<End>) -> End {
+async fn settle(flow: Box<Flow>, mut program: Program, natural: Option<End>) -> End {
     program.busy = None;
     let Flow {
         tcp,
@@ -160,7 +160,7 @@ async fn settle(flow: Flow, mut program: Program, natural: Option<End>) -> End {
         counters,
         down,
         ..
-    } = flow;
+    } = *flow;
     // Another connection that waits for a descriptor may need it.
     drop(tcp);
     let (taken, _) = counters.get();

@@ -21,6 +21,17 @@ pub struct Arrival {
     counters: Arc<Counters>,
 }
 
+/// Ends a client's connection while the relay has it.
+#[derive(Debug)]
+pub struct Ending(Arc<Probe>);
+
+impl Ending {
+    /// The connection will be reset when its relay is dropped.
+    pub fn by_reset(&self) {
+        self.0.reset_on_close();
+    }
+}
+
 impl Arrival {
     /// A connection that was accepted from this address.
     pub fn new(socket: TcpStream, client: SocketAddr) -> Self {
@@ -41,6 +52,11 @@ impl Arrival {
     /// Bytes moved: up is from the client.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// To end it by a reset, also while it is relayed.
+    pub fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.probe))
     }
 
     pub(crate) fn track(&self, registry: &Arc<Registry>, stream: u32) -> Tracked {

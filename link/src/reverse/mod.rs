@@ -17,7 +17,7 @@ mod greet;
 mod offer;
 mod opening;
 
-pub use arrival::Arrival;
+pub use arrival::{Arrival, Ending};
 pub(crate) use greet::request;
 pub use greet::{Greeted, greet};
 pub use offer::{Gone, Ingress, Pending, Reverse, ReverseConfig};

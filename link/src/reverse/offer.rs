@@ -99,8 +99,11 @@ impl Pending {
 pub struct ReverseConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Connections that are kept open.
+    /// Connections that are kept open from the start.
     pub connections: usize,
+    /// Most of them: one more is dialled when those that are there are three quarters full of
+    /// clients. The host half takes sixteen of one guest.
+    pub most_connections: usize,
     /// Longest wait for the transport to connect.
     pub dial_timeout: Duration,
     /// First pause before dialling again; doubled at each failure, with jitter.
@@ -115,6 +118,7 @@ impl Default for ReverseConfig {
         Self {
             tuning: Tuning::default(),
             connections: 2,
+            most_connections: 12,
             dial_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_millis(250),
@@ -141,6 +145,10 @@ struct Offer<I> {
     drain: Drain,
     /// Cancelled when the drain begins.
     stop: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+    /// Connections that are kept.
+    lines: AtomicUsize,
 }
 
 /// One connection.
@@ -180,10 +188,12 @@ impl Reverse {
             handler,
             stop: drain.draining_token(),
             drain,
+            cut: cut.clone(),
+            tasks: tasks.clone(),
+            lines: AtomicUsize::new(0),
         });
         for _ in 0..offer.config.connections.max(1) {
-            let keep = Arc::clone(&offer).keep();
-            tasks.spawn(cut.clone().run_until_cancelled_owned(keep));
+            offer.add_line();
         }
         tasks.close();
         Self { cut, tasks }
@@ -209,6 +219,25 @@ impl Drop for Reverse {
 }
 
 impl<I: Ingress> Offer<I> {
+    /// Keeps one more connection.
+    fn add_line(self: &Arc<Self>) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        let keep = Arc::clone(self).keep();
+        let cut = self.cut.clone();
+        self.tasks.spawn(cut.run_until_cancelled_owned(keep));
+    }
+
+    /// Keeps one more when so many clients are here that soon there is no room for another.
+    fn grow(self: &Arc<Self>) {
+        let lines = self.lines.load(Ordering::Relaxed);
+        let streams = usize::try_from(self.tuning.max_streams()).unwrap_or(usize::MAX);
+        let room = lines.saturating_mul(streams) / 4 * 3;
+        // Two clients at the same moment may add two: that does no harm.
+        if self.drain.unsettled() > room && lines < self.config.most_connections {
+            self.add_line();
+        }
+    }
+
     /// Keeps one connection.
     async fn keep(self: Arc<Self>) {
         let mut pause = self.config.backoff_min;
@@ -327,6 +356,7 @@ impl<I: Ingress> Line<I> {
 
     fn pending(&self, request: Request<RecvStream>, respond: SendResponse<Chunk>) -> Pending {
         self.used.store(true, Ordering::Relaxed);
+        self.offer.grow();
         let drain = self.offer.drain.clone();
         let name = request.headers().get(wire_lane::HEADER);
         let lane = self.offer.lanes.as_ref().map_or(Access::None, |lanes| {

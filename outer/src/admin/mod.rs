@@ -2,15 +2,17 @@
 //!
 //! HTTP/1.1 over a Unix socket that only its owner may open: `GET /status` answers a JSON object,
 //! `GET /status?watch=1` one for each change, each on a line of its own, until the host half stops.
+//! `GET /ready` says whether clients reach their guests ([`ready`]).
 
 mod client;
+pub(crate) mod ready;
 mod table;
 
 use std::{convert::Infallible, path::Path, time::Duration};
 
 use bytes::Bytes;
 pub(crate) use client::{StatusError, status};
-use enclaver_outer::{Guests, Snapshot};
+use enclaver_outer::{Guests, Snapshot, ingress::Listeners};
 use futures::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
@@ -38,6 +40,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Body = BoxBody<Bytes, Infallible>;
 
+/// What can be asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    guests: Guests,
+    listeners: Listeners,
+}
+
+impl View {
+    pub(crate) fn new(guests: Guests, listeners: Listeners) -> Self {
+        Self { guests, listeners }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.guests.snapshot();
+        snapshot.listeners = self.listeners.views();
+        snapshot
+    }
+}
+
 /// Opens the socket; what a host half that was killed left there is replaced.
 pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     let endpoint = Endpoint::Unix {
@@ -47,7 +68,7 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
 }
 
 /// Answers until `stop` is cancelled. Answers that never end are cut then.
-pub(crate) async fn serve(listener: Listener, guests: Guests, stop: CancellationToken) {
+pub(crate) async fn serve(listener: Listener, view: View, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let tuning = Tuning::default();
     loop {
@@ -67,10 +88,10 @@ pub(crate) async fn serve(listener: Listener, guests: Guests, stop: Cancellation
                 continue;
             }
         };
-        let (guests, stop) = (guests.clone(), stop.clone());
+        let (view, stop) = (view.clone(), stop.clone());
         connections.spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&request, &guests);
+                let response = answer(&request, &view);
                 async { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -87,32 +108,34 @@ pub(crate) async fn serve(listener: Listener, guests: Guests, stop: Cancellation
     }
 }
 
-fn answer(request: &Request<Incoming>, guests: &Guests) -> Response<Body> {
+fn answer(request: &Request<Incoming>, view: &View) -> Response<Body> {
     let watch = request.uri().query() == Some("watch=1");
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/status") if watch => json(StreamBody::new(changes(guests)).boxed()),
-        (&Method::GET, "/status") => json(Full::new(line(&guests.snapshot())).boxed()),
-        (_, "/status") => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (&Method::GET, "/status") if watch => json(StreamBody::new(changes(view)).boxed()),
+        (&Method::GET, "/status") => json(Full::new(line(&view.snapshot())).boxed()),
+        (&Method::GET, "/ready") => ready::answer(&view.listeners),
+        (_, "/status" | "/ready") => empty(StatusCode::METHOD_NOT_ALLOWED),
         _ => empty(StatusCode::NOT_FOUND),
     }
 }
 
 /// How the guests are now, and again after each change.
-fn changes(
-    guests: &Guests,
-) -> impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
-    let mut changes = guests.changes();
-    changes.mark_changed();
-    let guests = guests.clone();
+fn changes(view: &View) -> impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
+    let mut guests = view.guests.changes();
+    guests.mark_changed();
+    let changes = (guests, view.listeners.changes());
     stream::unfold(
-        (guests, changes, None),
-        |(guests, mut changes, last)| async move {
+        (view.clone(), changes, None),
+        |(view, (mut guests, mut listeners), last)| async move {
             loop {
-                changes.changed().await.ok()?;
-                let snapshot = guests.snapshot();
+                tokio::select! {
+                    changed = guests.changed() => changed.ok()?,
+                    changed = listeners.changed() => changed.ok()?,
+                }
+                let snapshot = view.snapshot();
                 if last.as_ref() != Some(&snapshot) {
                     let frame = Frame::data(line(&snapshot));
-                    return Some((Ok(frame), (guests, changes, Some(snapshot))));
+                    return Some((Ok(frame), (view, (guests, listeners), Some(snapshot))));
                 }
             }
         },

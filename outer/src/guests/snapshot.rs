@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ingress::ListenerView;
+
 use super::{GuestState, Guests, registry::Registry};
 
 /// All guests that are remembered, by name and then by age.
@@ -12,6 +14,9 @@ use super::{GuestState, Guests, registry::Registry};
 pub struct Snapshot {
     /// The guests.
     pub guests: Vec<GuestView>,
+    /// The listeners for clients.
+    #[serde(default)]
+    pub listeners: Vec<ListenerView>,
 }
 
 /// One run of a guest.
@@ -46,7 +51,7 @@ pub struct FeedView {
 }
 
 impl Guests {
-    /// How they are now.
+    /// How they are now. Of listeners it knows nothing.
     pub fn snapshot(&self) -> Snapshot {
         let registry = self.registry();
         let mut guests: Vec<(SystemTime, GuestView)> = registry
@@ -72,6 +77,7 @@ impl Guests {
         guests.sort_by(|(a_since, a), (b_since, b)| (&a.name, a_since).cmp(&(&b.name, b_since)));
         Snapshot {
             guests: guests.into_iter().map(|(_, view)| view).collect(),
+            listeners: Vec::new(),
         }
     }
 }

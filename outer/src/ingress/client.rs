@@ -7,21 +7,50 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odyn_link::{End, FlowPermit, OpenError, Stream, reverse::Arrival, wire::ingress::Incoming};
-use tokio::{io::Interest, net::TcpStream, sync::watch, time::timeout};
+use odyn_link::{
+    Counters, End, FlowPermit, OpenError, Stream,
+    reverse::{Arrival, Ending},
+    wire::ingress::Incoming,
+};
+use odyn_proxy_header::Header;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
-use super::{LINGER, guests::Guest};
+use super::{
+    LINGER,
+    admission::{Place, Refused},
+    guests::Guest,
+    header::{self, NoHeader},
+    rules::ClientRules,
+};
 use crate::dial;
+
+/// How long a header of the PROXY protocol may take where no first byte has a limit: it is the
+/// first thing that a load balancer sends.
+const HEADER: Duration = Duration::from_secs(10);
+
+/// A silent client is noticed after so many looks at its counters.
+const LOOKS: u32 = 4;
 
 /// A client that was accepted.
 pub(super) struct Client {
-    pub(super) arrival: Arrival,
-    pub(super) address: SocketAddr,
+    /// Where the connection comes from.
+    pub(super) peer: SocketAddr,
+    /// The rules as they were when it came.
+    pub(super) rules: ClientRules,
+    pub(super) place: Place,
     /// The port of the policy.
     pub(super) port: NonZeroU16,
     /// The guest that gets it.
     pub(super) holder: watch::Receiver<Option<Arc<Guest>>>,
+    /// Until its guest has it: a shutdown waits for that.
+    pub(super) opening: Option<TaskTrackerToken>,
     pub(super) _permit: Option<FlowPermit>,
 }
 
@@ -32,6 +61,10 @@ enum Failed {
     NoGuest,
     #[error("the client went")]
     ClientGone,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    NoHeader(#[from] NoHeader),
     #[error("{}", Words(.0))]
     Open(OpenError),
 }
@@ -49,45 +82,101 @@ impl std::fmt::Display for Words<'_> {
     }
 }
 
+/// Between whom a connection is, as far as it is known here.
+#[derive(Clone, Copy)]
+struct Ends {
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
 impl Client {
     /// Brings the client to its guest, and returns when its connection has ended; says how.
-    pub(super) async fn serve(mut self) -> Option<End> {
+    pub(super) async fn serve(mut self, socket: TcpStream) -> Option<End> {
         let start = Instant::now();
-        let (address, port) = (self.address, self.port);
-        dial::probe(self.arrival.socket());
-        let (guest, stream) = match self.open().await {
-            Ok(opened) => opened,
+        let (peer, port) = (self.peer, self.port);
+        dial::probe(&socket);
+        let ends = match self.identify(&socket).await {
+            Ok(ends) => ends,
             Err(error) => {
-                debug!(client = %address, port, %error, "client reset");
-                let _ = self.arrival.socket().set_zero_linger();
+                debug!(%peer, port, %error, "client reset");
+                let _ = socket.set_zero_linger();
                 return None;
             }
         };
-        debug!(client = %address, port, %guest, "client connected");
-        let counters = self.arrival.counters();
-        let end = self.arrival.relay(stream).await;
+        let address = ends.client;
+        let arrival = Arrival::new(socket, address);
+        let (guest, stream) = match self.open(&arrival, ends).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                debug!(client = %address, %peer, port, %error, "client reset");
+                let _ = arrival.socket().set_zero_linger();
+                return None;
+            }
+        };
+        self.opening = None;
+        debug!(client = %address, %peer, port, %guest, "client connected");
+        let (counters, ending) = (arrival.counters(), arrival.ending());
+        let end = tokio::select! {
+            end = arrival.relay(stream) => Some(end),
+            why = silence(&counters, &self.rules, &ending) => {
+                debug!(client = %address, port, %guest, why, "client reset");
+                None
+            }
+        };
         let (received, sent) = counters.get();
         let duration = start.elapsed();
-        if let End::Cut { undelivered } = end {
+        if let Some(End::Cut { undelivered }) = end {
             warn!(client = %address, port, %guest, undelivered, "client cut: no more time");
         }
         debug!(client = %address, port, %guest, sent, received, ?duration, ?end, "client ended");
-        Some(end)
+        end
+    }
+
+    /// Who the client is: a load balancer says it, others are who they are.
+    async fn identify(&mut self, socket: &TcpStream) -> Result<Ends, Failed> {
+        let local = socket.local_addr().map_err(|_| Failed::ClientGone)?;
+        let local = canonical(local);
+        let direct = Ends {
+            client: self.peer,
+            local,
+        };
+        let mut ends = direct;
+        if self.rules.is_proxy(local, self.peer.ip()) {
+            let limit = match self.rules.first_byte {
+                Duration::ZERO => HEADER,
+                limit => limit,
+            };
+            ends = match header::take(socket, limit).await? {
+                Header::Proxied {
+                    source,
+                    destination,
+                } => Ends {
+                    client: source,
+                    local: destination,
+                },
+                Header::Local | Header::Unknown => direct,
+            };
+        }
+        self.place.came_from(ends.client.ip(), &self.rules)?;
+        Ok(ends)
     }
 
     /// Has the guest connect the client with its program. When the guest is replaced meanwhile,
     /// its successor gets the client.
-    async fn open(&mut self) -> Result<(Arc<Guest>, Stream), Failed> {
-        let local = self
-            .arrival
-            .socket()
-            .local_addr()
-            .map_err(|_| Failed::ClientGone)?;
-        let incoming = Incoming::new(self.port, self.address, local);
+    async fn open(
+        &mut self,
+        arrival: &Arrival,
+        Ends { client, local }: Ends,
+    ) -> Result<(Arc<Guest>, Stream), Failed> {
+        let incoming = Incoming::new(self.port, client, local);
         loop {
             let holder = self.holder.borrow_and_update().clone();
-            let guest = holder.ok_or(Failed::NoGuest)?;
-            let opening = guest.client.connect_ingress(&incoming, &self.arrival);
+            let Some(guest) = holder else {
+                // A socket of the service manager takes clients before the guest is here again.
+                self.successor(LINGER).await?;
+                continue;
+            };
+            let opening = guest.client.connect_ingress(&incoming, arrival);
             let replaced = async {
                 if self.holder.changed().await.is_err() {
                     // Nobody listens any more; the guest may still take this one.
@@ -98,7 +187,7 @@ impl Client {
                 biased;
                 opened = opening => opened,
                 () = replaced => continue,
-                () = gone(self.arrival.socket()) => return Err(Failed::ClientGone),
+                () = gone(arrival.socket()) => return Err(Failed::ClientGone),
             };
             match opened {
                 Ok(stream) => return Ok((guest, stream)),
@@ -127,4 +216,41 @@ async fn gone(socket: &TcpStream) {
         return;
     }
     std::future::pending().await
+}
+
+/// An IPv4 client of a socket for both families is an IPv4 client.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Waits until the client was silent for too long, and has its connection end by a reset. Never
+/// ready without a limit.
+async fn silence(counters: &Counters, rules: &ClientRules, ending: &Ending) -> &'static str {
+    let why = silent(counters, rules).await;
+    // Before the relay is dropped, which closes the socket.
+    ending.by_reset();
+    why
+}
+
+async fn silent(counters: &Counters, rules: &ClientRules) -> &'static str {
+    if rules.first_byte > Duration::ZERO {
+        sleep(rules.first_byte).await;
+        if counters.get().0 == 0 {
+            return "no first byte in time";
+        }
+    }
+    if rules.idle.is_zero() {
+        return std::future::pending().await;
+    }
+    let mut last = counters.get();
+    let mut looks = 0;
+    loop {
+        sleep(rules.idle / LOOKS).await;
+        let now = counters.get();
+        looks = if now == last { looks + 1 } else { 0 };
+        if looks >= LOOKS {
+            return "idle for too long";
+        }
+        last = now;
+    }
 }

@@ -59,7 +59,7 @@ impl fmt::Display for Guest {
 }
 
 impl Guest {
-    fn is_here(&self) -> bool {
+    pub(super) fn is_here(&self) -> bool {
         matches!(*self.state.borrow(), State::Here(_))
     }
 

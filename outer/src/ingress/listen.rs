@@ -7,24 +7,29 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use odyn_link::{End, FlowLimit, RunId, reverse::Arrival};
+use odyn_link::{End, FlowLimit, RunId};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::sleep,
+    time::{sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::{
-    client::Client,
+    LINGER,
+    admission::Admission,
+    client::{Client, canonical},
     guests::{Guest, Guests},
-    mapping::Mapping,
+    inherited::Inherited,
+    listeners::Listeners,
+    mapping::{Bind, Mapping},
 };
+use crate::control::Control;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -38,17 +43,37 @@ const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(5);
 /// Pause after `accept()` failed, which it does when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What all listeners share.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) control: Control,
+    pub(super) guests: Arc<Guests>,
+    /// Flows of all guests, egress included.
+    pub(super) flows: Option<Arc<FlowLimit>>,
+    pub(super) clients: TaskTracker,
+    /// Listeners.
+    pub(super) listening: TaskTracker,
+    /// Clients that their guests do not have yet.
+    pub(super) opening: TaskTracker,
+    /// Clients that were cut.
+    pub(super) cut: Arc<AtomicUsize>,
+    /// What there is to say about the listeners.
+    pub(super) listeners: Listeners,
+    pub(super) inherited: Inherited,
+}
+
 /// The task of a mapping.
 pub(super) struct Listening {
     mapping: Mapping,
-    guests: Arc<Guests>,
-    flows: Option<Arc<FlowLimit>>,
-    clients: TaskTracker,
-    /// Clients that were cut.
-    cut: Arc<AtomicUsize>,
+    common: Common,
+    admission: Admission,
     /// The guest that gets the clients.
     holder: watch::Sender<Option<Arc<Guest>>>,
     socket: Option<TcpListener>,
+    /// The socket is the service manager's: it stays open.
+    is_inherited: bool,
+    /// As long as there is no guest, but not for longer, clients are left in the socket.
+    patience: Instant,
     /// Why the socket could not be bound, as it was said last.
     bind_error: String,
     bind_pause: Duration,
@@ -57,21 +82,15 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn new(
-        mapping: Mapping,
-        guests: Arc<Guests>,
-        flows: Option<Arc<FlowLimit>>,
-        clients: TaskTracker,
-        cut: Arc<AtomicUsize>,
-    ) -> Self {
+    pub(super) fn new(mapping: Mapping, common: Common) -> Self {
         Self {
             mapping,
-            guests,
-            flows,
-            clients,
-            cut,
+            common,
+            admission: Admission::default(),
             holder: watch::Sender::new(None),
             socket: None,
+            is_inherited: false,
+            patience: Instant::now() + LINGER,
             bind_error: String::new(),
             bind_pause: BIND_PAUSE,
             other: None,
@@ -80,16 +99,21 @@ impl Listening {
 
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut changes = self.guests.changes();
+        let mut changes = self.common.guests.changes();
+        // A socket of the service manager takes clients from the start: they wait for the guest.
+        self.adopt();
         self.choose();
         loop {
-            let binds_again = self.socket.is_none() && self.holder.borrow().is_some();
+            let is_alone = self.holder.borrow().is_none();
+            let binds_again = self.socket.is_none() && !is_alone;
+            let waits = is_alone && Instant::now() < self.patience;
             tokio::select! {
                 changed = changes.changed() => match changed {
                     Ok(()) => self.choose(),
                     Err(_) => return,
                 },
-                accepted = accept(self.socket.as_ref()) => match accepted {
+                () = sleep_until(self.patience.into()), if waits => {}
+                accepted = accept(self.socket.as_ref()), if !waits => match accepted {
                     Ok((socket, client)) => self.serve(socket, client),
                     Err(error) => {
                         warn!(mapping = %self.mapping, %error, "can't accept clients");
@@ -99,6 +123,7 @@ impl Listening {
                 () = sleep(self.bind_pause), if binds_again => {
                     self.bind_pause = (self.bind_pause * 2).min(LONGEST_BIND_PAUSE);
                     self.bind();
+                    self.say();
                 }
             }
         }
@@ -107,7 +132,7 @@ impl Listening {
     /// Finds the guest for the clients, and binds or closes the socket.
     fn choose(&mut self) {
         let holder = self.holder.borrow().clone();
-        let (chosen, other) = self.guests.choose(&self.mapping, holder.as_ref());
+        let (chosen, other) = self.common.guests.choose(&self.mapping, holder.as_ref());
         if let Some(other) = other
             && self.other != Some(other.identity.run)
         {
@@ -129,9 +154,10 @@ impl Listening {
                 info!(mapping = %self.mapping, %guest, peer = %guest.peer, "clients go to guest");
             }
             self.holder.send_replace(chosen.clone());
+            self.patience = Instant::now() + LINGER;
         }
         match (&chosen, &self.socket) {
-            (None, Some(_)) => {
+            (None, Some(_)) if !self.is_inherited => {
                 self.socket = None;
                 info!(mapping = %self.mapping, "not listening for clients any more");
             }
@@ -142,10 +168,41 @@ impl Listening {
             self.bind_pause = BIND_PAUSE;
             self.bind_error.clear();
         }
+        self.say();
+    }
+
+    /// Tells those who ask.
+    fn say(&self) {
+        self.common.listeners.update(
+            self.mapping.to_string(),
+            self.holder.borrow().clone(),
+            self.socket.is_some(),
+            &self.bind_error,
+            &self.admission,
+        );
+    }
+
+    /// Takes the socket of the service manager, if there is one for this mapping.
+    fn adopt(&mut self) {
+        let inherited = match &self.mapping.bind {
+            Bind::Address(address) => self.common.inherited.at(*address),
+            Bind::Named(name) => self.common.inherited.named(name),
+        };
+        match inherited.map(|socket| socket.and_then(TcpListener::from_std)) {
+            Some(Ok(socket)) => {
+                info!(mapping = %self.mapping, "listening at a socket of the service manager");
+                self.socket = Some(socket);
+                self.is_inherited = true;
+            }
+            Some(Err(error)) => {
+                warn!(mapping = %self.mapping, %error, "a socket of the service manager can't be used");
+            }
+            None => {}
+        }
     }
 
     fn bind(&mut self) {
-        match bind(self.mapping.bind) {
+        match bind(&self.mapping.bind) {
             Ok(socket) => {
                 info!(mapping = %self.mapping, "listening for clients");
                 self.socket = Some(socket);
@@ -162,26 +219,45 @@ impl Listening {
         }
     }
 
-    fn serve(&self, socket: TcpStream, address: SocketAddr) {
-        let permit = self.flows.as_ref().map(FlowLimit::acquire);
+    fn serve(&self, socket: TcpStream, peer: SocketAddr) {
+        let peer = canonical(peer);
+        let rules = self.common.control.rules().clients.clone();
+        let place = match self.admission.arrive(&rules, Instant::now()) {
+            Ok(place) => place,
+            Err(why) => {
+                debug!(mapping = %self.mapping, client = %peer, %why, "client reset");
+                let _ = socket.set_zero_linger();
+                return;
+            }
+        };
+        let permit = self.common.flows.as_ref().map(FlowLimit::acquire);
         if let Some(None) = permit {
-            debug!(mapping = %self.mapping, client = %address, "too many flows: client reset");
+            debug!(mapping = %self.mapping, client = %peer, "too many flows: client reset");
+            self.admission.refuse();
             let _ = socket.set_zero_linger();
             return;
         }
         let client = Client {
-            arrival: Arrival::new(socket, address),
-            address,
+            peer,
+            rules,
+            place,
             port: self.mapping.port,
             holder: self.holder.subscribe(),
+            opening: Some(self.common.opening.token()),
             _permit: permit.flatten(),
         };
-        let cut = Arc::clone(&self.cut);
-        self.clients.spawn(async move {
-            if let Some(End::Cut { .. }) = client.serve().await {
+        let cut = Arc::clone(&self.common.cut);
+        self.common.clients.spawn(async move {
+            if let Some(End::Cut { .. }) = client.serve(socket).await {
                 cut.fetch_add(1, Ordering::Relaxed);
             }
         });
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.common.listeners.remove(&self.mapping.to_string());
     }
 }
 
@@ -194,7 +270,14 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
 
 /// A listening socket. One for IPv6 takes IPv6 only, so that `0.0.0.0` and `[::]` can both be
 /// given, on every machine alike.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(at: &Bind) -> io::Result<TcpListener> {
+    let address = match at {
+        Bind::Address(address) => *address,
+        Bind::Named(_) => {
+            let message = "the service manager gave no socket of this name";
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
+    };
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),

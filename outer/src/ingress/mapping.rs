@@ -9,19 +9,31 @@ use super::guests::Guest;
 /// Start of a guest that is named by its CID.
 const CID: &str = "cid=";
 
+/// Start of a socket's name.
+const NAMED: &str = "fd:";
+
 /// A port of a guest's policy, and where to listen for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mapping {
     /// Whose port; any guest's when absent.
     pub guest: Option<Selector>,
     /// The `listen_port` in the guest's policy.
     pub port: NonZeroU16,
     /// Where to listen on this host.
-    pub bind: SocketAddr,
+    pub bind: Bind,
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// At an address. A socket of the service manager that listens there already is used.
+    Address(SocketAddr),
+    /// At the socket of the service manager with this name (`FileDescriptorName=`).
+    Named(String),
 }
 
 /// How a mapping names a guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// By the name that it gives itself: any guest may.
     Name(GuestName),
@@ -43,7 +55,9 @@ pub enum MappingError {
     #[error("{0:?} is no guest: expected its name (letters, digits, '.', '_', '-') or cid=N")]
     Guest(String),
     /// What stands after `=` is not an address with a port.
-    #[error("{0:?} is not where to listen: expected ADDRESS:PORT, such as 0.0.0.0:443 or [::]:443")]
+    #[error(
+        "{0:?} is not where to listen: expected ADDRESS:PORT, such as 0.0.0.0:443 or [::]:443, or fd:NAME"
+    )]
     Bind(String),
 }
 
@@ -76,12 +90,29 @@ impl FromStr for Mapping {
             .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|port| port.parse().ok())
             .ok_or_else(|| MappingError::Port(port.to_owned()))?;
-        let bind = bind
-            .parse()
-            .ok()
-            .filter(|bind: &SocketAddr| bind.port() != 0)
-            .ok_or_else(|| MappingError::Bind(bind.to_owned()))?;
+        let bind = bind.parse()?;
         Ok(Self { guest, port, bind })
+    }
+}
+
+impl FromStr for Bind {
+    type Err = MappingError;
+
+    fn from_str(text: &str) -> Result<Self, MappingError> {
+        let wrong = || MappingError::Bind(text.to_owned());
+        if let Some(name) = text.strip_prefix(NAMED) {
+            // What FileDescriptorName= takes.
+            let is_name = |b: u8| b.is_ascii_graphic() && b != b':';
+            return match !name.is_empty() && name.len() <= 255 && name.bytes().all(is_name) {
+                true => Ok(Self::Named(name.to_owned())),
+                false => Err(wrong()),
+            };
+        }
+        let address: SocketAddr = text.parse().map_err(|_| wrong())?;
+        match address.port() {
+            0 => Err(wrong()),
+            _ => Ok(Self::Address(address)),
+        }
     }
 }
 
@@ -109,6 +140,15 @@ impl fmt::Display for Mapping {
     }
 }
 
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Named(name) => write!(f, "{NAMED}{name}"),
+        }
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,6 +170,7 @@ mod tests {
             "shop:443=192.0.2.1:443",
             "shop.eu-1_a:1=[2001:db8::1]:65535",
             "cid=16:443=0.0.0.0:443",
+            "shop:443=fd:web-1",
         ] {
             let mapping: Mapping = text.parse().unwrap();
             assert_eq!(mapping.to_string(), text);
@@ -137,7 +178,8 @@ mod tests {
         let mapping: Mapping = "cid=16:443=0.0.0.0:8443".parse().unwrap();
         assert_eq!(mapping.guest, Some(Selector::Cid(16)));
         assert_eq!(mapping.port.get(), 443);
-        assert_eq!(mapping.bind, "0.0.0.0:8443".parse().unwrap());
+        let address = "0.0.0.0:8443".parse().unwrap();
+        assert_eq!(mapping.bind, Bind::Address(address));
     }
 
     #[test]
@@ -158,6 +200,8 @@ mod tests {
             ("cid=4294967296:1=0.0.0.0:1", "is no guest"),
             ("1=0.0.0.0", "\"0.0.0.0\" is not where to listen"),
             ("1=0.0.0.0:0", "is not where to listen"),
+            ("1=fd:", "is not where to listen"),
+            ("1=fd:a b", "is not where to listen"),
             ("1=::1:80", "is not where to listen"),
             ("1=host.example:80", "is not where to listen"),
         ] {

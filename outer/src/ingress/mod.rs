@@ -5,16 +5,19 @@
 //! for as long as there is a guest for it (`listen`); each client has one that brings it to the
 //! guest (`client`). Which guests there are stands in one table (`guests`).
 
+mod admission;
 mod client;
 mod guests;
+mod header;
+mod inherited;
 mod listen;
+mod listeners;
 mod mapping;
+mod rules;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,22 +26,31 @@ use odyn_link::{
     wire::ingress::Hello,
 };
 use tokio::time::sleep;
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tracing::{info, warn};
 
-pub use self::mapping::{Mapping, MappingError, Selector};
 use self::{
-    guests::{Guest, Guests},
-    listen::Listening,
+    guests::Guest,
+    listen::{Common, Listening},
 };
+pub use self::{
+    inherited::Inherited,
+    listeners::{ListenerState, ListenerView, Listeners},
+    mapping::{Bind, Mapping, MappingError, Selector},
+    rules::{ClientRules, ProxyFrom, ProxyFromError},
+};
+use crate::control::Control;
 
 /// How long clients and their listening socket wait for a guest that was lost: long enough for it
 /// to dial again, or for the next one to start in its place.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Longest wait for the guest to connect a client with its program: longer than the guest waits
-/// for the program to listen.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// for the program to listen, which its policy may make five minutes.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// What connections of the link get to say their last when there is no more time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,20 +60,17 @@ const PORTS_IN_LOG: usize = 16;
 
 /// The host's half of ingress.
 pub(crate) struct Ingress {
-    mappings: Vec<Mapping>,
+    common: Common,
     config: ClientConfig,
-    guests: Arc<Guests>,
-    /// Flows of all guests, egress included.
-    flows: Option<Arc<FlowLimit>>,
-    tasks: TaskTracker,
     shutdown: Shutdown,
-    cut: Arc<AtomicUsize>,
 }
 
 impl Ingress {
-    /// Ingress by these mappings, until `shutdown`.
+    /// Ingress by the mappings and rules of `control`, until `shutdown`.
     pub(crate) fn new(
-        mappings: Vec<Mapping>,
+        control: Control,
+        listeners: Listeners,
+        inherited: Inherited,
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
         lanes: Arc<Lanes>,
@@ -73,37 +82,91 @@ impl Ingress {
         config.open_wait = LINGER;
         config.open_timeout = OPEN_TIMEOUT;
         Arc::new(Self {
-            mappings,
+            common: Common {
+                control,
+                guests: Arc::default(),
+                flows,
+                clients: TaskTracker::new(),
+                listening: TaskTracker::new(),
+                opening: TaskTracker::new(),
+                cut: Arc::default(),
+                listeners,
+                inherited,
+            },
             config,
-            guests: Arc::default(),
-            flows,
-            tasks: TaskTracker::new(),
             shutdown,
-            cut: Arc::default(),
         })
     }
 
-    /// Starts to listen wherever a guest wants it. Must be called in a tokio runtime.
+    /// Starts to listen wherever a guest wants it, by the mappings as they are at any time. Must be
+    /// called in a tokio runtime.
     pub(crate) fn start(self: &Arc<Self>) {
-        for mapping in &self.mappings {
-            let listening = Listening::new(
-                mapping.clone(),
-                Arc::clone(&self.guests),
-                self.flows.clone(),
-                self.tasks.clone(),
-                Arc::clone(&self.cut),
-            );
-            let run = listening.run();
-            let shutdown = self.shutdown.drain.clone();
-            self.tasks.spawn(shutdown.run_until_cancelled_owned(run));
+        let listen = Arc::clone(self).listen();
+        let shutdown = self.shutdown.drain.clone();
+        let listening = &self.common.listening;
+        listening.spawn(shutdown.run_until_cancelled_owned(listen));
+    }
+
+    async fn listen(self: Arc<Self>) {
+        let mut mappings = self.common.control.mappings();
+        let mut running: HashMap<Mapping, DropGuard> = HashMap::new();
+        loop {
+            let wanted = mappings.borrow_and_update().clone();
+            // First: another mapping may want the address.
+            running.retain(|mapping, _| wanted.contains(mapping));
+            for mapping in wanted.iter() {
+                if !running.contains_key(mapping) {
+                    running.insert(mapping.clone(), self.listen_by(mapping));
+                }
+            }
+            self.say_unused(&wanted);
+            if mappings.changed().await.is_err() {
+                return;
+            }
         }
+    }
+
+    /// Listens until the guard is dropped. Clients that are there go on.
+    fn listen_by(&self, mapping: &Mapping) -> DropGuard {
+        let run = Listening::new(mapping.clone(), self.common.clone()).run();
+        let stop = CancellationToken::new();
+        let task = stop.clone().run_until_cancelled_owned(run);
+        self.common.listening.spawn(task);
+        stop.drop_guard()
+    }
+
+    fn say_unused(&self, mappings: &[Mapping]) {
+        let unused = self.common.inherited.unused(|name, address| {
+            mappings.iter().any(|mapping| match &mapping.bind {
+                Bind::Address(wanted) => *wanted == address,
+                Bind::Named(wanted) => wanted == name,
+            })
+        });
+        if !unused.is_empty() {
+            let sockets = unused.join(", ");
+            warn!(
+                sockets,
+                "no --ingress uses these sockets of the service manager: their clients wait in vain"
+            );
+        }
+    }
+
+    /// Waits until nobody listens any more, and every client that had come is with its guest. To
+    /// be called in a shutdown.
+    async fn opened(&self) {
+        self.common.listening.close();
+        self.common.listening.wait().await;
+        self.common.opening.close();
+        self.common.opening.wait().await;
     }
 
     /// Waits for the end of every client after the shutdown; says how many were cut.
     pub(crate) async fn finish(&self) -> usize {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.cut.load(Ordering::Relaxed)
+        self.common.listening.close();
+        self.common.listening.wait().await;
+        self.common.clients.close();
+        self.common.clients.wait().await;
+        self.common.cut.load(Ordering::Relaxed)
     }
 
     /// Serves one reversed connection, until it takes no more clients.
@@ -117,6 +180,7 @@ impl Ingress {
     ) -> Result<(), LinkError> {
         let greeted = greet(transport, &self.config).await?;
         let entered = self
+            .common
             .guests
             .enter(greeted.hello(), peer, &self.config, &self.shutdown);
         let Ok((guest, is_new)) = entered else {
@@ -124,19 +188,23 @@ impl Ingress {
         };
         if is_new {
             self.log_arrival(&guest, greeted.hello());
-            self.tasks.spawn(Arc::clone(self).end(Arc::clone(&guest)));
+            self.common
+                .clients
+                .spawn(Arc::clone(self).end(Arc::clone(&guest)));
         }
         let leave = guest.client.adopt(greeted).await;
-        self.guests.leave(&guest, &leave);
+        self.common.guests.leave(&guest, &leave);
         Ok(())
     }
 
     fn log_arrival(&self, guest: &Guest, hello: &Hello) {
         info!(%guest, peer = %guest.peer, ports = hello.ports.len(), "guest wants clients");
+        let mappings = self.common.control.mappings();
+        let mappings = mappings.borrow();
         let denied: Vec<String> = hello
             .ports
             .iter()
-            .filter(|port| !self.mappings.iter().any(|m| m.is_for(guest, **port)))
+            .filter(|port| !mappings.iter().any(|m| m.is_for(guest, **port)))
             .map(ToString::to_string)
             .collect();
         if let Some(some) = denied.chunks(PORTS_IN_LOG).next() {
@@ -153,8 +221,11 @@ impl Ingress {
     /// The end of one guest: what is open goes on. A shutdown cuts it when its time is over.
     async fn end(self: Arc<Self>, guest: Arc<Guest>) {
         tokio::select! {
-            () = self.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
-            () = self.shutdown.drain.cancelled() => {}
+            () = self.common.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
+            () = self.shutdown.drain.cancelled() => tokio::select! {
+                () = self.opened() => {}
+                () = self.shutdown.force.cancelled() => {}
+            }
         }
         let out_of_time = async {
             self.shutdown.force.cancelled().await;

@@ -7,6 +7,7 @@ use odyn_policy::{Diagnostic, Loaded, Severity};
 
 use crate::Outcome;
 use crate::cli::{CheckArgs, Format};
+use crate::image::{self, Image};
 use crate::output::{human, json, sarif};
 use crate::source::Source;
 
@@ -19,13 +20,14 @@ pub(crate) struct Checked {
 }
 
 pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome> {
+    let image = args.root.as_deref().map(Image::open).transpose()?;
     let mut outcome = Outcome::Fine;
     let mut all = Vec::with_capacity(args.files.len());
     let mut unread = Vec::new();
     for path in &args.files {
         match Source::read(path) {
             Ok(source) => {
-                let checked = Checked::new(source, args.verbose);
+                let checked = Checked::new(source, args.verbose, image.as_ref());
                 outcome = outcome.max(judge(&checked, args.deny_warnings));
                 all.push(checked);
             }
@@ -46,8 +48,13 @@ pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome> {
 }
 
 impl Checked {
-    fn new(source: Source, verbose: bool) -> Self {
-        let loaded = odyn_policy::check_bytes(&source.name, &source.bytes);
+    fn new(source: Source, verbose: bool, image: Option<&Image>) -> Self {
+        let mut loaded = odyn_policy::check_bytes(&source.name, &source.bytes);
+        if let Some(policy) = &loaded.policy {
+            let found = image::check(policy, &source.name, image);
+            loaded.diagnostics.extend(found);
+            loaded.diagnostics.sort_by_key(|d| d.span);
+        }
         let least = if verbose {
             Severity::Note
         } else {

@@ -86,6 +86,11 @@ pub(crate) struct CheckArgs {
     /// Also show notes: keys of other tools that are ignored, policies that allow nothing.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Where the guest's image was unpacked: the files that policies name (`tls`) are looked up
+    /// below it, links included, and must be what odyn-net will need. Without it, they are not
+    /// looked at; --verbose says so.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
     /// Policy files; `-` is the standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,

@@ -6,6 +6,7 @@ mod attest;
 mod check;
 mod cli;
 mod explain;
+mod image;
 mod output;
 mod source;
 

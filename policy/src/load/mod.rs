@@ -4,6 +4,7 @@ mod destination;
 mod egress;
 mod fields;
 pub(crate) mod services;
+mod tls;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Severity, Sink, Span};

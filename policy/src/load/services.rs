@@ -5,15 +5,20 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::fields::{self, Fields};
+use super::tls::tls;
 use crate::codes;
 use crate::diagnostic::{Sink, Span};
-use crate::settings::{Api, Dns, Ingress, IngressTls, KmsProxy, ProxyProtocol, Settings, Shutdown};
-use crate::yaml::{Kind, Node, Value, short};
+use crate::settings::{Api, Dns, Ingress, KmsProxy, ProxyProtocol, Settings, Shutdown};
+use crate::yaml::{Node, short};
 
 /// Longest time that a DNS answer may be kept.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Longest time that a shutdown may take.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
+/// How long a client waits for the program, unless told.
+const WAIT: Duration = Duration::from_secs(10);
+/// Longest time that it can be told to wait: the host half waits a little longer.
+const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// A port of the file on which something listens.
 #[derive(Clone, Copy, Debug)]
@@ -95,10 +100,17 @@ fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
 
 fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Ingress> {
     let fields = Fields::open(node, "an entry of `ingress`", "`- listen_port: 8443`", sink)?;
-    let keys = ["listen_port", "target_port", "tls", "proxy_protocol"];
+    let keys = [
+        "listen_port",
+        "target_port",
+        "wait_timeout",
+        "tls",
+        "proxy_protocol",
+    ];
     fields.check_keys(&keys, &[], sink);
     let listen_port = fields.required_port("listen_port", 8443, node.span, sink);
     let target_port = fields.port("target_port", 8443, sink);
+    let wait_timeout = fields.duration("wait_timeout", MAX_WAIT, sink);
     let tls = section(&fields, "tls").and_then(|node| tls(node, sink));
     let proxy_protocol = proxy_protocol(&fields, sink);
     let listen_port = listen_port?;
@@ -120,60 +132,10 @@ fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Optio
     Some(Ingress {
         listen_port,
         target_port,
+        wait_timeout: wait_timeout.unwrap_or(WAIT),
         tls,
         proxy_protocol,
     })
-}
-
-fn tls(node: &Node, sink: &mut Sink) -> Option<IngressTls> {
-    const EXAMPLE: &str = "`tls: { cert_file: /etc/tls/cert.pem, key_file: /etc/tls/key.pem }` or `tls: { attested: true }`";
-    let fields = Fields::open(node, "`tls`", EXAMPLE, sink)?;
-    fields.check_keys(&["cert_file", "key_file", "attested"], &[], sink);
-    let cert_file = fields.string("cert_file", "/etc/tls/cert.pem", sink);
-    let key_file = fields.string("key_file", "/etc/tls/key.pem", sink);
-    let has_files = fields.get("cert_file").is_some() || fields.get("key_file").is_some();
-    if boolean(&fields, "attested", sink)? {
-        if has_files {
-            let message = "`attested` makes its own key and certificate";
-            sink.error(codes::BAD_VALUE, fields.span("attested"), message)
-                .help("remove `attested`, or the files");
-        }
-        return Some(IngressTls::Attested);
-    }
-    for key in ["cert_file", "key_file"] {
-        if fields.get(key).is_none() {
-            sink.error(
-                codes::MISSING_KEY,
-                node.span,
-                format!("`tls` needs `{key}`"),
-            )
-            .help(format!("for example {EXAMPLE}"));
-        }
-    }
-    Some(IngressTls::Files {
-        cert_file: cert_file?,
-        key_file: key_file?,
-    })
-}
-
-/// `None` only for a value that is not a boolean; not there is false.
-fn boolean(fields: &Fields<'_>, key: &str, sink: &mut Sink) -> Option<bool> {
-    let Some(node) = fields.get(key) else {
-        return Some(false);
-    };
-    if let Value::Scalar(scalar) = &node.value
-        && let Kind::Bool(value) = scalar.kind()
-    {
-        return Some(value);
-    }
-    fields::wrong_type(
-        node,
-        &format!("`{key}`"),
-        "true or false",
-        &format!("`{key}: true`"),
-        sink,
-    );
-    None
 }
 
 fn proxy_protocol(fields: &Fields<'_>, sink: &mut Sink) -> Option<ProxyProtocol> {
@@ -208,8 +170,9 @@ fn kms_proxy(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Opt
     let endpoints =
         section(&fields, "endpoints").map_or_else(BTreeMap::new, |node| endpoints(node, sink));
     let ca_file = fields.string("ca_file", "/etc/kms/ca.pem", sink);
-    let require_key_id = boolean(&fields, "require_key_id", sink)?;
-    let require_encryption_context = boolean(&fields, "require_encryption_context", sink)?;
+    let require_key_id = super::tls::boolean(&fields, "require_key_id", sink)?;
+    let require_encryption_context =
+        super::tls::boolean(&fields, "require_encryption_context", sink)?;
     let listen_port = listen_port?;
     listeners.push(Listener {
         port: listen_port,

@@ -20,6 +20,8 @@ use crate::process::Process;
 /// Software emulation on a busy machine.
 const LIMIT: Duration = Duration::from_secs(150);
 
+const MEMORY: &str = "768M";
+
 /// What `init` says last.
 const DONE: &str = "RESULT done";
 
@@ -28,47 +30,85 @@ const DONE: &str = "RESULT done";
 /// # Panics
 /// When it ends without, or does not end; with what it said on its console.
 pub fn boot(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path) -> String {
-    boot_until(kernel, initramfs, scratch, DONE)
+    Machine::new(kernel, initramfs, scratch).run_until(DONE)
 }
 
-/// Boots and waits until the machine says this.
-///
-/// # Panics
-/// As [`boot`].
-pub fn boot_until(kernel: &Kernel, initramfs: Vec<u8>, scratch: &Path, last: &str) -> String {
-    let initrd = scratch.join("initramfs");
-    fs::write(&initrd, initramfs).expect("own directory");
-    // The kernel measures its clock against timers that an emulator on a busy machine does not
-    // serve in time, and then hangs: it is told. A restart by triple fault ends the emulator.
-    let append = format!(
-        "console=ttyS0 quiet panic=-1 oops=panic reboot=t tsc_early_khz={}",
-        clock_khz()
-    );
-    let mut command = Command::new("qemu-system-x86_64");
-    command
-        .args(["-M", "microvm,pit=on,pic=on,rtc=on", "-cpu", "max"])
-        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "768"])
-        .args(["-nographic", "-no-reboot", "-append", &append, "-kernel"])
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(&initrd)
-        .stdin(Stdio::null());
-    let mut machine = Process::spawn(command, "vm", scratch, false);
-    let text = |machine: &Process| String::from_utf8_lossy(&machine.stdout()).replace('\r', "");
-    let start = Instant::now();
-    loop {
-        let ended = machine.ended();
-        let console = text(&machine);
-        if console.contains(last) {
-            machine.kill();
-            return console;
-        }
-        assert!(
-            ended.is_none() && start.elapsed() < LIMIT,
-            "the machine ended ({ended:?}) or hung\n{}\n{console}",
-            String::from_utf8_lossy(&machine.stderr())
+/// A machine that is about to be started.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    command: Command,
+    scratch: &'a Path,
+}
+
+impl<'a> Machine<'a> {
+    /// One with this kernel and initramfs, and files of its own in `scratch`.
+    ///
+    /// # Panics
+    /// When these cannot be written.
+    pub fn new(kernel: &Kernel, initramfs: Vec<u8>, scratch: &'a Path) -> Self {
+        let initrd = scratch.join("initramfs");
+        fs::write(&initrd, initramfs).expect("own directory");
+        // The kernel measures its clock against timers that an emulator on a busy machine does not
+        // serve in time, and then hangs: it is told. A restart by triple fault ends the emulator.
+        let append = format!(
+            "console=ttyS0 quiet panic=-1 oops=panic reboot=t tsc_early_khz={}",
+            clock_khz()
         );
-        std::thread::sleep(Duration::from_millis(50));
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-M", "microvm,pit=on,pic=on,rtc=on", "-cpu", "max"])
+            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY])
+            .args(["-nographic", "-no-reboot", "-append", &append, "-kernel"])
+            .arg(&kernel.image)
+            .arg("-initrd")
+            .arg(&initrd)
+            .stdin(Stdio::null());
+        Self { command, scratch }
+    }
+
+    /// Gives it a vsock by the process that listens at this socket, which shares its memory.
+    pub fn vhost_user_vsock(&mut self, socket: &Path) {
+        let memory = format!("memory-backend-memfd,id=memory,size={MEMORY},share=on");
+        let chardev = format!("socket,id=vsock,path={}", socket.display());
+        self.command
+            .args(["-object", &memory, "-machine", "memory-backend=memory"])
+            .args(["-chardev", &chardev])
+            .args(["-device", "vhost-user-vsock-device,chardev=vsock"]);
+    }
+
+    /// Runs it until it says this; what it said on its console.
+    ///
+    /// # Panics
+    /// When it ends without, or does not end; with what it said.
+    pub fn run_until(self, last: &str) -> String {
+        self.watch(Some(last))
+    }
+
+    /// Runs it until it ends by itself.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn run_to_its_end(self) -> String {
+        self.watch(None)
+    }
+
+    fn watch(self, last: Option<&str>) -> String {
+        let mut machine = Process::spawn(self.command, "vm", self.scratch, false);
+        let start = Instant::now();
+        loop {
+            let ended = machine.ended();
+            let console = String::from_utf8_lossy(&machine.stdout()).replace('\r', "");
+            if last.map_or(ended.is_some(), |last| console.contains(last)) {
+                machine.kill();
+                return console;
+            }
+            assert!(
+                ended.is_none() && start.elapsed() < LIMIT,
+                "the machine ended ({ended:?}) or hung\n{}\n{console}",
+                String::from_utf8_lossy(&machine.stderr())
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

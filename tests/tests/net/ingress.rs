@@ -14,33 +14,33 @@ use odyn_tests::{Guest, World};
 use crate::{program, start};
 
 /// For whatever takes a moment, on a machine that is slow.
-const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 
 /// Where the host listens in most tests, for port 80 of any guest.
-const ADDRESS: &str = "192.0.2.2:8000";
-const MAPPING: &str = "80=192.0.2.2:8000";
+pub(crate) const ADDRESS: &str = "192.0.2.2:8000";
+pub(crate) const MAPPING: &str = "80=192.0.2.2:8000";
 
-fn world(mappings: &[&str]) -> odyn_tests::world::Builder {
+pub(crate) fn world(mappings: &[&str]) -> odyn_tests::world::Builder {
     let words: Vec<&str> = mappings.iter().flat_map(|m| ["--ingress", m]).collect();
     World::builder()
         .policy(&policy("shop", 80, 8080))
         .outer(&words)
 }
 
-fn policy(name: &str, listen: u16, target: u16) -> String {
+pub(crate) fn policy(name: &str, listen: u16, target: u16) -> String {
     format!(
         "version: v1\nname: {name}\ningress:\n  - listen_port: {listen}\n    target_port: {target}\n"
     )
 }
 
 /// What the host half has logged.
-fn outer_log(world: &mut World) -> String {
+pub(crate) fn outer_log(world: &mut World) -> String {
     String::from_utf8_lossy(&world.outer().stderr()).into_owned()
 }
 
 /// Waits for a line of the host half's log with all these words.
 #[track_caller]
-fn outer_says(world: &mut World, words: &[&str]) {
+pub(crate) fn outer_says(world: &mut World, words: &[&str]) {
     until(SOON, &format!("a line with {words:?}"), || {
         outer_log(world)
             .lines()
@@ -50,12 +50,12 @@ fn outer_says(world: &mut World, words: &[&str]) {
 
 /// Waits until clients of this mapping have a guest to go to.
 #[track_caller]
-fn listening(world: &mut World, mapping: &str) {
+pub(crate) fn listening(world: &mut World, mapping: &str) {
     outer_says(world, &["listening for clients", mapping]);
 }
 
 /// A client on the internet.
-fn connect(world: &World, address: &str) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(world: &World, address: &str) -> std::io::Result<TcpStream> {
     let address: SocketAddr = address.parse().expect("an address");
     world.internet().enter(move || {
         let stream = TcpStream::connect_timeout(&address, SOON)?;
@@ -66,7 +66,7 @@ fn connect(world: &World, address: &str) -> std::io::Result<TcpStream> {
 }
 
 /// Starts a server and waits until it and the host half listen.
-fn app(world: &mut World, words: &[&str]) -> Running {
+pub(crate) fn app(world: &mut World, words: &[&str]) -> Running {
     let mut running = Guest::python(program!("app"), words).spawn(world);
     running.process.wait_for("ready", SOON);
     listening(world, MAPPING);
@@ -74,7 +74,7 @@ fn app(world: &mut World, words: &[&str]) -> Running {
 }
 
 /// What a server that answers at the end of input says to `sent`.
-fn exchange(mut stream: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn exchange(mut stream: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut writer = stream.try_clone()?;
     let bytes = sent.to_vec();
     let write = std::thread::spawn(move || {
@@ -87,11 +87,11 @@ fn exchange(mut stream: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(got)
 }
 
-fn expected(sent: &[u8]) -> Vec<u8> {
+pub(crate) fn expected(sent: &[u8]) -> Vec<u8> {
     [format!("{}\n", sent.len()).as_bytes(), sent].concat()
 }
 
-fn stop(running: Running) -> odyn_tests::Output {
+pub(crate) fn stop(running: Running) -> odyn_tests::Output {
     running.process.signal(Signal::SIGTERM);
     running.finish()
 }

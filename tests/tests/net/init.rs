@@ -25,11 +25,6 @@ cp "$odyn" "$root/bin/odyn-net"
 for lib in $(ldd "$odyn" | grep -o '/[^ ]*'); do mkdir -p "$root$(dirname "$lib")"; cp -L "$lib" "$root$lib"; done
 mkdir "$root/world"
 mount --bind "$world" "$root/world"
-for word; do
-    shift
-    word=$(printf '%s.' "$word" | sed "s#$world#/world#g")
-    set -- "$@" "${word%.}"
-done
 (cd "$root"; eval "$more")
 cd "$root"
 if [ -n "$ODYN_CHROOT" ]; then
@@ -51,6 +46,7 @@ fn first(script: &str, more: &str) -> Guest {
         .flag("--user=65534")
         // What the tests read is the output of the program itself.
         .flag("--stdio=inherit")
+        .world_at("/world")
         .wrap(&[
             "unshare",
             "--mount",
@@ -216,6 +212,29 @@ echo "parent $PPID"; echo ready; while :; do sleep 0.05; done"#;
         ended.recv_timeout(SOON).expect("the connection ends"),
         b"up\n"
     );
+}
+
+/// While it waits for the host half. The kernel takes no signal to a first process that does not handle it.
+#[test]
+fn a_signal_before_the_program_starts_ends_it_all() {
+    let mut world = start!(shop());
+    if world.direct() {
+        return;
+    }
+    world.outer().kill();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let running = first("echo started", "").spawn(&world);
+        process::until(SOON, "the capture", || {
+            world.guest_log().matches("network captured").count()
+                > usize::from(signal == Signal::SIGINT)
+        });
+        let unshare = running.process.pid().expect("it runs");
+        let odyn = process::children(unshare).pop().expect("it runs");
+        kill(odyn, signal).expect("it runs");
+        let out = running.finish();
+        assert_eq!(out.code, 128 + signal as i32, "{}", out.describe());
+        assert_eq!(out.stdout, "", "{}", out.describe());
+    }
 }
 
 #[test]

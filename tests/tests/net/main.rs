@@ -9,6 +9,7 @@
 mod addresses;
 mod bypass;
 mod chaos;
+mod clients;
 mod dns;
 mod doctor;
 mod drain;

@@ -106,5 +106,4 @@ fn doctor_names_what_the_kernel_lacks() {
     assert_eq!(of("host-code"), "1", "{console}");
     let blocking = serde_json::json!(["vsock-cid"]);
     assert_eq!(report("host")["blocking"], blocking, "{console}");
-    println!("{console}");
 }

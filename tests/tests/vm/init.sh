@@ -4,6 +4,8 @@
 export PATH=/bin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
+seconds() { cut -d' ' -f1 /proc/uptime; }
+echo "RESULT up-init $(seconds)"
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /tmp /run
@@ -21,7 +23,8 @@ sink=$!
 enclaver-outer run --listen vsock://any:7000 --guest-logs stdout --control /run/control >/tmp/outer.log 2>&1 &
 outer=$!
 
-start=$(cut -d' ' -f1 /proc/uptime)
+start=$(seconds)
+echo "RESULT up-odyn $start"
 unshare -p -n -m -f chroot /guest /bin/busybox sh -c '/bin/busybox mount -t proc proc /proc; exec "$@"' sh \
     /odyn-net run --stdio host --link vsock://1:7000 --policy /policy.yaml --audit /audit.log --log /odyn.log \
     -- /bin/busybox sh /program.sh
@@ -36,7 +39,7 @@ echo "RESULT sent $(sha256sum </guest/blob | cut -d' ' -f1)"
 kill -TERM $outer
 wait $outer
 echo "RESULT outer $?"
-echo "RESULT times $start $(cut -d' ' -f1 /proc/uptime)"
+echo "RESULT times $start $(seconds)"
 echo "--- enclaver-outer"; cat /tmp/outer.log
 echo "--- odyn-net"; cat /guest/odyn.log
 echo "--- audit"; cat /guest/audit.log

@@ -8,14 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod doctor;
+mod hybrid;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use odyn_tests::dist::folder;
 use odyn_tests::process::run;
-use odyn_tests::vm::{Archive, Kernel, boot, boot_until};
+use odyn_tests::vm::{Archive, Kernel, Machine, boot};
 
 const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
 const NFTABLES: [&str; 9] = [
@@ -38,17 +40,6 @@ struct Parts {
 
 impl Parts {
     fn find() -> Option<Self> {
-        let folder = |variable| {
-            let found = std::env::var_os(variable).map(PathBuf::from);
-            if found.is_none() {
-                assert!(
-                    std::env::var_os("ODYN_REQUIRE_VM").is_none(),
-                    "{variable} is not set"
-                );
-                eprintln!("SKIPPED: no virtual machine is booted: {variable} is not set");
-            }
-            found
-        };
         let (dist, kernel) = (folder("ODYN_TEST_DIST")?, folder("ODYN_TEST_KERNEL")?);
         let kernel = Kernel::open(&kernel).expect("a kernel in ODYN_TEST_KERNEL");
         Some(Self { dist, kernel })
@@ -171,7 +162,18 @@ fn guest_behind_vsock(modules: &[&str], denied: &[&str]) {
     assert_eq!(of("received"), of("sent"), "{console}");
     assert_eq!(of("outer"), "0", "{console}");
     assert!(results.contains_key("done"), "{console}");
-    println!("{console}");
+    let seconds = |key| of(key).parse::<f64>().expect(key);
+    let (init, odyn, program) = (
+        seconds("up-init"),
+        seconds("up-odyn"),
+        seconds("up-program"),
+    );
+    println!(
+        "seconds from the kernel's start: first process {init}, odyn-net {odyn}, link up and program started {program}\n\
+         resident: {} KiB",
+        of("resident")
+    );
+    assert!(init <= odyn && odyn <= program, "{console}");
 }
 
 #[test]
@@ -194,7 +196,7 @@ fn odyn_net_is_the_first_process_of_a_machine() {
     let modules = [&VSOCK[..], &NFTABLES].concat();
     let initramfs = parts.bare(&modules);
     let last = "reboot: Power down";
-    let console = boot_until(&parts.kernel, initramfs, scratch.path(), last);
+    let console = Machine::new(&parts.kernel, initramfs, scratch.path()).run_until(last);
     let results = results(&console);
     let of = |key: &str| results.get(key).copied().unwrap_or("(missing)");
     assert_eq!(of("uid"), "0", "{console}");
@@ -208,5 +210,4 @@ fn odyn_net_is_the_first_process_of_a_machine() {
     assert_eq!(of("helper"), "did-not-run", "{console}");
     assert_eq!(of("program"), "done", "{console}");
     assert!(!console.contains("Kernel panic"), "{console}");
-    println!("{console}");
 }

@@ -1,7 +1,9 @@
 # The unmodified program in the guest.
 PATH=/bin
 /bin/busybox --install -s /bin
-echo "RESULT uptime $(cut -d' ' -f1 /proc/uptime)"
+# The kernel's clock when the link is up and the program starts, and what odyn-net takes then.
+echo "RESULT up-program $(cut -d' ' -f1 /proc/uptime)"
+echo "RESULT resident $(grep VmRSS /proc/1/status | tr -dc 0-9)"
 echo "RESULT uid $(id -u)"
 echo "RESULT page $(curl -sS http://www.shop.example/page)"
 curl -sS -o /dev/null http://203.0.113.11/

@@ -1,0 +1,37 @@
+//! Certificates and keys on the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+use nix::fcntl::OFlag;
+use odyn_tls::MAX_FILE;
+
+/// What tells one version of a file from the next. With the time of the inode's change, which
+/// nobody can set back.
+pub(super) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+pub(super) fn stamp(path: &str) -> io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    Ok((
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        (metadata.mtime(), metadata.mtime_nsec()),
+        (metadata.ctime(), metadata.ctime_nsec()),
+    ))
+}
+
+/// Reads a plain file. A pipe or a device in its place is refused instead of being waited for.
+pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
+    let file: File = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
