@@ -77,13 +77,11 @@ fn start() -> io::Result<Started> {
             .build()?;
         handles.push(runtime.handle().clone());
         let stop = stop.clone();
-        thread::Builder::new()
-            .name("lanes".into())
-            .spawn(move || {
-                // Of this thread only: Linux has a priority of each.
-                let _ = rustix::process::setpriority_process(None, NICE);
-                runtime.block_on(stop.cancelled());
-            })?;
+        thread::Builder::new().name("lanes".into()).spawn(move || {
+            // Of this thread only: Linux has a priority of each.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            runtime.block_on(stop.cancelled());
+        })?;
     }
     Ok(Started {
         handles,
