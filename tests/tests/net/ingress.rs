@@ -550,7 +550,7 @@ fn a_response_whose_program_has_exited_arrives_whole() {
 #[test]
 fn odyn_net_ends_only_when_a_slow_client_has_everything() {
     // Fits into the host half, and not into the client.
-    const SIZE: usize = 640 << 10;
+    const SIZE: usize = 448 << 10;
     let mut world = start!(world(&[MAPPING]));
     if world.direct() {
         return;
