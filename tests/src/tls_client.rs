@@ -118,8 +118,12 @@ impl Client {
             true => &[&rustls::version::TLS12],
             false => &[&rustls::version::TLS13],
         };
-        let builder = ClientConfig::builder_with_protocol_versions(versions);
-        let builder = builder.with_root_certificates(roots);
+        // The workspace has two; rustls does not choose by itself then.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("versions that the provider knows")
+            .with_root_certificates(roots);
         let mut config = match &self.own {
             None => builder.with_no_client_auth(),
             Some(own) => {
