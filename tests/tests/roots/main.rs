@@ -26,7 +26,7 @@ egress:
 /// What the executable that is given to users may have, as a file and at rest.
 const LIMIT_KIB: u64 = 12 * 1024;
 /// What of the latter is its own. Two huge pages would be more.
-const ANONYMOUS_LIMIT_KIB: u64 = 3 * 1024;
+const ANONYMOUS_LIMIT_KIB: u64 = 4 * 1024;
 
 /// A world in which `api.shop.example` says hello, and another name and address are there and denied.
 struct Scene {
