@@ -1,4 +1,4 @@
-//! The other side, for tests: what KMS does. the unit tests holds it against recorded messages.
+//! The other side, for tests: what KMS does. The unit tests hold it against recorded messages.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::digest::{SHA256, digest};
