@@ -206,16 +206,15 @@ impl Client {
         let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
         let dialled = exchange.dialled()?;
         let lane = exchange.lane(self.lanes.as_ref());
-        let mut flow = self.program_stream(exchange, busy);
-        flow.lane = lane;
+        let flow = self.program_stream(exchange, busy, lane);
         Ok(Opened { flow, dialled })
     }
 
     /// The flow that was opened for somebody in this guest.
-    pub(crate) fn program_stream(&self, exchange: Exchange, busy: Busy) -> Stream {
+    pub(crate) fn program_stream(&self, exchange: Exchange, busy: Busy, lane: Access) -> Stream {
         let (send, recv, slot) = exchange.into_parts();
         let side = Some(Side::Program(self.program(busy, &slot)));
-        Stream::new(send, recv, Arc::clone(&self.tuning), side, Some(slot))
+        Stream::new(send, recv, Arc::clone(&self.tuning), side, lane, Some(slot))
     }
 
     /// Opens a UDP flow.
@@ -267,9 +266,8 @@ impl Client {
         let side = network.map(Side::Network);
         let (send, recv, slot) = exchange.into_parts();
         let tuning = Arc::clone(&self.tuning);
-        let mut stream = Stream::new(send, recv, tuning, side, Some(slot));
-        stream.lane = lane.map_or(Access::None, Access::Host);
-        Ok(stream)
+        let lane = lane.map_or(Access::None, Access::Host);
+        Ok(Stream::new(send, recv, tuning, side, lane, Some(slot)))
     }
 
     fn program(&self, busy: Busy, slot: &Slot) -> Program {

@@ -147,15 +147,14 @@ pub async fn serve<H: Handler>(
     shutdown.force = shutdown.force.child_token();
     let registry = Arc::<Registry>::default();
     let lanes = config.lanes.as_ref();
-    let named = lanes.and_then(|lanes| lanes.name(&registry));
+    let lane = lanes.and_then(|lanes| lanes.name(&registry));
     let session = Arc::new(Session {
         handler,
         peer,
         tuning: Arc::new(config.tuning.clone()),
         config,
+        lane,
         registry,
-        lane: named.as_ref().and_then(Named::header),
-        _named: named,
         shutdown: shutdown.clone(),
         cut: AtomicUsize::new(0),
     });
@@ -197,8 +196,7 @@ struct Session<H> {
     /// What this connection's flows have not delivered.
     registry: Arc<Registry>,
     /// What guests call it when they dial a lane.
-    lane: Option<HeaderValue>,
-    _named: Option<Named>,
+    lane: Option<Named>,
     shutdown: Shutdown,
     /// Flows that were cut.
     cut: AtomicUsize,
@@ -320,7 +318,7 @@ impl<H: Handler> Session<H> {
         let mut socket = Probed::alone(socket);
         // Before the guest knows of the flow, so that no flush can miss it.
         let tracked = self.track(respond, dialled, &counters, Some(socket.probe()));
-        let Some(send) = accept(respond, dialled, self.lane.clone()) else {
+        let Some(send) = accept(respond, dialled, self.lane.as_ref()) else {
             return Ok(());
         };
         let lane = Access::Host(tracked.entry());
@@ -329,11 +327,11 @@ impl<H: Handler> Session<H> {
             drain: self.shutdown.drain.clone(),
             force: self.shutdown.force.clone(),
         }));
-        let mut stream = Stream::new(send, body, Arc::clone(&self.tuning), side, None);
-        stream.lane = lane;
+        let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, lane, None);
         let end = relay_probed(socket, stream, Arc::clone(&counters)).await;
-        self.report(FlowKind::Tcp, dialled, &counters, start, end);
+        // Whoever hears of the end finds room.
         drop(permit);
+        self.report(FlowKind::Tcp, dialled, &counters, start, end);
         Ok(())
     }
 
@@ -367,8 +365,8 @@ impl<H: Handler> Session<H> {
             end = End::Cut { undelivered: 0 };
         }
         drop(tracked);
-        self.report(FlowKind::Udp, dialled, &counters, start, end);
         drop(permit);
+        self.report(FlowKind::Udp, dialled, &counters, start, end);
         Ok(())
     }
 
@@ -510,11 +508,11 @@ async fn unless_reset<T>(
 fn accept(
     respond: &mut SendResponse<Chunk>,
     dialled: SocketAddr,
-    lane: Option<HeaderValue>,
+    lane: Option<&Named>,
 ) -> Option<h2::SendStream<Chunk>> {
     let mut response = Response::new(());
-    if let Some(name) = lane {
-        response.headers_mut().insert(lane::HEADER, name);
+    if let Some(lane) = lane {
+        response.headers_mut().insert(lane::HEADER, lane.header());
     }
     let value = HeaderValue::try_from(proxy_status::write_next_hop(dialled)).ok()?;
     response.headers_mut().insert(proxy_status::HEADER, value);

@@ -7,6 +7,7 @@ use crate::{
     client::{Client, authority_uri, outer_uri, read_body, request},
     error::OpenError,
     io::LinkIo,
+    lane::Access,
     pool::Class,
     wire::service::{CREDENTIALS_PATH, CREDENTIALS_TYPE, Endpoint, KMS, MAX_CREDENTIALS, SERVICE},
 };
@@ -26,7 +27,11 @@ impl Client {
             .insert(SERVICE, HeaderValue::from_static(KMS));
         let busy = self.busy();
         let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
-        Ok(LinkIo::new(self.program_stream(exchange, busy)))
+        Ok(LinkIo::new(self.program_stream(
+            exchange,
+            busy,
+            Access::None,
+        )))
     }
 
     /// Asks for the credentials of the host's machine, as JSON.

@@ -81,6 +81,7 @@ impl Stream {
         recv: RecvStream,
         tuning: Arc<Tuning>,
         side: Option<Side>,
+        lane: Access,
         slot: Option<Slot>,
     ) -> Self {
         Self {
@@ -91,7 +92,7 @@ impl Stream {
             side,
             slot,
             settling: None,
-            lane: Access::None,
+            lane,
         }
     }
 

@@ -11,7 +11,7 @@ mod dial;
 mod guests;
 mod handler;
 pub mod ingress;
-mod kms;
+pub mod kms;
 mod limits;
 mod logs;
 mod outer;

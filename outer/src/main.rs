@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod chain;
 mod cli;
 mod configure;
 mod exit;

@@ -247,7 +247,7 @@ impl Builder {
         self
     }
 
-    /// What guests may have of KMS: AWS' endpoints and this machine's credentials, unless told.
+    /// What guests may have of KMS: nothing, unless told.
     pub fn kms(mut self, kms: Kms) -> Self {
         self.kms = kms;
         self

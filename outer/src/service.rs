@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, View},
+    chain::Chain,
     cli::{Permission, ReadyWhen, Run},
     configure::Configured,
     exit::Failure,
@@ -148,8 +149,10 @@ pub(crate) async fn serve(
 /// What guests may have of KMS.
 fn kms(args: &Run) -> Kms {
     match args.kms {
-        Permission::Deny => Kms::off(),
-        Permission::Allow => Kms::default().endpoints(args.kms_endpoint.iter().cloned()),
+        Permission::Deny => Kms::default(),
+        Permission::Allow => {
+            Kms::with(Chain::default()).endpoints(args.kms_endpoint.iter().cloned())
+        }
     }
 }
 

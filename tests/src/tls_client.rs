@@ -119,7 +119,7 @@ impl Client {
             false => &[&rustls::version::TLS13],
         };
         // The workspace has two; rustls does not choose by itself then.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions that the provider knows")

@@ -63,7 +63,7 @@ mod tests {
         Certificate::new(
             certificate::chain(cert.pem().as_bytes()).unwrap(),
             certificate::private_key(key.serialize_pem().as_bytes()).unwrap(),
-            &rustls::crypto::ring::default_provider(),
+            &rustls::crypto::aws_lc_rs::default_provider(),
             "cert",
         )
         .unwrap()

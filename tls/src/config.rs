@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use odyn_policy::{CertificateFiles, ClientCertificates, FilePath, TlsFiles, TlsVersion};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
@@ -29,7 +29,7 @@ pub fn load(
     wanted: &TlsFiles,
     mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Arc<ServerConfig>, Vec<Fault>> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let mut faults = Vec::new();
     let mut certificates = Vec::new();
     for files in &wanted.certificates {
@@ -56,7 +56,7 @@ pub fn load(
     };
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
-        // ring has suites for both versions.
+        // AWS-LC has suites for both versions.
         .map_err(|_| Vec::new())?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn client_hello(name: &str) -> Vec<u8> {
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let config = rustls::ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .unwrap()

@@ -13,8 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use enclaver_outer::Outer;
-use enclaver_outer::resolver::SystemResolver;
+use enclaver_outer::{Kms, Outer, kms::Environment, resolver::SystemResolver};
 use nix::sys::prctl;
 use odyn_link::Endpoint;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +62,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         let stop = CancellationToken::new();
         let outer = Outer::builder()
             .only_pid(child.id())
+            .kms(Kms::with(Environment))
             .build(resolver)
             .map_err(failed("start the host half"))?;
         let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));

@@ -37,6 +37,7 @@ pub struct Lanes {
 pub(crate) struct Named {
     lanes: Arc<Lanes>,
     name: Name,
+    header: HeaderValue,
 }
 
 impl Lanes {
@@ -105,10 +106,12 @@ impl Lanes {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
         let name = Name(u128::from_be_bytes(random));
+        let header = HeaderValue::try_from(name.write()).ok()?;
         self.connections().insert(name, Arc::downgrade(registry));
         Some(Named {
             lanes: Arc::clone(self),
             name,
+            header,
         })
     }
 
@@ -122,8 +125,8 @@ impl Lanes {
 
 impl Named {
     /// The value of the header that tells the guest.
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
-        HeaderValue::try_from(self.name.write()).ok()
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.header.clone()
     }
 }
 

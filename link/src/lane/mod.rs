@@ -48,7 +48,7 @@ use tokio::{
 
 pub use self::host::Lanes;
 pub(crate) use self::host::Named;
-use self::pump::{Pump, Socket, watch};
+use self::pump::{Pump, Side, Socket, watch};
 pub(crate) use self::{
     guest::{Access, Guest},
     pump::{Broken, Step},
@@ -230,7 +230,7 @@ impl Lane {
             let bytes = &self.own_offset;
             let written = ready!(
                 self.socket
-                    .poll_write_with(cx, |socket| Ok(write(socket, bytes)?))
+                    .poll_with(cx, Side::Write, |socket| Ok(write(socket, bytes)?))
             );
             match written {
                 Ok(count @ 1..) => drop(self.own_offset.split_to(count)),
@@ -260,7 +260,7 @@ impl Lane {
             let rest = rest.get_mut(..room).unwrap_or_default();
             let count = ready!(
                 self.socket
-                    .poll_read_with(cx, |socket| Ok(read(socket, rest)?))
+                    .poll_with(cx, Side::Read, |socket| Ok(read(socket, rest)?))
             );
             match count {
                 Ok(count @ 1..) => bytes.extend_from_slice(rest.get(..count).unwrap_or_default()),
@@ -364,7 +364,7 @@ impl Lane {
         while !self.ended && turn > 0 {
             let taken = self
                 .socket
-                .poll_read_with(cx, |socket| Ok(read(socket, &mut junk)?));
+                .poll_with(cx, Side::Read, |socket| Ok(read(socket, &mut junk)?));
             match taken {
                 Poll::Pending => return,
                 Poll::Ready(Ok(count @ 1..)) => turn = turn.saturating_sub(count),

@@ -28,44 +28,37 @@ const BUFFER: usize = 64 * 1024;
 
 /// A socket that can be waited for.
 pub(crate) trait Socket {
-    /// Does `op`, which says `WouldBlock` to wait for something to read.
-    fn poll_read_with<R>(
+    /// Does `op`, which says `WouldBlock` to wait until the socket is ready for `side`.
+    fn poll_with<R>(
         &self,
         cx: &mut Context<'_>,
-        op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>>;
-
-    /// Does `op`, which says `WouldBlock` to wait for room.
-    fn poll_write_with<R>(
-        &self,
-        cx: &mut Context<'_>,
+        side: Side,
         op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>>;
 }
 
-impl Socket for TcpStream {
-    fn poll_read_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        loop {
-            ready!(self.poll_read_ready(cx))?;
-            match self.try_io(Interest::READABLE, || op(self.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
-    }
+/// What a socket is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Side {
+    /// Something to read.
+    Read,
+    /// Room to write.
+    Write,
+}
 
-    fn poll_write_with<R>(
+impl Socket for TcpStream {
+    fn poll_with<R>(
         &self,
         cx: &mut Context<'_>,
+        side: Side,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            ready!(self.poll_write_ready(cx))?;
-            match self.try_io(Interest::WRITABLE, || op(self.as_fd())) {
+            let interest = match side {
+                Side::Read => ready!(self.poll_read_ready(cx)).map(|()| Interest::READABLE)?,
+                Side::Write => ready!(self.poll_write_ready(cx)).map(|()| Interest::WRITABLE)?,
+            };
+            match self.try_io(interest, || op(self.as_fd())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
@@ -85,26 +78,17 @@ pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 impl Socket for AsyncFd<OwnedFd> {
-    fn poll_read_with<R>(
+    fn poll_with<R>(
         &self,
         cx: &mut Context<'_>,
+        side: Side,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            let mut ready = ready!(self.poll_read_ready(cx))?;
-            if let Ok(done) = ready.try_io(|socket| op(socket.as_fd())) {
-                return Poll::Ready(done);
-            }
-        }
-    }
-
-    fn poll_write_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        loop {
-            let mut ready = ready!(self.poll_write_ready(cx))?;
+            let mut ready = match side {
+                Side::Read => ready!(self.poll_read_ready(cx))?,
+                Side::Write => ready!(self.poll_write_ready(cx))?,
+            };
             if let Ok(done) = ready.try_io(|socket| op(socket.as_fd())) {
                 return Poll::Ready(done);
             }
@@ -172,7 +156,7 @@ impl Pump {
         let mut taken = 0;
         if self.held == 0 {
             let store = &mut self.store;
-            taken = ready!(source.poll_read_with(cx, |socket| store.take(socket, limit)))
+            taken = ready!(source.poll_with(cx, Side::Read, |socket| store.take(socket, limit)))
                 .map_err(|_| Broken::Source)?;
             if taken == 0 {
                 return Poll::Ready(Ok(Step::End));
@@ -197,7 +181,7 @@ impl Pump {
         sink: &impl Socket,
     ) -> Poll<Result<usize, Broken>> {
         let (store, held) = (&mut self.store, self.held);
-        let given = ready!(sink.poll_write_with(cx, |socket| store.give(socket, held)))
+        let given = ready!(sink.poll_with(cx, Side::Write, |socket| store.give(socket, held)))
             .map_err(|_| Broken::Sink)?;
         self.held -= given;
         Poll::Ready(Ok(given))

@@ -150,7 +150,7 @@ impl Slot {
 
     /// The header that tells a guest what it is called.
     pub(crate) fn lane_header(&self) -> Option<HeaderValue> {
-        self.shared.name.as_ref()?.header()
+        self.shared.name.as_ref().map(lane::Named::header)
     }
 
     /// What the other half will say of the delivery on this connection.

@@ -206,14 +206,22 @@ impl Flow {
         Ok(Box::new(flow))
     }
 
+    /// What a lane needs also when nothing is to be sent.
+    fn tend_lane(&mut self, cx: &mut Context<'_>) -> Result<(), Cut> {
+        let Some(lane) = &mut self.lane else {
+            return Ok(());
+        };
+        // The other half waits for it.
+        let _ = lane.poll_own_offset(cx);
+        match lane.poll_lost(cx, self.up.ended()) {
+            Poll::Ready(()) => Err(Cut::Link),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Cut>> {
-        if let Some(lane) = &mut self.lane {
-            // Also when nothing else is to be sent: the other half waits for it.
-            let _ = lane.poll_own_offset(cx);
-            if lane.poll_lost(cx, self.up.ended()).is_ready() {
-                return Poll::Ready(Err(Cut::Link));
-            }
-        } else {
+        self.tend_lane(cx)?;
+        if self.lane.is_none() {
             let (up, down) = self.counters.get();
             if let Poll::Ready(lane) = self.stream.lane.poll(cx, up + down) {
                 return Poll::Ready(Ok(Done::Lane(lane)));

@@ -83,12 +83,7 @@ async fn drain(mut flow: Box<Flow>, program: Program) -> End {
 
 /// Ready when the program's FIN was handed to h2.
 fn poll_last(flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-    if let Some(lane) = &mut flow.lane {
-        let _ = lane.poll_own_offset(cx);
-        if lane.poll_lost(cx, flow.up.ended()).is_ready() {
-            return Poll::Ready(Err(Cut::Link));
-        }
-    }
+    flow.tend_lane(cx)?;
     let lane = flow.lane.as_deref_mut();
     flow.down.poll_discard(cx, &mut flow.stream, lane)?;
     let (tcp, lane) = (flow.tcp.get_mut(), flow.lane.as_deref_mut());

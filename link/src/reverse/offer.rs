@@ -81,9 +81,8 @@ impl Pending {
     pub fn accept(mut self) -> Option<Stream> {
         let send = self.respond.send_response(Response::new(()), false).ok()?;
         let side = Some(Side::Program(self.program));
-        let mut stream = Stream::new(send, self.body, self.tuning, side, None);
+        let mut stream = Stream::new(send, self.body, self.tuning, side, self.lane, None);
         stream.settling = Some(self.settling);
-        stream.lane = self.lane;
         Some(stream)
     }
 

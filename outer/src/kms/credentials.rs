@@ -1,42 +1,81 @@
-//! The credentials of this machine, by the AWS SDK's own chain: environment, profile, web identity,
-//! container, instance profile (IMDSv2).
+//! The credentials that guests are given, and where they come from.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::Debug,
+    time::{Duration, SystemTime},
+};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::ProvideCredentials;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_credential_types::{Credentials as AwsCredentials, provider::future};
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{Mutex, OnceCell};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use zeroize::Zeroizing;
 
 /// How long one answer is given to everybody who asks: a guest that asks all the time does not reach
 /// the metadata service with it, which is limited.
 const REUSE: Duration = Duration::from_secs(20);
-/// How long the chain may take.
+/// How long a source may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where credentials come from.
+///
+/// A trait, so that a simulator that needs only [`Environment`] does not carry what the chain of the
+/// AWS SDK needs: megabytes.
+pub trait Source: Debug + Send + Sync {
+    /// The credentials. Called again for fresh ones; keeps what is still valid.
+    fn credentials(&self) -> future::ProvideCredentials<'_>;
+
+    /// The region that goes with them. Called after [`Source::credentials`].
+    fn region(&self) -> Option<String>;
+}
+
+/// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or
+/// `AWS_DEFAULT_REGION`.
+#[derive(Debug, Default)]
+pub struct Environment;
+
+impl Source for Environment {
+    fn credentials(&self) -> future::ProvideCredentials<'_> {
+        let id = set("AWS_ACCESS_KEY_ID").zip(set("AWS_SECRET_ACCESS_KEY"));
+        let found = id.map(|(id, secret)| {
+            AwsCredentials::new(id, secret, set("AWS_SESSION_TOKEN"), None, "environment")
+        });
+        future::ProvideCredentials::ready(found.ok_or_else(|| {
+            aws_credential_types::provider::error::CredentialsError::not_loaded(
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set; \
+                 `aws configure export-credentials --format env` prints those of a profile",
+            )
+        }))
+    }
+
+    fn region(&self) -> Option<String> {
+        set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION"))
+    }
+}
+
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
 
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoCredentials {
-    #[error("the AWS credential chain found none: {0}")]
-    Chain(String),
-    #[error("the AWS credential chain took more than {} s", PATIENCE.as_secs())]
+    #[error("found none: {0}")]
+    Source(String),
+    #[error("looked for some for more than {} s", PATIENCE.as_secs())]
     Slow,
 }
 
-/// The chain, made when it is first needed: on machines that never serve KMS it costs nothing.
+/// What was last found.
 #[derive(Default)]
-pub(super) struct Credentials {
-    chain: OnceCell<SdkConfig>,
-    held: Mutex<Option<(Instant, Zeroizing<Vec<u8>>)>>,
-}
+pub(super) struct Held(Mutex<Option<(Instant, Zeroizing<Vec<u8>>)>>);
 
-impl std::fmt::Debug for Credentials {
+impl Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials(…)")
+        f.write_str("Held(…)")
     }
 }
 
@@ -55,54 +94,48 @@ struct Wire<'a> {
     region: Option<&'a str>,
 }
 
-impl Credentials {
+impl Held {
     /// The credentials as JSON.
     ///
     /// # Errors
     /// There are none.
-    pub(super) async fn get(&self) -> Result<Bytes, NoCredentials> {
-        let mut held = self.held.lock().await;
+    pub(super) async fn get(&self, source: &dyn Source) -> Result<Bytes, NoCredentials> {
+        let mut held = self.0.lock().await;
         if let Some((since, json)) = held.as_ref()
             && since.elapsed() < REUSE
         {
             return Ok(Bytes::copy_from_slice(json));
         }
-        let fetched = timeout(PATIENCE, self.fetch()).await;
+        let fetched = timeout(PATIENCE, fetch(source)).await;
         let json = fetched.map_err(|_| NoCredentials::Slow)??;
         let answer = Bytes::copy_from_slice(&json);
         *held = Some((Instant::now(), json));
         Ok(answer)
     }
-
-    async fn fetch(&self) -> Result<Zeroizing<Vec<u8>>, NoCredentials> {
-        let none = |text: &dyn std::fmt::Display| NoCredentials::Chain(text.to_string());
-        let config = self.chain.get_or_init(load).await;
-        let provider = config.credentials_provider();
-        let provider = provider.ok_or_else(|| none(&"no provider"))?;
-        let found = provider.provide_credentials().await;
-        let found = found.map_err(|error| none(&error))?;
-        let since_epoch = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
-        let wire = Wire {
-            access_key_id: found.access_key_id(),
-            secret_access_key: found.secret_access_key(),
-            token: found.session_token(),
-            expiration: found
-                .expiry()
-                .and_then(since_epoch)
-                .map(|end| end.as_secs()),
-            region: config.region().map(Region::as_ref),
-        };
-        let json = serde_json::to_vec(&wire).map_err(|error| none(&error))?;
-        Ok(Zeroizing::new(json))
-    }
 }
 
-async fn load() -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .load()
-        .await
+async fn fetch(source: &dyn Source) -> Result<Zeroizing<Vec<u8>>, NoCredentials> {
+    let found = source.credentials().await;
+    let found = found.map_err(|error| NoCredentials::Source(with_causes(&error)))?;
+    let region = source.region();
+    let since_epoch = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let wire = Wire {
+        access_key_id: found.access_key_id(),
+        secret_access_key: found.secret_access_key(),
+        token: found.session_token(),
+        expiration: found
+            .expiry()
+            .and_then(since_epoch)
+            .map(|end| end.as_secs()),
+        region: region.as_deref(),
+    };
+    let json = serde_json::to_vec(&wire);
+    let json = json.map_err(|error| NoCredentials::Source(error.to_string()))?;
+    Ok(Zeroizing::new(json))
+}
+
+/// The SDK's errors say what is wrong in their sources only.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -7,7 +7,7 @@ mod credentials;
 mod lookup;
 mod names;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use odyn_link::Refusal;
@@ -17,20 +17,23 @@ use tracing::warn;
 
 use crate::{control::Rules, dial, resolver::Share};
 
-/// What guests may have of KMS.
+pub use credentials::{Environment, Source};
+
+/// What guests may have of KMS: nothing, or a way to it and credentials.
 #[derive(Debug, Default)]
 pub struct Kms {
-    is_off: bool,
+    /// `None`: neither credentials nor a way.
+    source: Option<Arc<dyn Source>>,
     /// Endpoints that are not AWS' own.
     others: Vec<Endpoint>,
-    credentials: credentials::Credentials,
+    held: credentials::Held,
 }
 
 impl Kms {
-    /// Neither a way to KMS nor credentials.
-    pub fn off() -> Self {
+    /// A way to AWS' endpoints, and credentials from `source`.
+    pub fn with(source: impl Source + 'static) -> Self {
         Self {
-            is_off: true,
+            source: Some(Arc::new(source)),
             ..Self::default()
         }
     }
@@ -55,7 +58,7 @@ impl Kms {
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let is_other = self.others.contains(endpoint);
         let is_kms = endpoint.port == 443 && names::is_kms(&endpoint.name);
-        if self.is_off || !(is_other || is_kms) {
+        if self.source.is_none() || !(is_other || is_kms) {
             return Err(Refusal::Prohibited);
         }
         let found = lookup::addresses(&rules.resolver, &endpoint.name, share).await?;
@@ -77,10 +80,8 @@ impl Kms {
     /// # Errors
     /// There are none, or the operator does not give them to guests.
     pub(crate) async fn credentials(&self) -> Result<Bytes, Refusal> {
-        if self.is_off {
-            return Err(Refusal::Prohibited);
-        }
-        self.credentials.get().await.map_err(|error| {
+        let source = self.source.as_deref().ok_or(Refusal::Prohibited)?;
+        self.held.get(source).await.map_err(|error| {
             warn!(%error, "no credentials for a guest");
             Refusal::Internal
         })

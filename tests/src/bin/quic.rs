@@ -22,7 +22,7 @@ const STREAMS: usize = 8;
 #[tokio::main]
 async fn main() -> Result<()> {
     // The workspace has two; rustls does not choose by itself then.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
