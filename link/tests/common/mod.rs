@@ -24,6 +24,7 @@ use odyn_link::{
 };
 use tempfile::TempDir;
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream, UdpSocket, UnixListener},
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -381,4 +382,21 @@ pub fn hold(send: h2::SendStream<Bytes>) {
         let _send = send;
         std::future::pending::<()>().await;
     });
+}
+
+/// Gives back what it gets, on any number of connections.
+pub async fn echo_server() -> SocketAddr {
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = socket.split();
+                if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+                    let _ = write.shutdown().await;
+                }
+            });
+        }
+    });
+    address
 }
