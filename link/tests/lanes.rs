@@ -103,6 +103,32 @@ async fn a_bulk_flow_moves_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flow_of_many_small_messages_moves_and_may_become_bulk() {
+    let world = world(LaneMode::Auto, 16).await;
+    let listener = listen().await;
+    let (mut app, server) = open(&world, &listener).await;
+    let (read, write) = app.tcp.split();
+    let (server_read, server_write) = server.into_split();
+    let answer = echo(server_read, server_write);
+    let ask = async {
+        let (mut read, mut write) = (read, write);
+        let mut message = [0; 64];
+        while world.lanes_in_use() == 0 {
+            write.write_all(&[7; 64]).await.expect("room");
+            read.read_exact(&mut message).await.expect("an answer");
+            assert_eq!(message, [7; 64]);
+        }
+        tokio::join!(send(write, 20 * MIB, 100_000), receive(read, 20 * MIB));
+    };
+    soon("both phases", async { tokio::join!(answer, ask) }).await;
+}
+
+async fn echo(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {
+    tokio::io::copy(&mut from, &mut to).await.expect("an echo");
+    to.shutdown().await.expect("a FIN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_small_flow_stays() {
     let world = world(LaneMode::Auto, 16).await;
     let listener = listen().await;

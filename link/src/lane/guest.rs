@@ -4,7 +4,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -14,7 +13,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{LaneMode, Opened, Slot, Threads};
+use super::{LaneMode, Nature, Opened, Slot, Threads};
 use crate::{
     config::Tuning,
     delivery::Entry,
@@ -24,11 +23,8 @@ use crate::{
     wire::lane::{self, Key},
 };
 
-/// A flow is bulk when it has moved this much …
-const BURST: u64 = 1024 * 1024;
-
-/// … in less than this. It is asked once for each [`BURST`].
-const BURST_TIME: Duration = Duration::from_secs(1);
+/// The part of a guest's lanes that chatty flows may have: a bulk flow finds a place.
+const CHATTY_SHARE: usize = 2;
 
 /// What the lanes of a guest share.
 #[derive(Debug)]
@@ -55,10 +51,8 @@ pub(crate) enum Access {
 pub(crate) struct Asking {
     guest: Arc<Guest>,
     key: Key,
-    /// Bytes at which it is asked next whether this is bulk.
-    next: u64,
-    /// When the last [`BURST`] was over.
-    since: Instant,
+    /// What it must be.
+    least: Nature,
     slot: Option<Arc<Slot>>,
 }
 
@@ -83,17 +77,20 @@ impl Guest {
         Access::Guest(Asking {
             guest: Arc::clone(self),
             key: Key { connection, stream },
-            next: match self.tuning.lanes {
-                LaneMode::Always => 0,
-                LaneMode::Auto | LaneMode::Never => BURST,
+            least: match self.tuning.lanes {
+                LaneMode::Always => Nature::Quiet,
+                LaneMode::Auto | LaneMode::Never => Nature::Chatty,
             },
-            since: Instant::now(),
             slot: None,
         })
     }
 
     /// Opens a lane in the background. `None` when there are as many as there may be.
-    fn ask(self: &Arc<Self>, key: Key) -> Option<Arc<Slot>> {
+    fn ask(self: &Arc<Self>, key: Key, nature: Nature) -> Option<Arc<Slot>> {
+        let kept = self.tuning.max_lanes / CHATTY_SHARE;
+        if nature == Nature::Chatty && self.room.available_permits() <= kept {
+            return None;
+        }
         let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
         let slot = Arc::<Slot>::default();
         let (guest, place) = (Arc::clone(self), Arc::clone(&slot));
@@ -134,14 +131,14 @@ impl Guest {
 }
 
 impl Access {
-    /// Ready, once, with the lane of a flow that has `moved` bytes.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<Opened> {
+    /// Ready, once, with the lane of a flow.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, nature: Nature) -> Poll<Opened> {
         match self {
             Self::None => Poll::Pending,
             Self::Host(entry) => entry.lane.poll(cx),
             Self::Guest(asking) => {
-                if asking.slot.is_none() && moved >= asking.next && asking.is_bulk(moved) {
-                    asking.slot = asking.guest.ask(asking.key);
+                if asking.slot.is_none() && nature >= asking.least {
+                    asking.slot = asking.guest.ask(asking.key, nature);
                 }
                 match &asking.slot {
                     Some(slot) => slot.poll(cx),
@@ -149,15 +146,5 @@ impl Access {
                 }
             }
         }
-    }
-}
-
-impl Asking {
-    fn is_bulk(&mut self, moved: u64) -> bool {
-        let now = Instant::now();
-        let is_quick = now.duration_since(self.since) < BURST_TIME;
-        self.since = now;
-        self.next = moved + BURST;
-        is_quick || self.guest.tuning.lanes == LaneMode::Always
     }
 }

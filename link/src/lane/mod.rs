@@ -6,7 +6,7 @@
 //! has what is said on the wire.
 //!
 //! ```text
-//!   guest: 1 MiB within a second ──▶ Guest::ask: dials, names the flow
+//!   guest: 1 MiB, or 512 turns, within a second ──▶ Guest::ask: dials, names the flow
 //!                                    host: Lanes::serve finds it, answers READY
 //!   each half: its relay ends with Promoted, and goes on in threads for lanes with a Lane
 //!   each direction by itself: what it has given to HTTP/2 ends at an offset, the lane goes on
@@ -24,6 +24,7 @@
 
 mod guest;
 mod host;
+mod pace;
 mod pump;
 mod slot;
 mod threads;
@@ -51,6 +52,7 @@ pub(crate) use self::host::Named;
 use self::pump::{Pump, Side, Socket, watch};
 pub(crate) use self::{
     guest::{Access, Guest},
+    pace::{Nature, Pace},
     pump::{Broken, Step},
     slot::Slot,
     threads::Threads,
@@ -179,6 +181,15 @@ impl Lane {
             .patience
             .get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
         patience.as_mut().poll(cx)
+    }
+
+    /// The same lane, watched by the runtime that we are in.
+    ///
+    /// # Errors
+    /// When it can't watch one more descriptor; the lane is closed then.
+    pub(crate) fn rehome(mut self) -> io::Result<Self> {
+        self.socket = watch(self.socket.into_inner())?;
+        Ok(self)
     }
 
     pub(crate) fn has_ended(&self) -> bool {

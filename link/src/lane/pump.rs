@@ -1,7 +1,8 @@
 //! Moves bytes from one socket to another without looking at them.
 //!
-//! By splice(2) through a pipe: between a TCP and a Unix socket the kernel then hands pages on and
-//! copies nothing. A socket that can't do it (vsock of old kernels) is read and written.
+//! A source that has little is read into a buffer. One that fills it is spliced (splice(2)) through
+//! a pipe: between a TCP and a Unix socket the kernel then hands pages on and copies nothing. A
+//! socket that can't do it (vsock of old kernels) is read and written.
 
 use std::{
     io,
@@ -23,8 +24,11 @@ use tokio::{
 /// wait for whoever comes next.
 const PIPE: usize = 256 * 1024;
 
-/// Room of the buffer in place of a pipe.
+/// Room of the buffer in place of a pipe that there can't be.
 const BUFFER: usize = 64 * 1024;
+
+/// Room of the buffer before there is a pipe.
+const SMALL: usize = 16 * 1024;
 
 /// A socket that can be waited for.
 pub(crate) trait Socket {
@@ -59,7 +63,7 @@ impl Socket for TcpStream {
                 Side::Write => ready!(self.poll_write_ready(cx)).map(|()| Interest::WRITABLE)?,
             };
             match self.try_io(interest, || op(self.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_to_be_tried_again(&error) => {}
                 done => return Poll::Ready(done),
             }
         }
@@ -89,11 +93,20 @@ impl Socket for AsyncFd<OwnedFd> {
                 Side::Read => ready!(self.poll_read_ready(cx))?,
                 Side::Write => ready!(self.poll_write_ready(cx))?,
             };
-            if let Ok(done) = ready.try_io(|socket| op(socket.as_fd())) {
-                return Poll::Ready(done);
+            match ready.try_io(|socket| op(socket.as_fd())) {
+                Ok(Err(error)) if is_to_be_tried_again(&error) => {}
+                Ok(done) => return Poll::Ready(done),
+                Err(_would_block) => {}
             }
         }
     }
+}
+
+fn is_to_be_tried_again(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// What one step has done.
@@ -123,21 +136,24 @@ pub(crate) struct Pump {
 #[derive(Debug)]
 enum Store {
     Pipe { entry: OwnedFd, exit: OwnedFd },
-    Buffer { bytes: Box<[u8]>, start: usize },
+    Buffer(Buffer),
+}
+
+#[derive(Debug)]
+struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    /// It has been full, and there may be a pipe.
+    wants_pipe: bool,
+    may_pipe: bool,
 }
 
 impl Pump {
-    /// A pump with a pipe; where the process may have no more pipes, with a buffer.
     pub(crate) fn new() -> Self {
-        let store = match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
-            Ok((exit, entry)) => {
-                // Over the user's limit it stays as it is: slower, no error.
-                let _ = fcntl(&entry, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
-                Store::Pipe { entry, exit }
-            }
-            Err(_) => Store::buffer(),
-        };
-        Self { store, held: 0 }
+        Self {
+            store: Store::Buffer(Buffer::new(SMALL, true)),
+            held: 0,
+        }
     }
 
     /// Bytes that were taken and not given.
@@ -155,9 +171,7 @@ impl Pump {
     ) -> Poll<Result<Step, Broken>> {
         let mut taken = 0;
         if self.held == 0 {
-            let store = &mut self.store;
-            taken = ready!(source.poll_with(cx, Side::Read, |socket| store.take(socket, limit)))
-                .map_err(|_| Broken::Source)?;
+            taken = ready!(self.store.poll_take(cx, source, limit)).map_err(|_| Broken::Source)?;
             if taken == 0 {
                 return Poll::Ready(Ok(Step::End));
             }
@@ -189,69 +203,143 @@ impl Pump {
 }
 
 impl Store {
-    fn buffer() -> Self {
-        Self::Buffer {
-            bytes: vec![0; BUFFER].into_boxed_slice(),
-            start: 0,
+    /// A pipe; where the process may have no more of them, a buffer.
+    fn large() -> Self {
+        match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
+            Ok((exit, entry)) => {
+                // Over the user's limit it stays as it is: slower, no error.
+                let _ = fcntl(&entry, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
+                Self::Pipe { entry, exit }
+            }
+            Err(_) => Self::buffer(),
         }
     }
 
+    /// In the place of a pipe.
+    fn buffer() -> Self {
+        Self::Buffer(Buffer::new(BUFFER, false))
+    }
+
     /// Called when it holds nothing.
-    fn take(&mut self, source: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
-        loop {
-            let result = match self {
-                Self::Pipe { entry, .. } => {
-                    splice(source, None, entry, None, limit.min(PIPE), flags())
-                }
-                Self::Buffer { bytes, start } => {
-                    *start = 0;
-                    let room = limit.min(bytes.len());
-                    read(source, bytes.get_mut(..room).unwrap_or_default())
-                }
-            };
-            match result {
-                Err(Errno::EINTR) => {}
-                Err(Errno::EINVAL) if matches!(self, Self::Pipe { .. }) => *self = Self::buffer(),
-                done => return Ok(done?),
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Socket,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        if matches!(self, Self::Buffer(buffer) if buffer.wants_pipe) {
+            *self = Self::large();
+        }
+        if let Self::Pipe { entry, .. } = self {
+            let taken = ready!(source.poll_with(cx, Side::Read, |socket| {
+                Ok(splice(
+                    socket,
+                    None,
+                    &*entry,
+                    None,
+                    limit.min(PIPE),
+                    flags(),
+                )?)
+            }));
+            match taken {
+                Err(error) if is(&error, Errno::EINVAL) => *self = Self::buffer(),
+                done => return Poll::Ready(done),
             }
+        }
+        match self {
+            Self::Buffer(buffer) => buffer.poll_take(cx, source, limit),
+            // It has just been replaced.
+            Self::Pipe { .. } => Poll::Ready(Err(Errno::EINVAL.into())),
         }
     }
 
     fn give(&mut self, sink: BorrowedFd<'_>, held: usize) -> io::Result<usize> {
-        loop {
-            let result = match self {
-                Self::Pipe { exit, .. } => splice(exit, None, sink, None, held, flags()),
-                Self::Buffer { bytes, start } => {
-                    let rest = bytes.get(*start..*start + held).unwrap_or_default();
-                    write(sink, rest).inspect(|count| *start += count)
-                }
-            };
-            match result {
-                Err(Errno::EINTR) => {}
-                Err(Errno::EINVAL) if matches!(self, Self::Pipe { .. }) => self.pour(held)?,
-                // The kernel says 0 for a sink of which it does not know better.
-                Ok(0) => return Err(io::ErrorKind::BrokenPipe.into()),
-                done => return Ok(done?),
+        let result = match self {
+            Self::Pipe { exit, .. } => splice(&*exit, None, sink, None, held, flags()),
+            Self::Buffer(buffer) => return buffer.give(sink, held),
+        };
+        match result {
+            Err(Errno::EINVAL) => {
+                self.pour(held)?;
+                self.give(sink, held)
             }
+            // The kernel says 0 for a sink of which it does not know better.
+            Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
+            done => Ok(done?),
         }
     }
 
     /// From the pipe into a buffer, for a sink that can't be spliced to.
     fn pour(&mut self, held: usize) -> io::Result<()> {
-        let mut bytes = vec![0; BUFFER.max(held)].into_boxed_slice();
+        let mut buffer = Buffer::new(BUFFER.max(held), false);
         if let Self::Pipe { exit, .. } = self {
             let mut filled = 0;
             while filled < held {
-                let rest = bytes.get_mut(filled..held).unwrap_or_default();
+                let rest = buffer.bytes.get_mut(filled..held).unwrap_or_default();
                 filled += match read(&*exit, rest)? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     count => count,
                 };
             }
         }
-        *self = Self::Buffer { bytes, start: 0 };
+        *self = Self::Buffer(buffer);
         Ok(())
     }
+}
+
+impl Buffer {
+    fn new(room: usize, may_pipe: bool) -> Self {
+        Self {
+            bytes: vec![0; room].into_boxed_slice(),
+            start: 0,
+            wants_pipe: false,
+            may_pipe,
+        }
+    }
+
+    /// Called when it holds nothing.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Socket,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.start = 0;
+        let room = limit.min(self.bytes.len());
+        let bytes = self.bytes.get_mut(..room).unwrap_or_default();
+        // A read that does not fill its buffer has emptied the socket (epoll(7)). Said to the
+        // runtime as "nothing more", so that the next poll waits without asking the kernel.
+        let mut last = None;
+        let taken = source.poll_with(cx, Side::Read, |socket| {
+            if let Some(count) = last {
+                return Ok(count);
+            }
+            match read(socket, &mut *bytes)? {
+                count if count == 0 || count == room => Ok(count),
+                count => {
+                    last = Some(count);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+            }
+        });
+        let taken = match (taken, last) {
+            (Poll::Pending, Some(count)) => Ok(count),
+            (taken, _) => ready!(taken),
+        };
+        self.wants_pipe = self.may_pipe && matches!(taken, Ok(count) if count == self.bytes.len());
+        Poll::Ready(taken)
+    }
+
+    fn give(&mut self, sink: BorrowedFd<'_>, held: usize) -> io::Result<usize> {
+        let rest = self.bytes.get(self.start..self.start + held);
+        let count = write(sink, rest.unwrap_or_default())?;
+        self.start += count;
+        Ok(count)
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
 }
 
 fn flags() -> SpliceFFlags {

@@ -46,7 +46,7 @@ use tokio::{
 use self::{down::Down, up::Up};
 pub(crate) use self::{network::Network, program::Program};
 use crate::{
-    lane::{Lane, Opened},
+    lane::{Lane, Nature, Opened, Pace},
     outq::{Probed, unacknowledged},
     stream::{Cut, Side, Stream},
     wire::lane::NO_OFFSET,
@@ -111,7 +111,9 @@ pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Coun
         tcp,
         stream,
         counters,
+        pace: Pace::new(),
         lane: None,
+        is_apart: false,
     });
     match flow.stream.take_side() {
         Side::Program(program) => finish(program::relay, flow, program).await,
@@ -119,7 +121,7 @@ pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Coun
     }
 }
 
-/// Carries a flow to its end, the part on a lane in the threads that are for that.
+/// Carries a flow to its end.
 async fn finish<S, F>(relay: fn(Box<Flow>, S) -> F, flow: Box<Flow>, side: S) -> End
 where
     S: Send + 'static,
@@ -128,59 +130,81 @@ where
     match relay(flow, side).await {
         Turn::Ended(end) => end,
         // Apart, so that the many flows that stay do not carry the room for this.
-        Turn::Promoted(promoted) => Box::pin(finish_on_lane(relay, promoted)).await,
+        Turn::Moves(moving) => Box::pin(finish_on_lane(relay, moving)).await,
     }
 }
 
-async fn finish_on_lane<S, F>(relay: fn(Box<Flow>, S) -> F, promoted: Box<Promoted<S>>) -> End
+/// Carries a flow that has a lane to its end: here while its messages are small, and in the threads
+/// for lanes when it is bulk. Each half decides for itself.
+async fn finish_on_lane<S, F>(relay: fn(Box<Flow>, S) -> F, moving: Box<Moving<S>>) -> End
 where
     S: Send + 'static,
     F: Future<Output = Turn<S>> + Send + 'static,
 {
-    let Promoted {
+    let Moving {
         mut flow,
-        side,
-        lane,
-    } = *promoted;
+        mut side,
+        to,
+    } = *moving;
+    let Place::Lane(lane) = to else {
+        return End::LinkLost;
+    };
     // Whoever waits for the end of all flows may go on when this is dropped: here, where the end of
     // this one is known, and not over there.
     let _place = flow.stream.leave_place();
     let threads = Arc::clone(&lane.threads);
+    let mut flow = match flow.promote(lane) {
+        Ok(flow) => flow,
+        Err(error) => return lost(&error),
+    };
+    if !flow.pace.is_bulk() {
+        match relay(flow, side).await {
+            Turn::Ended(end) => return end,
+            Turn::Moves(moving) => (flow, side) = (moving.flow, moving.side),
+        }
+    }
     let rest = async move {
-        match flow.promote(lane) {
+        match flow.rehome() {
             Ok(flow) => relay(flow, side).await,
-            Err(error) => {
-                tracing::warn!(%error, "a flow is lost on its way to its lane");
-                Turn::Ended(End::LinkLost)
-            }
+            Err(error) => Turn::Ended(lost(&error)),
         }
     };
     match threads.run(rest).await {
         Some(Turn::Ended(end)) => end,
-        // There is one lane for each flow.
-        Some(Turn::Promoted(_)) | None => End::LinkLost,
+        // There is one lane for each flow, and nowhere to go from there.
+        Some(Turn::Moves(_)) | None => End::LinkLost,
     }
+}
+
+fn lost(error: &std::io::Error) -> End {
+    tracing::warn!(%error, "a flow is lost on its way to its lane");
+    End::LinkLost
 }
 
 /// How far a relay has come.
 enum Turn<S> {
     Ended(End),
-    Promoted(Box<Promoted<S>>),
+    Moves(Box<Moving<S>>),
 }
 
-/// A flow that is to go on on a lane.
-struct Promoted<S> {
+/// A flow that is to go on elsewhere.
+struct Moving<S> {
     flow: Box<Flow>,
     side: S,
-    lane: Opened,
+    to: Place,
+}
+
+enum Place {
+    Lane(Opened),
+    /// The threads for bulk flows.
+    Threads,
 }
 
 /// How the relay of both directions ends when nothing fails.
 enum Done {
     /// Both have ended.
     Closed,
-    /// There is a lane.
-    Lane(Opened),
+    Moves(Place),
 }
 
 struct Flow {
@@ -189,11 +213,14 @@ struct Flow {
     tcp: Probed,
     stream: Stream,
     counters: Arc<Counters>,
+    pace: Pace,
     lane: Option<Box<Lane>>,
+    /// It is carried where bulk flows are.
+    is_apart: bool,
 }
 
 impl Flow {
-    /// The flow on a lane, in the runtime that we are in.
+    /// The flow on a lane, in the runtime that it is in.
     ///
     /// # Errors
     /// When there are no more descriptors to be watched.
@@ -201,8 +228,21 @@ impl Flow {
         let mut flow = *self;
         let (taken, _) = flow.counters.get();
         let offset = if flow.up.ended() { NO_OFFSET } else { taken };
-        flow.tcp = flow.tcp.rehome()?;
         flow.lane = Some(Box::new(Lane::new(lane, offset)?));
+        Ok(Box::new(flow))
+    }
+
+    /// The flow in the threads for bulk flows, of which we are one.
+    ///
+    /// # Errors
+    /// As [`Flow::promote`].
+    fn rehome(self: Box<Self>) -> std::io::Result<Box<Self>> {
+        let mut flow = *self;
+        flow.is_apart = true;
+        flow.tcp = flow.tcp.rehome()?;
+        if let Some(lane) = flow.lane {
+            flow.lane = Some(Box::new(lane.rehome()?));
+        }
         Ok(Box::new(flow))
     }
 
@@ -221,10 +261,15 @@ impl Flow {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Cut>> {
         self.tend_lane(cx)?;
-        if self.lane.is_none() {
+        if !self.is_apart {
             let (up, down) = self.counters.get();
-            if let Poll::Ready(lane) = self.stream.lane.poll(cx, up + down) {
-                return Poll::Ready(Ok(Done::Lane(lane)));
+            let nature = self.pace.turn(up + down);
+            if self.lane.is_none() {
+                if let Poll::Ready(lane) = self.stream.lane.poll(cx, nature) {
+                    return Poll::Ready(Ok(Done::Moves(Place::Lane(lane))));
+                }
+            } else if nature == Nature::Bulk {
+                return Poll::Ready(Ok(Done::Moves(Place::Threads)));
             }
         }
         let tcp = self.tcp.get_mut();

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, End, Flow, Promoted, Turn};
+use super::{Done, End, Flow, Moving, Turn};
 use crate::{
     delivery::{LINGER, Tracked},
     flush::acknowledged,
@@ -36,7 +36,7 @@ pub(super) async fn relay(mut flow: Box<Flow>, network: Network) -> Turn<Network
         })
         .await;
         match result {
-            Ok(Done::Lane(lane)) => Err(lane),
+            Ok(Done::Moves(to)) => Err(to),
             Ok(Done::Closed) => Ok(flow.end(Ok(()), &network).await),
             Err(cut) => Ok(flow.end(Err(cut), &network).await),
         }
@@ -48,11 +48,11 @@ pub(super) async fn relay(mut flow: Box<Flow>, network: Network) -> Turn<Network
     };
     let ended = match ended.transpose() {
         Ok(ended) => ended,
-        Err(lane) => {
-            return Turn::Promoted(Box::new(Promoted {
+        Err(to) => {
+            return Turn::Moves(Box::new(Moving {
                 flow,
                 side: network,
-                lane,
+                to,
             }));
         }
     };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Done, End, Flow, Promoted, Turn};
+use super::{Done, End, Flow, Moving, Turn};
 use crate::{
     drain::{Busy, Drain},
     flush::{Outcome, Verdict},
@@ -37,11 +37,11 @@ pub(super) async fn relay(mut flow: Box<Flow>, program: Program) -> Turn<Program
         result = poll_fn(|cx| flow.poll(cx)) => result,
     };
     Turn::Ended(match result {
-        Ok(Done::Lane(lane)) => {
-            return Turn::Promoted(Box::new(Promoted {
+        Ok(Done::Moves(to)) => {
+            return Turn::Moves(Box::new(Moving {
                 flow,
                 side: program,
-                lane,
+                to,
             }));
         }
         Ok(Done::Closed) => closed(flow, program).await,
