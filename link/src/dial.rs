@@ -27,15 +27,15 @@ pub async fn dial(
         Endpoint::Vsock { cid, port } => {
             let address = VsockAddr::new(*cid, *port);
             let socket = within(limit, async { Ok(VsockStream::connect(address).await?) }).await?;
-            Ok(Transport::vsock(socket, tuning))
+            Ok(Transport::vsock(socket, tuning)?)
         }
         Endpoint::Unix { path } => {
             let socket = within(limit, async { Ok(UnixStream::connect(path).await?) }).await?;
-            Ok(Transport::unix(socket, tuning))
+            Ok(Transport::unix(socket, tuning)?)
         }
         Endpoint::Hybrid { path, port } => {
             let socket = within(limit, hybrid_connect(path, *port)).await?;
-            Ok(Transport::unix(socket, tuning))
+            Ok(Transport::unix(socket, tuning)?)
         }
     }
 }

@@ -61,6 +61,7 @@ pub mod reverse;
 mod server;
 mod service;
 mod session;
+mod socket;
 mod stream;
 mod target;
 mod transport;

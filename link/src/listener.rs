@@ -111,12 +111,12 @@ impl Listener {
                     pid: cred.pid(),
                     uid: cred.uid(),
                 };
-                Ok((Transport::unix(socket, tuning), peer))
+                Ok((Transport::unix(socket, tuning)?, peer))
             }
             Socket::Vsock(listener) => {
                 let (socket, address) = listener.accept().await?;
                 let peer = Peer::Vsock { cid: address.cid() };
-                Ok((Transport::vsock(socket, tuning), peer))
+                Ok((Transport::vsock(socket, tuning)?, peer))
             }
         }
     }

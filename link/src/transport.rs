@@ -2,34 +2,36 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
 };
 use tokio_vsock::VsockStream;
 
-use crate::config::Tuning;
+use crate::{
+    config::Tuning,
+    socket::{Quiet, Side, Socket},
+};
 
 /// A connected socket of the link.
 #[derive(Debug)]
 pub struct Transport {
-    socket: Socket,
+    socket: Quiet,
+    /// Takes several buffers at once.
+    is_vectored: bool,
     max_write: usize,
     /// Bytes that were read and given back: they are read first.
     ahead: Bytes,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Unix(UnixStream),
-    Vsock(VsockStream),
 }
 
 /// Who is at the other end of a [`Transport`].
@@ -66,22 +68,37 @@ impl fmt::Display for Peer {
 
 impl Transport {
     /// A connected Unix socket.
-    pub fn unix(socket: UnixStream, tuning: &Tuning) -> Self {
+    ///
+    /// # Errors
+    /// When the runtime can't watch one more descriptor.
+    pub fn unix(socket: UnixStream, tuning: &Tuning) -> io::Result<Self> {
         size_buffers(&socket, tuning.socket_buffer);
-        Self {
-            socket: Socket::Unix(socket),
-            max_write: tuning.max_write.unwrap_or(usize::MAX),
-            ahead: Bytes::new(),
-        }
+        Self::new(socket.into_std()?.into(), true, tuning)
     }
 
     /// A connected vsock socket.
-    pub fn vsock(socket: VsockStream, tuning: &Tuning) -> Self {
-        Self {
-            socket: Socket::Vsock(socket),
-            max_write: tuning.max_write.unwrap_or(usize::MAX),
+    ///
+    /// # Errors
+    /// As [`Transport::unix`].
+    pub fn vsock(socket: VsockStream, tuning: &Tuning) -> io::Result<Self> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        Self::new(socket, false, tuning)
+    }
+
+    fn new(socket: OwnedFd, is_vectored: bool, tuning: &Tuning) -> io::Result<Self> {
+        let max_write = tuning.max_write.unwrap_or(usize::MAX);
+        Ok(Self {
+            socket: Quiet::new(socket)?,
+            // A limit on writes is one on the whole of a vector too: easier without.
+            is_vectored: is_vectored && max_write == usize::MAX,
+            max_write,
             ahead: Bytes::new(),
-        }
+        })
+    }
+
+    /// The socket itself. What was given back is lost.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket.into_inner()
     }
 
     /// Gives back bytes that were read, to be read again.
@@ -93,10 +110,7 @@ impl Transport {
 
 impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Unix(socket) => socket.as_fd(),
-            Socket::Vsock(socket) => socket.as_fd(),
-        }
+        self.socket.as_fd()
     }
 }
 
@@ -111,6 +125,19 @@ fn size_buffers(socket: &UnixStream, bytes: usize) {
     }
 }
 
+/// Reads into the part of `buf` that is not filled, and says how many bytes.
+#[allow(unsafe_code)]
+fn receive(socket: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing but what `recv` has received is written to it.
+    let unfilled = unsafe { buf.unfilled_mut() };
+    let ((received, _), _) = recv(socket, unfilled, RecvFlags::empty())?;
+    let count = received.len();
+    // SAFETY: the first `count` bytes were received.
+    unsafe { buf.assume_init(count) };
+    buf.advance(count);
+    Ok(count)
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -122,10 +149,10 @@ impl AsyncRead for Transport {
             buf.put_slice(&self.ahead.split_to(count));
             return Poll::Ready(Ok(()));
         }
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Vsock(socket) => Pin::new(socket).poll_read(cx, buf),
-        }
+        let room = buf.remaining();
+        let socket = &mut self.socket;
+        ready!(socket.poll_read_with(cx, room, |socket| receive(socket, buf)))?;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -136,10 +163,9 @@ impl AsyncWrite for Transport {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let buf = buf.get(..self.max_write).unwrap_or(buf);
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
-            Socket::Vsock(socket) => Pin::new(socket).poll_write(cx, buf),
-        }
+        self.socket.poll_with(cx, Side::Write, |socket| {
+            Ok(send(socket, buf, SendFlags::NOSIGNAL)?)
+        })
     }
 
     fn poll_write_vectored(
@@ -147,34 +173,25 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Socket::Vsock(_) => {
-                let first = bufs
-                    .iter()
-                    .find(|buf| !buf.is_empty())
-                    .map_or(&[][..], |buf| &**buf);
-                self.poll_write(cx, first)
-            }
+        if !self.is_vectored {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| buf));
         }
+        self.socket.poll_with(cx, Side::Write, |socket| {
+            let mut nothing = SendAncillaryBuffer::default();
+            Ok(sendmsg(socket, bufs, &mut nothing, SendFlags::NOSIGNAL)?)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
-        // A limit on writes is one on the whole of a vector too: easier without.
-        matches!(self.socket, Socket::Unix(_)) && self.max_write == usize::MAX
+        self.is_vectored
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_flush(cx),
-            Socket::Vsock(socket) => Pin::new(socket).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Vsock(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(shutdown(self.as_fd(), Shutdown::Write)?))
     }
 }

@@ -1,7 +1,7 @@
 //! The guest's side: decides which flows get a lane, and dials it.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -119,10 +119,7 @@ impl Guest {
             transport.read_u8().await
         };
         match timeout(limit, asked).await {
-            Ok(Ok(lane::READY)) => {
-                let socket = transport.as_fd().try_clone_to_owned();
-                socket.map_err(LinkError::Transport)
-            }
+            Ok(Ok(lane::READY)) => Ok(transport.into_socket()),
             Ok(Ok(_)) => Err(LinkError::Protocol("the host does not open a lane")),
             Ok(Err(error)) => Err(LinkError::Transport(error)),
             Err(_) => Err(LinkError::Handshake(limit)),

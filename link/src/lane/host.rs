@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -88,9 +87,8 @@ impl Lanes {
             .await
             .map_err(|_| LinkError::Handshake(limit))?
             .map_err(LinkError::Transport)?;
-        let socket = transport.as_fd().try_clone_to_owned();
         entry.lane.put(Opened {
-            socket: socket.map_err(LinkError::Transport)?,
+            socket: transport.into_socket(),
             offset: Some(offset),
             permit,
             threads: Arc::clone(&self.threads),

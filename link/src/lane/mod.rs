@@ -41,7 +41,6 @@ use std::{
 use bytes::Bytes;
 use nix::unistd::{read, write};
 use tokio::{
-    io::unix::AsyncFd,
     net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Sleep, sleep},
@@ -49,7 +48,7 @@ use tokio::{
 
 pub use self::host::Lanes;
 pub(crate) use self::host::Named;
-use self::pump::{Pump, Side, Socket, watch};
+use self::pump::Pump;
 pub(crate) use self::{
     guest::{Access, Guest},
     pace::{Nature, Pace},
@@ -58,6 +57,7 @@ pub(crate) use self::{
     threads::Threads,
 };
 use crate::{
+    socket::{Quiet, Side, Socket},
     stream::Cut,
     wire::lane::{NO_OFFSET, OFFSET_BYTES},
 };
@@ -117,7 +117,7 @@ pub(crate) struct Opened {
 /// A flow's lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    socket: AsyncFd<OwnedFd>,
+    socket: Quiet,
     up: Pump,
     /// Bytes taken for the other half.
     up_taken: u64,
@@ -150,7 +150,7 @@ impl Lane {
     /// When the kernel can't watch one more descriptor.
     pub(crate) fn new(opened: Opened, offset: u64) -> io::Result<Self> {
         Ok(Self {
-            socket: watch(opened.socket)?,
+            socket: Quiet::new(opened.socket)?,
             up: Pump::new(),
             up_taken: 0,
             own_offset: Bytes::copy_from_slice(&offset.to_be_bytes()),
@@ -188,7 +188,7 @@ impl Lane {
     /// # Errors
     /// When it can't watch one more descriptor; the lane is closed then.
     pub(crate) fn rehome(mut self) -> io::Result<Self> {
-        self.socket = watch(self.socket.into_inner())?;
+        self.socket = Quiet::new(self.socket.into_inner())?;
         Ok(self)
     }
 
@@ -200,10 +200,10 @@ impl Lane {
     pub(crate) fn poll_up(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        tcp: &mut TcpStream,
     ) -> Poll<Result<Step, Broken>> {
         ready!(self.poll_own_offset(cx));
-        let step = self.up.poll(cx, tcp, &self.socket, usize::MAX);
+        let step = self.up.poll(cx, tcp, &mut self.socket, usize::MAX);
         match step {
             Poll::Ready(Ok(Step::Moved { taken, .. })) => self.up_taken += taken as u64,
             Poll::Ready(Err(Broken::Sink)) => {
@@ -218,7 +218,7 @@ impl Lane {
     /// Ready when all that was taken for the other half was given to the lane, or it failed.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.up.held() > 0 && !self.ended {
-            if ready!(self.up.poll_give(cx, &self.socket)).is_err() {
+            if ready!(self.up.poll_give(cx, &mut self.socket)).is_err() {
                 self.ended = true;
             }
         }
@@ -347,7 +347,7 @@ impl Lane {
     pub(crate) fn poll_down(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        tcp: &mut TcpStream,
     ) -> Poll<Result<Step, Broken>> {
         let rest = self
             .down_count()
@@ -356,7 +356,7 @@ impl Lane {
             return Poll::Pending;
         }
         let limit = usize::try_from(rest).unwrap_or(usize::MAX);
-        let step = self.down.poll(cx, &self.socket, tcp, limit);
+        let step = self.down.poll(cx, &mut self.socket, tcp, limit);
         match step {
             Poll::Ready(Ok(Step::Moved { taken, .. })) => self.down_taken += taken as u64,
             Poll::Ready(Ok(Step::End) | Err(Broken::Source)) => {

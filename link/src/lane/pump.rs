@@ -6,18 +6,15 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     task::{Context, Poll, ready},
 };
 
+use crate::socket::{Side, Socket};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice},
     unistd::{pipe2, read, write},
-};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::TcpStream,
 };
 
 /// Room of a pipe: what one turn of a flow moves at most. More is more throughput, and a longer
@@ -29,85 +26,6 @@ const BUFFER: usize = 64 * 1024;
 
 /// Room of the buffer before there is a pipe.
 const SMALL: usize = 16 * 1024;
-
-/// A socket that can be waited for.
-pub(crate) trait Socket {
-    /// Does `op`, which says `WouldBlock` to wait until the socket is ready for `side`.
-    fn poll_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        side: Side,
-        op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>>;
-}
-
-/// What a socket is waited for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Side {
-    /// Something to read.
-    Read,
-    /// Room to write.
-    Write,
-}
-
-impl Socket for TcpStream {
-    fn poll_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        side: Side,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        loop {
-            let interest = match side {
-                Side::Read => ready!(self.poll_read_ready(cx)).map(|()| Interest::READABLE)?,
-                Side::Write => ready!(self.poll_write_ready(cx)).map(|()| Interest::WRITABLE)?,
-            };
-            match self.try_io(interest, || op(self.as_fd())) {
-                Err(error) if is_to_be_tried_again(&error) => {}
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-}
-
-/// Has the runtime that we are in watch a socket.
-///
-/// # Errors
-/// When it can't watch one more descriptor.
-#[allow(unsafe_code)]
-pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned, and nobody can replace or close it before it is dropped
-    // together with its registration.
-    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
-}
-
-impl Socket for AsyncFd<OwnedFd> {
-    fn poll_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        side: Side,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        loop {
-            let mut ready = match side {
-                Side::Read => ready!(self.poll_read_ready(cx))?,
-                Side::Write => ready!(self.poll_write_ready(cx))?,
-            };
-            match ready.try_io(|socket| op(socket.as_fd())) {
-                Ok(Err(error)) if is_to_be_tried_again(&error) => {}
-                Ok(done) => return Poll::Ready(done),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-fn is_to_be_tried_again(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
 
 /// What one step has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,8 +83,8 @@ impl Pump {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &impl Socket,
-        sink: &impl Socket,
+        source: &mut impl Socket,
+        sink: &mut impl Socket,
         limit: usize,
     ) -> Poll<Result<Step, Broken>> {
         let mut taken = 0;
@@ -192,7 +110,7 @@ impl Pump {
     pub(crate) fn poll_give(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &impl Socket,
+        sink: &mut impl Socket,
     ) -> Poll<Result<usize, Broken>> {
         let (store, held) = (&mut self.store, self.held);
         let given = ready!(sink.poll_with(cx, Side::Write, |socket| store.give(socket, held)))
@@ -224,7 +142,7 @@ impl Store {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        source: &impl Socket,
+        source: &mut impl Socket,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         if matches!(self, Self::Buffer(buffer) if buffer.wants_pipe) {
@@ -301,31 +219,14 @@ impl Buffer {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        source: &impl Socket,
+        source: &mut impl Socket,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         self.start = 0;
         let room = limit.min(self.bytes.len());
         let bytes = self.bytes.get_mut(..room).unwrap_or_default();
-        // A read that does not fill its buffer has emptied the socket (epoll(7)). Said to the
-        // runtime as "nothing more", so that the next poll waits without asking the kernel.
-        let mut last = None;
-        let taken = source.poll_with(cx, Side::Read, |socket| {
-            if let Some(count) = last {
-                return Ok(count);
-            }
-            match read(socket, &mut *bytes)? {
-                count if count == 0 || count == room => Ok(count),
-                count => {
-                    last = Some(count);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-            }
-        });
-        let taken = match (taken, last) {
-            (Poll::Pending, Some(count)) => Ok(count),
-            (taken, _) => ready!(taken),
-        };
+        let taken =
+            ready!(source.poll_read_with(cx, room, |socket| Ok(read(socket, &mut *bytes)?)));
         self.wants_pipe = self.may_pipe && matches!(taken, Ok(count) if count == self.bytes.len());
         Poll::Ready(taken)
     }

@@ -112,7 +112,7 @@ impl Up {
     fn poll_lane(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        tcp: &mut TcpStream,
         stream: &mut Stream,
         lane: &mut Lane,
         count: &AtomicU64,

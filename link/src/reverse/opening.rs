@@ -96,7 +96,7 @@ mod tests {
 
     async fn opened(pieces: &[&[u8]]) -> Opening {
         let (mut far, near) = UnixStream::pair().unwrap();
-        let near = Transport::unix(near, &Tuning::default());
+        let near = Transport::unix(near, &Tuning::default()).unwrap();
         let write = async {
             for piece in pieces {
                 far.write_all(piece).await.unwrap();
@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn silence_is_not_waited_for_for_ever() {
         let (_far, near) = UnixStream::pair().unwrap();
-        let near = Transport::unix(near, &Tuning::default());
+        let near = Transport::unix(near, &Tuning::default()).unwrap();
         let opened = opening(near, Duration::from_millis(1)).await;
         assert!(matches!(opened, Err(LinkError::Handshake(_))), "{opened:?}");
     }
