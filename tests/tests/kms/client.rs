@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The instance's credentials, as the stand-in takes them.
 pub(crate) const INSTANCE: (&str, &str, &str) = ("AKIAINSTANCE", "instance-hush", "instance-token");
-const REGION: &str = "eu-west-1";
+pub(crate) const REGION: &str = "eu-west-1";
 
 /// How a world shall be.
 pub(crate) struct Wanted {

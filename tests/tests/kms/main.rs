@@ -6,6 +6,7 @@
 mod client;
 mod faults;
 mod measure;
+mod sdk;
 
 use odyn_kms::credentials::Credentials;
 use odyn_kms::proxy::Demands;
