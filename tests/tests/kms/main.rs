@@ -6,6 +6,8 @@
 mod client;
 mod faults;
 mod measure;
+mod moto;
+mod presigned;
 mod sdk;
 
 use odyn_kms::credentials::Credentials;
