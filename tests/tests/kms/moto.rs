@@ -1,5 +1,5 @@
 //! The Rust SDK through the proxy to a KMS whose keys and ciphertexts are real: moto, behind the
-//! stand-in. `scripts/setup test` installs it, `scripts/test` names it in `ODYN_TEST_MOTO`.
+//! stand-in.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -13,6 +13,7 @@ use aws_sdk_kms::types::{
     KeyUsageType, MacAlgorithmSpec, SigningAlgorithmSpec, Tag,
 };
 use odyn_tests::Process;
+use odyn_tests::clients::installed;
 use odyn_tests::process::until;
 
 use crate::client::{Wanted, World, world};
@@ -28,16 +29,9 @@ struct Moto {
 }
 
 impl Moto {
-    /// None, with a word about it, where there is no moto and nobody says that there is.
+    /// None where there is none: see [`installed`].
     fn start() -> Option<Self> {
-        let Some(program) = std::env::var_os("ODYN_TEST_MOTO") else {
-            assert!(
-                std::env::var_os("ODYN_REQUIRE_CLIENTS").is_none(),
-                "this test needs ODYN_TEST_MOTO, which names moto_server"
-            );
-            eprintln!("skipped: ODYN_TEST_MOTO names no moto_server");
-            return None;
-        };
+        let program = installed("ODYN_TEST_MOTO")?;
         let logs = tempfile::tempdir().expect("a directory");
         // It ends even when this test is killed.
         let mut command = Command::new("setpriv");
