@@ -14,6 +14,12 @@ die() {
     exit 1
 }
 
+# An executable by that name. (command -v alone is content with any file.)
+has() {
+    local path
+    path=$(command -v "$1") && [ -x "$path" ]
+}
+
 # Fills AS_ROOT with what makes a command root's: nothing, or sudo.
 AS_ROOT=()
 become_root() {

@@ -445,6 +445,36 @@ const REFUSED: &[(&str, &str, u32, u32)] = &[
         44,
     ),
     (
+        "version: v1\nkms_proxy: {listen_port: 1, endpoints: {eu-west-1a: a.com}}\n",
+        "unknown-key",
+        2,
+        41,
+    ),
+    (
+        "version: v1\nkms_proxy:\n  listen_port: 1\n  endpoints:\n    eu-west-1: http://a.com\n",
+        "bad-value",
+        5,
+        16,
+    ),
+    (
+        "version: v1\nkms_proxy:\n  listen_port: 1\n  endpoints:\n    eu-west-1: a.com:99999\n",
+        "bad-port",
+        5,
+        16,
+    ),
+    (
+        "version: v1\nkms_proxy:\n  listen_port: 1\n  endpoints:\n    eu-west-1: 192.0.2.1\n",
+        "bad-name",
+        5,
+        16,
+    ),
+    (
+        "version: v1\nkms_proxy: {listen_port: 1, ca_file: ca.pem}\n",
+        "bad-value",
+        2,
+        38,
+    ),
+    (
         "version: v1\napi: {listen_port: 65536}\n",
         "bad-port",
         2,
@@ -475,6 +505,18 @@ fn suggestions_and_fixes() {
     for (text, help) in [
         ("version: v1\negres: {}\n", "did you mean `egress`?"),
         ("version: v1\nkms-proxy: {}\n", "did you mean `kms_proxy`?"),
+        (
+            "version: v1\nkms_proxy: {listen_port: 1, endpoints: {EU_west_1b: a.com}}\n",
+            "did you mean `eu-west-1`?",
+        ),
+        (
+            "version: v1\nkms_proxy: {listen_port: 1, endpoints: {default: a.com}}\n",
+            "the keys are regions",
+        ),
+        (
+            "version: v1\nkms_proxy: {listen_port: 1, endpoints: {eu-west-1: 'http://a.com/'}}\n",
+            "write `https://a.com/`",
+        ),
         ("version: v1\nsource: {}\n", "did you mean `sources`?"),
         (
             "version: v1\nbanana: {}\n",

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod clients;
 pub mod cut;
 pub mod deliver;
 pub mod dist;

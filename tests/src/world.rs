@@ -473,8 +473,8 @@ fn raise_file_limit() {
     }
 }
 
-/// Where an executable of the product is: the variable says, or it lies in
-/// the target directory that this test was built in.
+/// Where an executable of the product is, or an example of ours (`examples/NAME`): the variable
+/// says, or it lies in the target directory that this test was built in.
 ///
 /// # Panics
 /// When it is nowhere.

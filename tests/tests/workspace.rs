@@ -205,6 +205,18 @@ fn no_file_tells_about_the_machine_it_was_written_on() {
     }
 }
 
+/// npm writes the host that a package came from into a lock file, unless told not to.
+#[test]
+fn the_lock_file_of_npm_names_no_host() {
+    let file = root().join("tests/clients/package-lock.json");
+    let lock: Value = serde_json::from_slice(&fs::read(file).expect("the file")).expect("JSON");
+    let packages = lock["packages"].as_object().expect("packages");
+    for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        assert!(package.get("resolved").is_none(), "{name} has a host");
+        assert!(package["integrity"].is_string(), "{name} has no digest");
+    }
+}
+
 #[test]
 fn every_crate_forbids_or_justifies_unsafe_code() {
     for file in files() {

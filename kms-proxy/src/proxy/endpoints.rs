@@ -38,9 +38,16 @@ impl Endpoint {
         let rest = text.strip_prefix("https://").unwrap_or(text);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.split_once(':') {
+            // Rust's parser of numbers takes a sign, which no authority has.
+            Some((_, port)) if port.starts_with('+') => return Err(bad()),
             Some((host, port)) => (host, port.parse().map_err(|_| bad())?),
             None => (rest, 443),
         };
+        // An address: there are no certificates for those, and the host half dials names only.
+        let last = host.rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
                 && label
@@ -169,7 +176,10 @@ mod tests {
             "a b",
             "kms:0",
             "kms:99999",
+            "kms:+1",
             "[::1]:1",
+            "192.0.2.1",
+            "192.0.2.1:443",
         ] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }

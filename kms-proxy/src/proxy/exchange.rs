@@ -10,7 +10,7 @@ use http_body_util::Full;
 use super::Proxy;
 use super::actions;
 use super::answer::Failure;
-use super::fields::{Fields, text};
+use super::fields::Fields;
 use super::retry::{ATTEMPTS, Advice, advice, pause};
 use super::upstream::NoAnswer;
 use crate::Error;
@@ -113,7 +113,7 @@ impl Proxy {
         let recipient = serde_json::value::to_raw_value(&recipient);
         let recipient = recipient.map_err(|error| Failure::unavailable(error.to_string()))?;
         fields.set("Recipient", recipient);
-        Ok((fields.write().into(), Some(member)))
+        Ok((Bytes::from_owner(fields.write()), Some(member)))
     }
 
     fn outgoing(&self, parts: &Parts, incoming: &Incoming, body: Bytes) -> Outgoing {
@@ -259,11 +259,11 @@ impl Proxy {
             }
             Err(error) => return Err(Failure::unavailable(error.to_string())),
         };
-        // Base64 is ASCII.
-        let value = std::str::from_utf8(secret.expose()).ok().and_then(text);
-        fields.set(member, value.ok_or_else(|| bad("cannot be written"))?);
+        let set = fields.set_secret(member, secret.expose());
+        set.ok_or_else(|| bad("cannot be written"))?;
         fields.remove("CiphertextForRecipient");
-        let body = Bytes::from(fields.write());
+        // Overwritten when hyper has sent it.
+        let body = Bytes::from_owner(fields.write());
         let mut response = forwarded(Response::from_parts(parts, body));
         // Of the body as it was.
         response.headers_mut().remove("x-amz-crc32");

@@ -4,14 +4,36 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 /// Most members of a request or an answer; KMS has some twenty.
 const MAX_MEMBERS: usize = 256;
 
 /// The members of an object.
-pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
+pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+/// A member's value, as JSON.
+enum Value<'a> {
+    /// As it came.
+    Came(&'a RawValue),
+    Ours(Box<RawValue>),
+    /// Ours, and to be overwritten at the end.
+    Secret(Zeroizing<Vec<u8>>),
+}
+
+impl Value<'_> {
+    fn json(&self) -> &[u8] {
+        match self {
+            Self::Came(value) => value.get().as_bytes(),
+            Self::Ours(value) => value.get().as_bytes(),
+            Self::Secret(value) => value,
+        }
+    }
+}
 
 impl<'a> Fields<'a> {
     /// Reads an object; none for anything else, and when a name is there twice: two readers could
@@ -25,27 +47,42 @@ impl<'a> Fields<'a> {
 
     /// Whether a member is there and not null.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.get() != "null")
+        self.get(name).is_some_and(|value| value != b"null")
     }
 
     /// A member that is a text.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        serde_json::from_str(self.get(name)?.get()).ok()
+        serde_json::from_slice(self.get(name)?).ok()
     }
 
     /// Whether a member is an object with anything in it.
     pub(super) fn has_members(&self, name: &str) -> bool {
-        let value = self.get(name).map(|value| value.get().as_bytes());
-        value
+        self.get(name)
             .and_then(Fields::parse)
             .is_some_and(|inner| !inner.0.is_empty())
     }
 
     /// Replaces a member in its place, or adds it at the end.
     pub(super) fn set(&mut self, name: &'static str, value: Box<RawValue>) {
+        self.put(name, Value::Ours(value));
+    }
+
+    /// The same with the base64 of a secret. The text is written in its place at once, so that no
+    /// copy is left behind; none when its length cannot be had.
+    pub(super) fn set_secret(&mut self, name: &'static str, secret: &[u8]) -> Option<()> {
+        let length = base64::encoded_len(secret.len(), true)?;
+        let mut json = Zeroizing::new(vec![b'"'; length.checked_add(2)?]);
+        STANDARD
+            .encode_slice(secret, json.get_mut(1..=length)?)
+            .ok()?;
+        self.put(name, Value::Secret(json));
+        Some(())
+    }
+
+    fn put(&mut self, name: &'static str, value: Value<'a>) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = Cow::Owned(value),
-            None => self.0.push((name.into(), Cow::Owned(value))),
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.into(), value)),
         }
     }
 
@@ -54,35 +91,33 @@ impl<'a> Fields<'a> {
         self.0.retain(|(known, _)| known != name);
     }
 
-    /// The object as text.
-    pub(super) fn write(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024);
+    /// The object as text. It may have secrets, so it is overwritten at its end, and is written into
+    /// a buffer that does not grow: growing would leave copies.
+    pub(super) fn write(&self) -> Zeroizing<Vec<u8>> {
+        let names = self.0.iter();
+        let names = names.map(|(name, _)| serde_json::Value::from(name.as_ref()).to_string());
+        let names: Vec<String> = names.collect();
+        let members = names.iter().zip(&self.0);
+        // Each with a colon and a comma or brace.
+        let lengths = members.map(|(name, (_, value))| name.len() + value.json().len() + 2);
+        let mut out = Zeroizing::new(Vec::with_capacity(lengths.sum::<usize>() + 2));
         out.push(b'{');
-        for (index, (name, value)) in self.0.iter().enumerate() {
+        for (index, (name, (_, value))) in names.iter().zip(&self.0).enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            out.extend_from_slice(
-                serde_json::Value::from(name.as_ref())
-                    .to_string()
-                    .as_bytes(),
-            );
+            out.extend_from_slice(name.as_bytes());
             out.push(b':');
-            out.extend_from_slice(value.get().as_bytes());
+            out.extend_from_slice(value.json());
         }
         out.push(b'}');
         out
     }
 
-    fn get(&self, name: &str) -> Option<&RawValue> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_ref())
+        found.map(|(_, value)| value.json())
     }
-}
-
-/// A text as a value.
-pub(super) fn text(value: &str) -> Option<Box<RawValue>> {
-    serde_json::value::to_raw_value(value).ok()
 }
 
 struct Members;
@@ -95,13 +130,13 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members: Vec<(Cow<'de, str>, Cow<'de, RawValue>)> = Vec::new();
+        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             let is_known = members.iter().any(|(known, _)| *known == name);
             if is_known || members.len() >= MAX_MEMBERS {
                 return Err(A::Error::custom("a name that is there twice, or too many"));
             }
-            members.push((Cow::Owned(name), Cow::Borrowed(value)));
+            members.push((Cow::Owned(name), Value::Came(value)));
         }
         Ok(Fields(members))
     }
@@ -115,10 +150,11 @@ mod tests {
     fn what_is_not_touched_stays_as_it_is() {
         let json = br#"{"b":1.0e+02 , "a":{"x" : [1,2 ]},"Plaintext":null,"n":12345678901234567890123,"\u0041":"\u00e9"}"#;
         let mut fields = Fields::parse(json).expect("an object");
-        fields.set("Plaintext", text("eA==").expect("a text"));
-        fields.set("New", text("\"").expect("a text"));
+        fields.set_secret("Plaintext", b"x").expect("set");
+        let new = serde_json::value::to_raw_value("\"").expect("a text");
+        fields.set("New", new);
         fields.remove("b");
-        let written = String::from_utf8(fields.write()).expect("UTF-8");
+        let written = String::from_utf8(fields.write().to_vec()).expect("UTF-8");
         assert_eq!(
             written,
             r#"{"a":{"x" : [1,2 ]},"Plaintext":"eA==","n":12345678901234567890123,"A":"\u00e9","New":"\""}"#
@@ -149,5 +185,23 @@ mod tests {
         assert!(fields.has_members("c") && !fields.has_members("e") && !fields.has_members("k"));
         assert_eq!(fields.text("k").as_deref(), Some("x"));
         assert_eq!(fields.text("c"), None);
+    }
+
+    /// Overwriting is for naught when a buffer has moved before.
+    #[test]
+    fn secrets_are_written_without_copies_on_the_way() {
+        for length in [0, 1, 2, 3, 32, 4096, 5000] {
+            let mut fields = Fields::parse(br#"{"a":1,"\u0022":[2]}"#).expect("an object");
+            let room = fields.write().capacity();
+            fields
+                .set_secret("Plaintext", &vec![7; length])
+                .expect("set");
+            let value = fields.text("Plaintext").expect("a text");
+            assert_eq!(STANDARD.decode(&value).expect("base64"), vec![7; length]);
+            let written = fields.write();
+            let added = r#","Plaintext":"""#.len() + value.len();
+            assert_eq!(written.capacity(), room + added);
+            assert!(written.len() <= written.capacity());
+        }
     }
 }

@@ -53,6 +53,8 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: CancellationT
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
+                // Bodies are sent from where they are: hyper's own buffer is not overwritten.
+                .writev(true)
                 .serve_connection(TokioIo::new(socket), service);
             tokio::pin!(connection);
             let ended = tokio::select! {

@@ -6,6 +6,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
 use http::{HeaderMap, Method, Uri, header};
 
+use super::text::{decode, time};
 use super::{Scope, identity, params};
 use crate::credentials::Credentials;
 
@@ -16,6 +17,9 @@ const TOLERANCE: Duration = Duration::from_secs(15 * 60);
 const MAX_EXPIRES: u64 = 7 * 24 * 3600;
 /// Most headers that are signed.
 const MAX_SIGNED: usize = 64;
+
+/// The header that names the action.
+const TARGET: &str = "x-amz-target";
 
 /// Why a signature is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +55,8 @@ pub struct Incoming {
     expires: Option<u64>,
     /// The path, and the query without the signature.
     target: String,
+    /// The same with the session token of a signature in the query, which is signed as well.
+    signed_target: String,
 }
 
 impl Incoming {
@@ -60,6 +66,7 @@ impl Incoming {
     /// [`Refused::Missing`] or [`Refused::Malformed`].
     pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refused> {
         match headers.get(header::AUTHORIZATION) {
+            Some(_) if is_presigned(uri) => Err(Refused::Malformed("two of them")),
             Some(value) => {
                 let value = value
                     .to_str()
@@ -95,14 +102,15 @@ impl Incoming {
             .and_then(|value| value.to_str().ok())
             .ok_or(Refused::Malformed("no X-Amz-Date"))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Self::new(credential, signed, signature, date, None, target.to_owned())
+        Self::new(credential, signed, signature, date, None, target, target)
     }
 
-    /// `X-Amz-Algorithm` and its companions.
+    /// `X-Amz-Algorithm` and its companions: a presigned URL. The service's own parameters stay.
     fn of_query(uri: &Uri) -> Result<Self, Refused> {
         let query = uri.query().unwrap_or_default();
         let mut found: [Option<String>; 6] = Default::default();
         let mut rest = Vec::new();
+        let mut signed_rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let known = [
@@ -115,10 +123,16 @@ impl Incoming {
             ];
             match known.iter().position(|known| *known == name) {
                 Some(place) => found[place] = Some(decode(value)?),
-                // The program's dummy credentials have none.
-                None if name == "X-Amz-Security-Token" => {}
-                None => rest.push(pair),
+                // Of the program's own credentials: KMS gets the instance's.
+                None if name == "X-Amz-Security-Token" => signed_rest.push(pair),
+                None => {
+                    rest.push(pair);
+                    signed_rest.push(pair);
+                }
             }
+        }
+        if found.iter().all(Option::is_none) {
+            return Err(Refused::Missing);
         }
         let [
             Some(algorithm),
@@ -129,7 +143,7 @@ impl Incoming {
             expires,
         ] = found
         else {
-            return Err(Refused::Missing);
+            return Err(Refused::Malformed("a part is missing"));
         };
         if algorithm != ALGORITHM {
             return Err(Refused::Malformed("another algorithm"));
@@ -138,9 +152,9 @@ impl Incoming {
             .and_then(|text| text.parse().ok())
             .filter(|seconds| *seconds <= MAX_EXPIRES)
             .ok_or(Refused::Malformed("X-Amz-Expires"))?;
-        let target = match rest.is_empty() {
+        let target = |pairs: &[&str]| match pairs.is_empty() {
             true => uri.path().to_owned(),
-            false => format!("{}?{}", uri.path(), rest.join("&")),
+            false => format!("{}?{}", uri.path(), pairs.join("&")),
         };
         Self::new(
             &credential,
@@ -148,7 +162,8 @@ impl Incoming {
             &signature,
             &date,
             Some(expires),
-            target,
+            &target(&rest),
+            &target(&signed_rest),
         )
     }
 
@@ -158,7 +173,8 @@ impl Incoming {
         signature: &str,
         date: &str,
         expires: Option<u64>,
-        target: String,
+        target: &str,
+        signed_target: &str,
     ) -> Result<Self, Refused> {
         let mut parts = credential.rsplitn(5, '/');
         let mut part = || parts.next().ok_or(Refused::Malformed("Credential"));
@@ -199,7 +215,8 @@ impl Incoming {
             signed_headers,
             signature: signature.to_owned(),
             expires,
-            target,
+            target: target.to_owned(),
+            signed_target: signed_target.to_owned(),
         })
     }
 
@@ -223,7 +240,12 @@ impl Incoming {
         if self.access_key_id != program.access_key_id {
             return Err(Refused::OtherKey);
         }
-        let until = Duration::from_secs(self.expires.unwrap_or(0)).max(TOLERANCE);
+        // The action is in a header: left out of the signature, anyone could choose another.
+        let is_signed = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
+        if headers.contains_key(TARGET) && !is_signed(TARGET) {
+            return Err(Refused::Malformed("X-Amz-Target is not signed"));
+        }
+        let until = self.expires.map_or(TOLERANCE, Duration::from_secs);
         if now > self.time + until || self.time > now + TOLERANCE {
             return Err(Refused::Expired);
         }
@@ -255,7 +277,8 @@ impl Incoming {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let uri = format!("http://{}{}", host.ok_or(Refused::Mismatch)?, self.target);
+        let host = host.ok_or(Refused::Mismatch)?;
+        let uri = format!("http://{host}{}", self.signed_target);
         let mut settings = SigningSettings::default();
         // What the client has signed is signed, whatever our own rules are.
         settings.excluded_headers = None;
@@ -280,85 +303,10 @@ impl Incoming {
     }
 }
 
-/// `YYYYMMDDTHHMMSSZ`.
-fn time(text: &str) -> Option<SystemTime> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<u64> {
-        let digits = bytes.get(from..to)?;
-        digits.iter().try_fold(0, |sum: u64, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| sum * 10 + u64::from(digit - b'0'))
-        })
-    };
-    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-    let is_valid = year >= 1970
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 61;
-    if !is_valid {
-        return None;
-    }
-    // Days since 1970 in the proleptic Gregorian calendar, years counted from March.
-    let (year, month) = match month {
-        1 | 2 => (year - 1, month + 9),
-        _ => (year, month - 3),
-    };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let days = days.checked_sub(719_468)?;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-/// Percent-decoding of a value in a query.
-fn decode(text: &str) -> Result<String, Refused> {
-    let wrong = Refused::Malformed("percent-encoding");
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let digit = |byte: Option<u8>| {
-            byte.and_then(|byte| char::from(byte).to_digit(16))
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
-        out.push(match byte {
-            b'%' => {
-                let (high, low) = (digit(bytes.next()), digit(bytes.next()));
-                let (high, low) = high.zip(low).ok_or(wrong)?;
-                high << 4 | low
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(out).map_err(|_| wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_read() {
-        for (text, seconds) in [
-            ("19700101T000000Z", Some(0)),
-            ("20150830T123600Z", Some(1_440_938_160)),
-            ("20240229T235959Z", Some(1_709_251_199)),
-            ("20261125T210000Z", Some(1_795_640_400)),
-            ("20241329T235959Z", None),
-            ("2024-02-29", None),
-            ("20240229T2359+9Z", None),
-            ("19691231T235959Z", None),
-        ] {
-            let read = time(text).map(|time| {
-                let since = time.duration_since(SystemTime::UNIX_EPOCH);
-                since.expect("later").as_secs()
-            });
-            assert_eq!(read, seconds, "{text}");
-        }
-    }
+/// Whether there is a signature in the query, whole or not.
+fn is_presigned(uri: &Uri) -> bool {
+    let names = uri.query().unwrap_or_default().split('&');
+    names
+        .filter_map(|pair| pair.split('=').next())
+        .any(|name| name == "X-Amz-Algorithm" || name == "X-Amz-Signature")
 }

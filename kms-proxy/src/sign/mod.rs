@@ -8,6 +8,7 @@ mod incoming;
 mod outgoing;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use incoming::{Incoming, Refused};
 pub use outgoing::sign;

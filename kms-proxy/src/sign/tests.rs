@@ -136,21 +136,94 @@ fn what_we_sign_verifies() {
     );
 }
 
-/// A query that botocore has signed: `generate_presigned_url` for KMS in us-east-1.
-#[test]
-fn a_signature_in_the_query_is_read_and_taken_out() {
-    let uri: Uri =
-        "/?a=b&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20150830%2F\
-        us-east-1%2Fkms%2Faws4_request&X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&\
-        X-Amz-SignedHeaders=host&X-Amz-Signature=00"
-            .parse()
-            .expect("a URI");
-    let incoming = Incoming::read(&uri, &HeaderMap::new()).expect("read");
-    assert_eq!(incoming.target(), "/?a=b");
+/// Queries that botocore 1.44 has signed on 2015-08-30: `generate_presigned_url("list_keys",
+/// Params={"Limit": 2}, ExpiresIn=60, HttpMethod="POST")`, without and with a session token.
+const PRESIGNED: [&str; 2] = [
+    "/?Limit=2&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20150830%2F\
+     us-east-1%2Fkms%2Faws4_request&X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&\
+     X-Amz-SignedHeaders=content-type%3Bhost%3Bx-amz-target&\
+     X-Amz-Signature=8d34d83b715649ba15866818519f240451b460c7bb4d9e1124bd24ee81edc3d5",
+    "/?Limit=2&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20150830%2F\
+     us-east-1%2Fkms%2Faws4_request&X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&\
+     X-Amz-SignedHeaders=content-type%3Bhost%3Bx-amz-target&\
+     X-Amz-Security-Token=a%20token%2B%2F%3D&\
+     X-Amz-Signature=b30cc7211d609b437c09eede02394c9eb2f502ff99b7f546bafbaa4285abaa96",
+];
+
+fn presigned_headers() -> HeaderMap {
+    headers(&[
+        ("host", "127.0.0.1:9999"),
+        ("content-type", "application/x-amz-json-1.1"),
+        ("x-amz-target", "TrentService.ListKeys"),
+    ])
+}
+
+fn presigned(query: &str, headers: &HeaderMap, body: &[u8], at: u64) -> Result<(), Refused> {
+    let uri: Uri = query.parse().expect("a URI");
+    let incoming = Incoming::read(&uri, headers)?;
+    assert_eq!(incoming.target(), "/?Limit=2");
     assert_eq!(incoming.scope.service, "kms");
-    let host = headers(&[("host", "127.0.0.1:9999")]);
-    let verified = incoming.verify(&Method::GET, &host, b"", &example(), then());
-    assert_eq!(verified, Err(Refused::Mismatch));
+    let now = then() + Duration::from_secs(at);
+    incoming.verify(&Method::POST, headers, body, &example(), now)
+}
+
+#[test]
+fn a_signature_in_the_query_verifies_and_is_taken_out() {
+    let headers = presigned_headers();
+    for query in PRESIGNED {
+        assert_eq!(presigned(query, &headers, b"", 60), Ok(()));
+        // Valid for a minute, and for this request.
+        assert_eq!(presigned(query, &headers, b"", 61), Err(Refused::Expired));
+        let other = presigned(query, &headers, b"{}", 0);
+        assert_eq!(other, Err(Refused::Mismatch));
+        let mut encrypt = headers.clone();
+        let action = "TrentService.Encrypt".parse().expect("a value");
+        encrypt.insert("x-amz-target", action);
+        let other = presigned(query, &encrypt, b"", 0);
+        assert_eq!(other, Err(Refused::Mismatch));
+        let longer = query.replace("Expires=60", "Expires=600");
+        let other = presigned(&longer, &headers, b"", 0);
+        assert_eq!(other, Err(Refused::Mismatch));
+    }
+    let other_token = PRESIGNED[1].replace("a%20token", "b%20token");
+    let other = presigned(&other_token, &headers, b"", 0);
+    assert_eq!(other, Err(Refused::Mismatch));
+}
+
+#[test]
+fn a_query_that_is_no_whole_signature_is_refused() {
+    for (from, to) in [
+        ("X-Amz-Algorithm=AWS4-HMAC-SHA256&", ""),
+        ("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+        ("X-Amz-Expires=60&", ""),
+        ("X-Amz-Expires=60", "X-Amz-Expires=604801"),
+        ("X-Amz-Expires=60", "X-Amz-Expires=1m"),
+        ("%3Bhost", ""),
+        ("%3Bx-amz-target", ""),
+        ("%2Faws4_request", "%2"),
+        ("X-Amz-Signature", "X-Amz-Sign"),
+    ] {
+        let query = PRESIGNED[0].replacen(from, to, 1);
+        let refused = presigned(&query, &presigned_headers(), b"", 0);
+        assert!(
+            matches!(refused, Err(Refused::Malformed(_))),
+            "{from}: {refused:?}"
+        );
+    }
+    let mut both = presigned_headers();
+    both.insert("authorization", VANILLA.parse().expect("a value"));
+    let refused = presigned(PRESIGNED[0], &both, b"", 0);
+    assert_eq!(refused, Err(Refused::Malformed("two of them")));
+}
+
+#[test]
+fn an_action_that_is_not_signed_is_refused() {
+    let mut headers = vanilla();
+    let action = "TrentService.Encrypt".parse().expect("a value");
+    headers.insert("x-amz-target", action);
+    let incoming = Incoming::read(&Uri::from_static("/"), &headers).expect("read");
+    let refused = incoming.verify(&Method::GET, &headers, b"", &example(), then());
+    assert!(matches!(refused, Err(Refused::Malformed(_))), "{refused:?}");
 }
 
 #[test]

@@ -111,6 +111,42 @@ fn exit_codes_of_check() {
 }
 
 #[test]
+fn findings_about_endpoints_of_kms() {
+    let files = Files::new();
+    let text = "version: v1
+kms_proxy:
+  listen_port: 9999
+  endpoints:
+    eu-west-1a: kms.example
+    eu-west-1: http://kms.example
+egress:
+  allow: [a.example]
+";
+    files.add("kms.yaml", text);
+    let output = files.run(&["check", "kms.yaml"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        out(&output),
+        "error[unknown-key]: `eu-west-1a` is not a key of `endpoints`: no AWS region has such a name
+ --> kms.yaml:5:5
+  |
+5 |     eu-west-1a: kms.example
+  |     ^^^^^^^^^^
+  = help: did you mean `eu-west-1`?
+
+error[bad-value]: an endpoint is reached by HTTPS: plain HTTP would show everything to the host
+ --> kms.yaml:6:16
+  |
+6 |     eu-west-1: http://kms.example
+  |                ^^^^^^^^^^^^^^^^^^
+  = help: write `https://kms.example`, or leave the scheme out
+
+kms.yaml: 2 errors
+"
+    );
+}
+
+#[test]
 fn findings_for_people() {
     let files = Files::new();
     files.add("wrong.yaml", WRONG);

@@ -3,6 +3,7 @@
 mod destination;
 mod egress;
 mod fields;
+mod kms;
 pub(crate) mod services;
 mod tls;
 

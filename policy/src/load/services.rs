@@ -1,14 +1,14 @@
 //! Everything in the file that is not egress.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::fields::{self, Fields};
+use super::kms::kms_proxy;
 use super::tls::tls;
 use crate::codes;
 use crate::diagnostic::{Sink, Span};
-use crate::settings::{Api, Dns, Ingress, KmsProxy, ProxyProtocol, Settings, Shutdown};
+use crate::settings::{Api, Dns, Ingress, ProxyProtocol, Settings, Shutdown};
 use crate::yaml::{Node, short};
 
 /// Longest time that a DNS answer may be kept.
@@ -149,57 +149,6 @@ fn proxy_protocol(fields: &Fields<'_>, sink: &mut Sink) -> Option<ProxyProtocol>
             None
         }
     }
-}
-
-fn kms_proxy(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<KmsProxy> {
-    let fields = Fields::open(
-        node,
-        "`kms_proxy`",
-        "`kms_proxy: { listen_port: 9999 }`",
-        sink,
-    )?;
-    let keys = [
-        "listen_port",
-        "endpoints",
-        "ca_file",
-        "require_key_id",
-        "require_encryption_context",
-    ];
-    fields.check_keys(&keys, &[], sink);
-    let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
-    let endpoints =
-        section(&fields, "endpoints").map_or_else(BTreeMap::new, |node| endpoints(node, sink));
-    let ca_file = fields.string("ca_file", "/etc/kms/ca.pem", sink);
-    let require_key_id = super::tls::boolean(&fields, "require_key_id", sink)?;
-    let require_encryption_context =
-        super::tls::boolean(&fields, "require_encryption_context", sink)?;
-    let listen_port = listen_port?;
-    listeners.push(Listener {
-        port: listen_port,
-        user: User::KmsProxy,
-        span: fields.span("listen_port"),
-    });
-    Some(KmsProxy {
-        listen_port,
-        endpoints,
-        ca_file,
-        require_key_id,
-        require_encryption_context,
-    })
-}
-
-fn endpoints(node: &Node, sink: &mut Sink) -> BTreeMap<String, String> {
-    const EXAMPLE: &str = "`endpoints: { eu-west-1: kms-fips.eu-west-1.amazonaws.com }`";
-    let Some(fields) = Fields::open(node, "`endpoints`", EXAMPLE, sink) else {
-        return BTreeMap::new();
-    };
-    fields
-        .entries()
-        .filter_map(|(region, node)| {
-            let endpoint = fields::text(node, "an endpoint", EXAMPLE, sink)?;
-            Some((region.text.clone(), endpoint.text.clone()))
-        })
-        .collect()
 }
 
 fn api(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Api> {

@@ -106,7 +106,12 @@ fn certificate(
 }
 
 /// A path of the guest. Relative to what would be a guess.
-fn file(fields: &Fields<'_>, key: &str, example: &str, sink: &mut Sink) -> Option<FilePath> {
+pub(super) fn file(
+    fields: &Fields<'_>,
+    key: &str,
+    example: &str,
+    sink: &mut Sink,
+) -> Option<FilePath> {
     let path = fields.string(key, example, sink)?;
     let span = fields.span(key);
     if !path.starts_with('/') || path.contains('\0') {

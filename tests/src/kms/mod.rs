@@ -3,19 +3,23 @@
 //! No emulator does: it verifies the attestation document (against the simulated root) and its age,
 //! and answers in KMS' BER layout, in both forms of content by turns, with the plaintext member empty
 //! in one of the ways KMS has. That its envelopes are KMS' is held against recorded ones in
-//! `kms-proxy/src/envelope/tests.rs`. Signatures are verified; keys and policies are not real.
+//! `kms-proxy/src/envelope/tests.rs`. Signatures are verified; keys and policies are not real, unless
+//! there is [an emulator](StandIn::with_emulator) behind it.
 
 mod actions;
+mod emulator;
 mod recipient;
 mod server;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use odyn_kms::credentials::Credentials;
 
+use emulator::Emulator;
 pub use server::{acceptor, serve};
 
 /// The key that everybody may use.
@@ -70,6 +74,7 @@ struct State {
     /// Seconds that its clock is ahead.
     clock: AtomicI64,
     answers: AtomicUsize,
+    emulator: Option<Emulator>,
 }
 
 struct Accepted {
@@ -80,6 +85,17 @@ struct Accepted {
 impl StandIn {
     /// One that takes these credentials.
     pub fn new(id: &str, secret: &str, token: Option<&str>) -> Self {
+        Self::with_emulator(id, secret, token, None)
+    }
+
+    /// One that has moto, at this address, answer whatever moto knows: the stand-in verifies
+    /// signatures, does what `Recipient` wants, and has its faults.
+    pub fn with_emulator(
+        id: &str,
+        secret: &str,
+        token: Option<&str>,
+        emulator: Option<SocketAddr>,
+    ) -> Self {
         Self(Arc::new(State {
             accepted: Mutex::new(Accepted {
                 credentials: Credentials::new(id, secret),
@@ -90,6 +106,7 @@ impl StandIn {
             sealed: Mutex::default(),
             clock: AtomicI64::new(0),
             answers: AtomicUsize::new(0),
+            emulator: emulator.map(Emulator),
         }))
     }
 

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::actions::{Refusal, answer};
+use super::emulator::Emulator;
 use super::{Fault, Seen, StandIn, lock};
 
 /// TLS with a certificate and key in PEM files.
@@ -86,20 +87,38 @@ async fn respond(
         _ => {}
     }
     let result = match incoming {
-        Ok(incoming) => match authentic(&kms, &incoming, &parts, &body) {
-            Ok(()) => match fault {
-                Some(Fault::Error(status, code)) => Err(Refusal::new(status, code, "told to fail")),
-                _ => answer(&kms, action, &json, fault, turn),
-            },
-            Err(refusal) => Err(refusal),
-        },
+        Ok(incoming) => authentic(&kms, &incoming, &parts, &body),
         Err(refused) => Err(Refusal::new(
             403,
             "MissingAuthenticationTokenException",
             &refused.to_string(),
         )),
     };
+    let result = match (result, fault) {
+        (Ok(()), Some(Fault::Error(status, code))) => {
+            Err(Refusal::new(status, code, "told to fail"))
+        }
+        (Ok(()), _) => match kms.0.emulator.filter(|_| Emulator::knows(action)) {
+            Some(emulator) => {
+                let answer = emulator.answer(&kms, action, &parts.headers, json, (fault, turn));
+                match answer.await {
+                    Ok(answer) => return Ok(dated(&kms, answer.map(Full::new))),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            None => answer(&kms, action, &json, fault, turn),
+        },
+        (Err(refusal), _) => Err(refusal),
+    };
     Ok(write(&kms, result, fault))
+}
+
+/// An answer with the time of our clock.
+fn dated(kms: &StandIn, mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if let Ok(date) = httpdate::fmt_http_date(kms.now()).parse() {
+        answer.headers_mut().insert("date", date);
+    }
+    answer
 }
 
 fn access_key(headers: &HeaderMap) -> String {
@@ -165,17 +184,15 @@ fn write(
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
-    let date = httpdate::fmt_http_date(kms.now());
     for (name, value) in [
         ("content-type", "application/x-amz-json-1.1"),
-        ("date", &date),
         ("x-amzn-requestid", "11111111-2222-3333-4444-555555555555"),
     ] {
         if let Ok(value) = value.parse() {
             headers.insert(name, value);
         }
     }
-    response
+    dated(kms, response)
 }
 
 /// The braces that were trimmed too many: of a value that ends in an object.

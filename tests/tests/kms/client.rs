@@ -1,6 +1,7 @@
 //! A proxy with a stand-in for KMS behind it, and a client that signs as an SDK does.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The instance's credentials, as the stand-in takes them.
 pub(crate) const INSTANCE: (&str, &str, &str) = ("AKIAINSTANCE", "instance-hush", "instance-token");
-const REGION: &str = "eu-west-1";
+pub(crate) const REGION: &str = "eu-west-1";
 
 /// How a world shall be.
 pub(crate) struct Wanted {
@@ -31,6 +32,8 @@ pub(crate) struct Wanted {
     /// Whether the proxy trusts the stand-in's certificate.
     pub(crate) trusted: bool,
     pub(crate) answer_timeout: Duration,
+    /// moto, behind the stand-in.
+    pub(crate) emulator: Option<SocketAddr>,
 }
 
 impl Default for Wanted {
@@ -39,6 +42,7 @@ impl Default for Wanted {
             demands: Demands::default(),
             trusted: true,
             answer_timeout: Duration::from_secs(20),
+            emulator: None,
         }
     }
 }
@@ -106,7 +110,7 @@ pub(crate) async fn world(wanted: Wanted) -> World {
         roots = odyn_kms::proxy::web_roots();
     }
     let (id, secret, token) = INSTANCE;
-    let kms = StandIn::new(id, secret, Some(token));
+    let kms = StandIn::with_emulator(id, secret, Some(token), wanted.emulator);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let direct = listener.local_addr().expect("an address").port();
     tokio::spawn(serve_kms(kms.clone(), listener, tls));
@@ -242,6 +246,11 @@ impl World {
     }
 
     pub(crate) async fn send(&self, headers: HeaderMap, body: &str) -> Answer {
+        self.send_to("/", headers, body).await
+    }
+
+    /// The same to another path or with a query.
+    pub(crate) async fn send_to(&self, target: &str, headers: HeaderMap, body: &str) -> Answer {
         let socket = TcpStream::connect(&self.proxy).await.expect("the proxy");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
             .await
@@ -249,6 +258,7 @@ impl World {
         tokio::spawn(connection);
         let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
         *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.parse().expect("a target");
         *request.headers_mut() = headers;
         let response = sender.send_request(request).await.expect("an answer");
         let (parts, body) = response.into_parts();

@@ -6,6 +6,9 @@
 mod client;
 mod faults;
 mod measure;
+mod moto;
+mod presigned;
+mod sdk;
 
 use odyn_kms::credentials::Credentials;
 use odyn_kms::proxy::Demands;

@@ -2,11 +2,12 @@
 //! service gives the host its role.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use odyn_kms::attest::{AWS_NITRO_ROOT, Expected, SIMULATED_ROOT, verify};
+use odyn_tests::clients::installed;
 use odyn_tests::world::{Builder, NOBODY, as_user, executable};
 use odyn_tests::{Guest, Output, Process, World, process};
 
@@ -75,6 +76,15 @@ fn guest(world: &World, guest: Guest, more: &str) -> Output {
         .run(world)
 }
 
+/// A copy of a folder where the guest's user may read it.
+fn readable(world: &World, folder: &Path) -> String {
+    let copy = world.dir().join(folder.file_name().expect("a name"));
+    let mut command = Command::new("cp");
+    command.arg("-r").arg(folder).arg(&copy);
+    process::run(command);
+    copy.display().to_string()
+}
+
 /// The data key that the client has printed, in hexadecimal.
 fn key(output: &str) -> String {
     let line = output.lines().find_map(|line| line.strip_prefix("key "));
@@ -105,11 +115,7 @@ fn an_unmodified_boto3_program_decrypts_and_the_host_sees_nothing() {
     let file = capture.display().to_string();
     let mut sniffer = world.host_spawn("sniff", &["python3", "-c", program!("sniff"), &file]);
     sniffer.wait_for("ready", SOON);
-    let mut client = Guest::python(program!("kms_client"), &[]);
-    // Another boto3 than the system's, to try it.
-    if let Ok(path) = std::env::var("ODYN_TEST_PYTHONPATH") {
-        client = client.env("PYTHONPATH", &path);
-    }
+    let client = Guest::python(program!("kms_client"), &[]);
     let out = guest(&world, client, "");
     let key = bytes(&key(out.ok()));
     assert_eq!(key.len(), 32);
@@ -136,17 +142,70 @@ fn an_unmodified_boto3_program_decrypts_and_the_host_sees_nothing() {
     }
 }
 
-/// Where `node_modules` with @aws-sdk/client-kms is: no distribution has it, so this runs when told.
+/// The distribution's boto3 is too old to look for KMS in its environment.
 #[test]
-fn an_unmodified_javascript_program_decrypts() {
-    let world = start!(builder());
-    let Ok(modules) = std::env::var("ODYN_TEST_NODE_MODULES") else {
-        eprintln!("skipped: ODYN_TEST_NODE_MODULES names no directory with @aws-sdk/client-kms");
+fn a_boto3_of_today_finds_kms_by_itself() {
+    let Some(packages) = installed("ODYN_TEST_PYTHONPATH") else {
         return;
     };
+    let world = start!(builder());
     if world.direct() {
         return;
     }
+    let (kms, _imds) = services(&world);
+    // What boto3 needs of them.
+    let parts = [
+        "boto3",
+        "botocore",
+        "dateutil",
+        "jmespath",
+        "s3transfer",
+        "urllib3",
+        "six.py",
+    ];
+    for part in parts {
+        readable(&world, &Path::new(&packages).join(part));
+    }
+    let path = world.dir().display().to_string();
+    let script = format!(
+        "{}assert boto3.__file__.startswith('{path}') and not old\n",
+        program!("kms_client")
+    );
+    let client = Guest::python(&script, &[]).env("PYTHONPATH", &path);
+    key(guest(&world, client, "").ok());
+    let seen = String::from_utf8(kms.stdout()).expect("text");
+    let line = "GenerateDataKeyPair ASIAINSTANCEROLE attested";
+    assert!(seen.contains(line), "{seen}");
+}
+
+#[test]
+fn an_unmodified_rust_program_decrypts() {
+    let world = start!(builder());
+    if world.direct() {
+        return;
+    }
+    let (kms, _imds) = services(&world);
+    let client = executable("ODYN_KMS_CLIENT", "examples/kms_client");
+    let client = world.install(&client).display().to_string();
+    let out = guest(&world, Guest::new(&[&client]), "");
+    key(out.ok());
+    let seen = String::from_utf8(kms.stdout()).expect("text");
+    for action in ["Decrypt", "DeriveSharedSecret", "GenerateDataKeyPair"] {
+        let line = format!("{action} ASIAINSTANCEROLE attested");
+        assert!(seen.contains(&line), "no {line}: {seen}");
+    }
+}
+
+#[test]
+fn an_unmodified_javascript_program_decrypts() {
+    let Some(modules) = installed("ODYN_TEST_NODE_MODULES") else {
+        return;
+    };
+    let world = start!(builder());
+    if world.direct() {
+        return;
+    }
+    let modules = readable(&world, Path::new(&modules));
     let (kms, _imds) = services(&world);
     let client = Guest::new(&["node", "-e", include_str!("../../programs/kms_client.js")]);
     let out = guest(&world, client.env("NODE_PATH", &modules), "");

@@ -1,0 +1,285 @@
+//! `kms_proxy`.
+
+use std::collections::BTreeMap;
+
+use super::fields::{self, Fields};
+use super::services::{Listener, User};
+use super::tls::{boolean, file};
+use crate::codes;
+use crate::diagnostic::Sink;
+use crate::name::Name;
+use crate::settings::KmsProxy;
+use crate::yaml::{Key, Node, short};
+
+const ENDPOINTS: &str = "`endpoints: { eu-west-1: kms-fips.eu-west-1.amazonaws.com }`";
+/// Longest name of a region that the proxy takes from a signature.
+const MAX_REGION: usize = 32;
+
+pub(super) fn kms_proxy(
+    node: &Node,
+    listeners: &mut Vec<Listener>,
+    sink: &mut Sink,
+) -> Option<KmsProxy> {
+    let example = "`kms_proxy: { listen_port: 9999 }`";
+    let fields = Fields::open(node, "`kms_proxy`", example, sink)?;
+    let keys = [
+        "listen_port",
+        "endpoints",
+        "ca_file",
+        "require_key_id",
+        "require_encryption_context",
+    ];
+    fields.check_keys(&keys, &[], sink);
+    let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
+    let endpoints = fields.get("endpoints").filter(|node| !node.is_null());
+    let endpoints = endpoints.map_or_else(BTreeMap::new, |node| endpoints_of(node, sink));
+    let ca_file = file(&fields, "ca_file", "/etc/kms/ca.pem", sink);
+    let require_key_id = boolean(&fields, "require_key_id", sink)?;
+    let require_encryption_context = boolean(&fields, "require_encryption_context", sink)?;
+    let listen_port = listen_port?;
+    listeners.push(Listener {
+        port: listen_port,
+        user: User::KmsProxy,
+        span: fields.span("listen_port"),
+    });
+    Some(KmsProxy {
+        listen_port,
+        endpoints,
+        ca_file: ca_file.map(|file| file.path),
+        require_key_id,
+        require_encryption_context,
+    })
+}
+
+fn endpoints_of(node: &Node, sink: &mut Sink) -> BTreeMap<String, String> {
+    let Some(fields) = Fields::open(node, "`endpoints`", ENDPOINTS, sink) else {
+        return BTreeMap::new();
+    };
+    let mut endpoints = BTreeMap::new();
+    for (region, node) in fields.entries() {
+        check_region(region, sink);
+        let Some(endpoint) = fields::text(node, "an endpoint", ENDPOINTS, sink) else {
+            continue;
+        };
+        if let Err(Problem {
+            code,
+            message,
+            help,
+        }) = check_endpoint(&endpoint.text, &region.text)
+        {
+            sink.error(code, node.span, message).help(help);
+        }
+        endpoints.insert(region.text.clone(), endpoint.text.clone());
+    }
+    endpoints
+}
+
+/// A key that is no region would never be looked up.
+fn check_region(key: &Key, sink: &mut Sink) {
+    let text = key.text.as_str();
+    if is_region(text) {
+        return;
+    }
+    let message = format!(
+        "`{}` is not a key of `endpoints`: no AWS region has such a name",
+        short(text)
+    );
+    let written = text.to_ascii_lowercase().replace('_', "-");
+    // `eu-west-1a` is a zone of `eu-west-1`.
+    let zone = written.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let help = [written.as_str(), zone]
+        .into_iter()
+        .find(|near| is_region(near))
+        .map(|near| format!("did you mean `{near}`?"))
+        .unwrap_or_else(|| format!("the keys are regions, for example {ENDPOINTS}"));
+    sink.error(codes::UNKNOWN_KEY, key.span, message).help(help);
+}
+
+/// Whether a text has the form of a region's name, such as `us-gov-west-1`, or of an old name of its
+/// FIPS endpoint, such as `fips-us-east-1`. New regions come faster than releases of this program, so
+/// there is no list.
+fn is_region(text: &str) -> bool {
+    let plain = text
+        .strip_prefix("fips-")
+        .or_else(|| text.strip_suffix("-fips"))
+        .unwrap_or(text);
+    let Some((area, number)) = plain.rsplit_once('-') else {
+        return false;
+    };
+    let is_word = |word: &str| word.len() >= 2 && word.bytes().all(|b| b.is_ascii_lowercase());
+    text.len() <= MAX_REGION
+        && area.split('-').count() >= 2
+        && area.split('-').all(is_word)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[derive(Debug)]
+struct Problem {
+    code: &'static str,
+    message: String,
+    help: String,
+}
+
+/// Whether a text is `NAME`, `NAME:PORT` or `https://NAME:PORT/`: what the proxy takes.
+fn check_endpoint(text: &str, region: &str) -> Result<(), Problem> {
+    let problem = |code, message: String, help: String| {
+        Err(Problem {
+            code,
+            message,
+            help,
+        })
+    };
+    let example = || format!("for example `{region}: kms-fips.{region}.amazonaws.com`");
+    let quoted = short(text);
+    // First, so that no message repeats a password.
+    if text.contains('@') {
+        let message = "an endpoint has no user and no password in it";
+        return problem(codes::BAD_VALUE, message.to_owned(), example());
+    }
+    if text.trim() != text {
+        let message = format!("the endpoint {quoted:?} has spaces around it");
+        let help = format!("write `{}`", short(text.trim()));
+        return problem(codes::BAD_VALUE, message, help);
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    if scheme != "https" {
+        let message = match scheme.eq_ignore_ascii_case("http") {
+            true => "an endpoint is reached by HTTPS: plain HTTP would show everything to the host",
+            false => "an endpoint is reached by HTTPS, and has no other scheme",
+        };
+        let help = format!("write `https://{}`, or leave the scheme out", short(rest));
+        return problem(codes::BAD_VALUE, message.to_owned(), help);
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if let Some(at) = rest.find(['/', '?', '#']) {
+        let message = format!("the endpoint {quoted:?} has more than a name and a port");
+        let help = format!("write `{}`", short(rest.get(..at).unwrap_or_default()));
+        return problem(codes::BAD_VALUE, message, help);
+    }
+    if rest.starts_with('[') || rest.bytes().filter(|b| *b == b':').count() > 1 {
+        let message = format!("the endpoint {quoted:?} is an address: certificates have names");
+        return problem(codes::BAD_NAME, message, example());
+    }
+    let (host, port) = rest
+        .split_once(':')
+        .map_or((rest, None), |(h, p)| (h, Some(p)));
+    if let Some(port) = port {
+        let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        if !is_number || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            let message = format!("the port of the endpoint {quoted:?} is not 1 to 65535");
+            let help = format!("write `{}` for port 443", short(host));
+            return problem(codes::BAD_PORT, message, help);
+        }
+    }
+    match Name::parse(host) {
+        Ok(name) if name.as_str().eq_ignore_ascii_case(host) => Ok(()),
+        // With a final dot, or in letters of other scripts.
+        Ok(name) => {
+            let message = format!("the endpoint {quoted:?} is not written as certificates have it");
+            problem(codes::BAD_NAME, message, format!("write `{name}`"))
+        }
+        Err(error) => {
+            let message = format!("the endpoint {quoted:?} is no name: {error}");
+            problem(codes::BAD_NAME, message, example())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_told_by_their_form() {
+        for region in [
+            "eu-west-1",
+            "us-gov-west-1",
+            "us-isob-east-1",
+            "eusc-de-east-1",
+            "ap-southeast-12",
+            "fips-us-east-1",
+            "us-east-1-fips",
+        ] {
+            assert!(is_region(region), "{region}");
+        }
+        for other in [
+            "",
+            "-",
+            "fips-",
+            "kms",
+            "eu-west",
+            "eu-1",
+            "eu-west-1a",
+            "EU-west-1",
+            "eu_west_1",
+            "eu--west-1",
+            "eu-west-",
+            "eu-west-123",
+            "*",
+            "eu-west-١",
+        ] {
+            assert!(!is_region(other), "{other}");
+        }
+        let long = format!("eu-{}-1", "west".repeat(10));
+        assert!(!is_region(&long));
+    }
+
+    #[test]
+    fn endpoints_are_names_with_or_without_a_port() {
+        for fine in [
+            "kms",
+            "KMS-fips.eu-west-1.amazonaws.com",
+            "vpce-1.kms.eu-west-1.vpce.amazonaws.com",
+            "kms.example:8443",
+            "https://kms.example",
+            "https://kms.example:8443/",
+            "kms.example/",
+        ] {
+            assert!(check_endpoint(fine, "eu-west-1").is_ok(), "{fine}");
+        }
+        for (wrong, code, help) in [
+            ("", "bad-name", "for example `eu-west-1: kms-fips"),
+            ("https://", "bad-name", "for example"),
+            (" kms.example", "bad-value", "write `kms.example`"),
+            (
+                "http://kms.example:1",
+                "bad-value",
+                "write `https://kms.example:1`",
+            ),
+            ("HTTPS://kms.example", "bad-value", "`https://kms.example`"),
+            ("tls://kms.example", "bad-value", "leave the scheme out"),
+            (
+                "https://kms.example/path",
+                "bad-value",
+                "write `kms.example`",
+            ),
+            ("kms.example?x", "bad-value", "write `kms.example`"),
+            (
+                "https://me:secret@kms.example/path",
+                "bad-value",
+                "for example",
+            ),
+            (
+                "kms.example:",
+                "bad-port",
+                "write `kms.example` for port 443",
+            ),
+            ("kms.example:0", "bad-port", "443"),
+            ("kms.example:+1", "bad-port", "443"),
+            ("kms.example:65536", "bad-port", "443"),
+            ("[::1]:443", "bad-name", "for example"),
+            ("2001:db8::1", "bad-name", "for example"),
+            ("192.0.2.1", "bad-name", "for example"),
+            ("kms example", "bad-name", "for example"),
+            ("*.example", "bad-name", "for example"),
+            ("kms..example", "bad-name", "for example"),
+            ("kms.example.", "bad-name", "write `kms.example`"),
+            ("kms.exämple", "bad-name", "write `kms.xn--exmple-cua`"),
+        ] {
+            let problem = check_endpoint(wrong, "eu-west-1").expect_err(wrong);
+            assert_eq!(problem.code, code, "{wrong}: {problem:?}");
+            assert!(problem.help.contains(help), "{wrong}: {problem:?}");
+        }
+    }
+}
