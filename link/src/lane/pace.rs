@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 /// A flow is bulk when it has moved this much …
 const BURST: u64 = 1024 * 1024;
 
-/// … or chatty when it has had so many turns, with few bytes in each …
+/// … in no more turns than this, …
+const BURST_TURNS: u32 = 1024;
+
+/// … and chatty when it has had so many turns, whatever it moved in them, …
 const TURNS: u32 = 512;
 
 /// … in less than this.
@@ -29,6 +32,8 @@ pub(crate) struct Pace {
     next: u64,
     /// When the last [`BURST`] was over.
     since: Instant,
+    /// Turns since then.
+    burst_turns: u32,
     turns: u32,
     turns_since: Instant,
     nature: Nature,
@@ -40,6 +45,7 @@ impl Pace {
         Self {
             next: BURST,
             since: now,
+            burst_turns: 0,
             turns: 0,
             turns_since: now,
             nature: Nature::Quiet,
@@ -48,12 +54,14 @@ impl Pace {
 
     /// Notes a turn of a flow that has `moved` bytes in all. Says the most that it has been.
     pub(crate) fn turn(&mut self, moved: u64) -> Nature {
+        self.burst_turns = self.burst_turns.saturating_add(1);
         if moved >= self.next {
             let now = Instant::now();
-            if now.duration_since(self.since) < BURST_TIME {
+            if now.duration_since(self.since) < BURST_TIME && self.burst_turns <= BURST_TURNS {
                 self.nature = Nature::Bulk;
             }
             self.since = now;
+            self.burst_turns = 0;
             self.next = moved + BURST;
         }
         self.turns += 1;
@@ -90,7 +98,15 @@ mod tests {
             assert_eq!(chatty.turn(u64::from(turn)), Nature::Quiet);
         }
         assert_eq!(chatty.turn(u64::from(TURNS)), Nature::Chatty);
-        assert_eq!(chatty.turn(2 * BURST), Nature::Bulk);
+        assert_eq!(chatty.turn(BURST), Nature::Bulk);
+    }
+
+    #[test]
+    fn many_small_messages_are_not_bulk() {
+        let mut chatty = Pace::new();
+        for turn in 1..=4 * BURST / 512 {
+            assert!(chatty.turn(turn * 512) < Nature::Bulk);
+        }
     }
 
     #[test]
