@@ -1,14 +1,15 @@
 //! Lanes: connections of the transport that one flow has for itself.
 //!
 //! HTTP/2 carries every flow at first, so that none waits for a handshake. A flow that proves to be
-//! bulk moves to a lane of its own, where its bytes are spliced from socket to socket, and its
+//! busy ([`Nature`]) moves to a lane of its own, where its bytes go from socket to socket, and its
 //! place in HTTP/2 falls silent: small messages no longer stand behind it. [`crate::wire::lane`]
 //! has what is said on the wire.
 //!
 //! ```text
 //!   guest: 1 MiB, or 512 turns, within a second ──▶ Guest::ask: dials, names the flow
 //!                                    host: Lanes::serve finds it, answers READY
-//!   each half: its relay ends with Promoted, and goes on in threads for lanes with a Lane
+//!   each half: its relay ends with Moves, and goes on with a Lane; once it is bulk, in the threads
+//!   for that
 //!   each direction by itself: what it has given to HTTP/2 ends at an offset, the lane goes on
 //! ```
 //!
