@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::{Either, ready};
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::{
@@ -165,15 +167,14 @@ pub async fn serve<H: Handler>(
         session.config.drain_timeout,
         &shutdown,
         |request, respond| {
-            // A feed that is open keeps nobody from closing the connection.
-            let feeds = is_feed(&request).then(|| feeds.clone());
+            let is_feed = is_feed(&request);
             let answer = answer(Arc::clone(&session), request, respond);
-            async move {
-                match feeds {
-                    Some(feeds) => drop(feeds.spawn(answer)),
-                    None => answer.await,
-                }
+            if is_feed {
+                // A feed that is open keeps nobody from closing the connection.
+                feeds.spawn(answer);
+                return Either::Left(ready(()));
             }
+            Either::Right(answer)
         },
     )
     .await;
@@ -275,24 +276,27 @@ async fn answer<H: Handler>(
             let body = request.into_body();
             let is_flow = !matches!(asked, Asked::Feed(_));
             let _open = is_flow.then(|| session.config.open.token());
+            // Boxed, all but the TCP flow itself: the many flows that idle are to have room for
+            // what they are, not for the largest of what a request may ask for.
             match asked {
                 Asked::Tcp(target) => {
                     let dial = session.handler.connect_tcp(target, &session.peer);
-                    session.tcp(dial, body, &mut respond).await
+                    session.tcp(Box::pin(dial), body, &mut respond).await
                 }
                 Asked::Kms(endpoint) => {
                     let dial = session.handler.connect_kms(endpoint, &session.peer);
-                    session.tcp(dial, body, &mut respond).await
+                    session.tcp(Box::pin(dial), body, &mut respond).await
                 }
-                Asked::Udp(target) => session.udp(target, body, &mut respond).await,
-                Asked::Dns => session.dns(body, &mut respond).await,
-                Asked::Credentials => session.credentials(&mut respond).await,
+                Asked::Udp(target) => Box::pin(session.udp(target, body, &mut respond)).await,
+                Asked::Dns => Box::pin(session.dns(body, &mut respond)).await,
+                Asked::Credentials => Box::pin(session.credentials(&mut respond)).await,
                 Asked::Flush(wait) => {
                     let gone = session.shutdown.force.cancelled();
-                    crate::flush::answer(&session.registry, wait, &mut respond, gone).await;
+                    let answer = crate::flush::answer(&session.registry, wait, &mut respond, gone);
+                    Box::pin(answer).await;
                     Ok(())
                 }
-                Asked::Feed(opening) => session.feed(opening, body, &mut respond).await,
+                Asked::Feed(opening) => Box::pin(session.feed(opening, body, &mut respond)).await,
             }
         }
         Err(refusal) => Err(refusal),
@@ -302,10 +306,12 @@ async fn answer<H: Handler>(
     }
 }
 
+type Dial<'a> = Pin<Box<dyn Future<Output = Result<(TcpStream, SocketAddr), Refusal>> + Send + 'a>>;
+
 impl<H: Handler> Session<H> {
     async fn tcp(
         &self,
-        dial: impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>>,
+        dial: Dial<'_>,
         body: RecvStream,
         respond: &mut SendResponse<Chunk>,
     ) -> Result<(), Refusal> {

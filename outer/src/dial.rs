@@ -66,8 +66,6 @@ pub(crate) async fn tcp(
     let (socket, address) = timeout(limit, race(candidates))
         .await
         .map_err(|_| Refusal::ConnectionTimeout)??;
-    // Best effort: the flow works without.
-    let _ = socket.set_nodelay(true);
     probe(&socket);
     Ok((socket, address))
 }

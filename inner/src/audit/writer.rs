@@ -5,9 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 8192;
+
+/// What the thread rests after it has written. Waking it for each record would cost a worker more than
+/// making the record; a record that comes alone is written at once.
+const REST: Duration = Duration::from_millis(2);
 
 /// Where records go.
 pub struct Sink(Option<Box<dyn Write + Send>>);
@@ -118,16 +123,26 @@ impl Writer {
 
 fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
     let mut failing = false;
+    let mut has_rested = true;
     loop {
         let message = match messages.try_recv() {
-            Ok(message) => message,
-            Err(TryRecvError::Empty) => {
-                report(output.flush(), &mut failing);
-                match messages.recv() {
-                    Ok(message) => message,
-                    Err(_) => return,
-                }
+            Ok(message) => {
+                has_rested = false;
+                message
             }
+            Err(TryRecvError::Empty) if !has_rested => {
+                report(output.flush(), &mut failing);
+                std::thread::sleep(REST);
+                has_rested = true;
+                continue;
+            }
+            Err(TryRecvError::Empty) => match messages.recv() {
+                Ok(message) => {
+                    has_rested = false;
+                    message
+                }
+                Err(_) => return,
+            },
             Err(TryRecvError::Disconnected) => {
                 report(output.flush(), &mut failing);
                 return;
