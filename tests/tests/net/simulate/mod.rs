@@ -1,5 +1,7 @@
 //! `odyn-net simulate`: a developer's machine, no root.
 
+mod clients;
+
 use std::process::Command;
 use std::time::Duration;
 
