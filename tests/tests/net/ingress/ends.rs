@@ -4,16 +4,13 @@ use std::io::{ErrorKind, Read as _, Write as _};
 
 use odyn_tests::process::until;
 
-use super::{ADDRESS, MAPPING, SOON, app, connect, exchange, expected, stop, world};
-use crate::start;
+use super::{ADDRESS, SOON, connect, exchange, expected, served, stop};
 
 #[test]
 fn each_direction_ends_by_itself_and_the_record_names_the_client() {
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((world, running)) = served(&["after-end", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["after-end", "8080"]);
+    };
     let stream = connect(&world, ADDRESS).expect("a listener");
     let client = stream.local_addr().expect("a socket").to_string();
     let sent: Vec<u8> = (0..4_000_000_u32).map(|at| (at % 251) as u8).collect();
@@ -33,11 +30,9 @@ fn each_direction_ends_by_itself_and_the_record_names_the_client() {
 
 #[test]
 fn resets_go_both_ways() {
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((world, running)) = served(&["reset", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["reset", "8080"]);
+    };
     let mut stream = connect(&world, ADDRESS).expect("a listener");
     stream.write_all(b"x").expect("a connection");
     let read = stream.read(&mut [0; 1]).map_err(|error| error.kind());
@@ -46,8 +41,9 @@ fn resets_go_both_ways() {
     assert_eq!(running.audit()[0].end, "reset-by-app");
     stop(running);
 
-    let mut world = start!(self::world(&[MAPPING]));
-    let mut running = app(&mut world, &["hold", "8080"]);
+    let Some((world, mut running)) = served(&["hold", "8080"]) else {
+        return;
+    };
     let mut stream = connect(&world, ADDRESS).expect("a listener");
     stream.write_all(b"x").expect("a connection");
     running.process.wait_for("first x", SOON);
@@ -67,11 +63,9 @@ fn resets_go_both_ways() {
 fn a_thousand_short_connections_each_with_its_record() {
     const THREADS: usize = 20;
     const EACH: usize = 50;
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((world, running)) = served(&["after-end", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["after-end", "8080"]);
+    };
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let world = &world;

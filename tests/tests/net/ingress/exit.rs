@@ -1,24 +1,24 @@
 //! The end of the program or of a half: what was written arrives, and who is cut is reported.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use odyn_tests::Guest;
+use odyn_tests::guest::Running;
 use odyn_tests::process::until;
 
 use super::{
-    ADDRESS, MAPPING, SOON, app, connect, exchange, expected, listening, outer_says, stop, world,
+    ADDRESS, MAPPING, SOON, connect, exchange, expected, listening, outer_says, served, stop, world,
 };
 use crate::{program, start};
 
 #[test]
 fn a_host_half_that_is_told_to_stop_takes_no_client_and_ends_none() {
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((mut world, running)) = served(&["after-end", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["after-end", "8080"]);
+    };
     let mut stream = connect(&world, ADDRESS).expect("a listener");
     stream.write_all(b"before ").expect("a connection");
     outer_says(&mut world, &["client connected"]);
@@ -36,11 +36,9 @@ fn a_host_half_that_is_told_to_stop_takes_no_client_and_ends_none() {
 #[test]
 fn a_response_whose_program_has_exited_arrives_whole() {
     const SIZE: usize = 256 << 20;
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((mut world, running)) = served(&["one", "8080", &SIZE.to_string()]) else {
         return;
-    }
-    let running = app(&mut world, &["one", "8080", &SIZE.to_string()]);
+    };
     let back = world.dir().join("back").display().to_string();
     let url = format!("http://{ADDRESS}/");
     let mut curl = world.internet_spawn(
@@ -66,15 +64,24 @@ fn a_response_whose_program_has_exited_arrives_whole() {
     assert_eq!(out.audit[0].end, "closed");
 }
 
+/// That a client of a program that exits gets an answer of more than so many bytes and its end, and
+/// that odyn-net ends then.
+fn gets_all(stream: &mut TcpStream, size: usize, running: Running) {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("an orderly end");
+    assert!(all.len() > size);
+    let out = running.finish();
+    assert_eq!(out.code, 7, "{}", out.describe());
+    assert_eq!(out.audit[0].end, "closed");
+}
+
 #[test]
 fn odyn_net_ends_only_when_a_slow_client_has_everything() {
     // Fits into the host half, and not into the client.
     const SIZE: usize = 448 << 10;
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((world, mut running)) = served(&["one", "8080", &SIZE.to_string()]) else {
         return;
-    }
-    let mut running = app(&mut world, &["one", "8080", &SIZE.to_string()]);
+    };
     let mut stream = connect(&world, ADDRESS).expect("a listener");
     nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &(16 << 10))
         .expect("a size");
@@ -87,12 +94,7 @@ fn odyn_net_ends_only_when_a_slow_client_has_everything() {
     // With nothing to wait for it ends in milliseconds.
     std::thread::sleep(Duration::from_secs(1));
     assert!(running.process.ended().is_none(), "it did not wait");
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).expect("an orderly end");
-    assert!(all.len() > SIZE);
-    let out = running.finish();
-    assert_eq!(out.code, 7, "{}", out.describe());
-    assert_eq!(out.audit[0].end, "closed");
+    gets_all(&mut stream, SIZE, running);
 }
 
 #[test]
@@ -111,14 +113,8 @@ fn a_client_that_never_closes_does_not_hold_the_exit() {
     stream
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("a connection");
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).expect("an orderly end");
-    assert!(all.len() > SIZE);
     // The limit of a run is far below that of the drain.
-    let out = running.finish();
-    assert_eq!(out.code, 7, "{}", out.describe());
-    assert_eq!(out.audit[0].end, "closed");
-    drop(stream);
+    gets_all(&mut stream, SIZE, running);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use odyn_tests::{Guest, World};
 
 use super::{
     ADDRESS, MAPPING, SOON, app, connect, exchange, expected, listening, outer_log, outer_says,
-    policy, stop, world,
+    policy, served, stop, world,
 };
 use crate::{program, start};
 
@@ -133,11 +133,9 @@ fn two_guests_have_the_same_port_on_different_addresses() {
 
 #[test]
 fn a_restarted_host_half_has_its_guests_and_their_clients_again() {
-    let mut world = start!(world(&[MAPPING]));
-    if world.direct() {
+    let Some((mut world, running)) = served(&["after-end", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["after-end", "8080"]);
+    };
     for _ in 0..3 {
         let mut cut = connect(&world, ADDRESS).expect("a listener");
         cut.write_all(b"x").expect("a connection");

@@ -76,6 +76,16 @@ pub(crate) fn app(world: &mut World, words: &[&str]) -> Running {
     running
 }
 
+/// A world with this server in its guest; none in the control run, and without root.
+pub(crate) fn served(words: &[&str]) -> Option<(World, Running)> {
+    let mut world = world(&[MAPPING]).start()?;
+    if world.direct() {
+        return None;
+    }
+    let running = app(&mut world, words);
+    Some((world, running))
+}
+
 /// What a server that answers at the end of input says to `sent`.
 pub(crate) fn exchange(mut stream: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut writer = stream.try_clone()?;
