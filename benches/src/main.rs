@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod choice;
 mod client;
 mod contenders;
 mod drain;
@@ -37,8 +38,9 @@ struct Args {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
-    /// Only figures with one of these in their name, id or group: `bulk`, `up-1`, `udp`.
-    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    /// Only these rows, by their names or those of their groups, both as in --list; `beside*` is
+    /// all whose names begin so. What one client measures together is run together.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Only these contenders; `odyn*` is all whose names begin so.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -62,10 +64,10 @@ struct Args {
     /// Say who there is and what is measured, and do nothing.
     #[arg(long)]
     list: bool,
-    /// Write all samples to this file; `odyn-bench report` reads it.
+    /// Write all samples to this file, after each round; `odyn-bench report` reads it.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write pictures into this directory.
+    /// Write pictures into this directory, after each round.
     #[arg(long, value_name = "DIR")]
     svg_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -107,7 +109,7 @@ fn compare(args: Args) -> anyhow::Result<()> {
             .collect::<Result<_, _>>()?,
         false => args.variants,
     };
-    let contenders = measure::choose(contenders::all(variants), &args.contenders)?;
+    let contenders = choice::contenders(contenders::all(variants), &args.contenders)?;
     let loads = loads::all(&Scale {
         seconds: args.seconds,
         idle: args.idle,
@@ -122,10 +124,11 @@ fn compare(args: Args) -> anyhow::Result<()> {
         println!();
         for figure in loads.iter().flat_map(|load| load.figures()) {
             let (group, id) = (&figure.group, &figure.id);
-            println!("{group:12} {id:18} {}, {}", figure.name, figure.unit);
+            println!("{id:18} {group:12} {}, {}", figure.name, figure.unit);
         }
         return Ok(());
     }
+    let only = choice::Rows::new(&args.only, &loads)?;
     if let Some(path) = &args.json {
         Results::writable(path)?;
     }
@@ -133,10 +136,11 @@ fn compare(args: Args) -> anyhow::Result<()> {
         rounds: args.rounds,
         seconds: args.seconds,
         limit: Duration::from_secs_f64(args.minutes * 60.0),
-        only: args.only,
+        only,
     };
-    let results = measure::run(&plan, contenders, loads)?;
-    finish(&results, args.json.as_deref(), args.svg_dir.as_deref())
+    measure::run(&plan, contenders, loads, |results| {
+        finish(results, args.json.as_deref(), args.svg_dir.as_deref())
+    })
 }
 
 fn finish(

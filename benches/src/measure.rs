@@ -1,8 +1,8 @@
 //! The rounds: every load with every contender, in turn.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::choice::Rows;
 use crate::contenders::Contender;
 use crate::loads::{Entrant, Load};
 use crate::report::results::{Machine, Results, Row};
@@ -17,28 +17,32 @@ pub(crate) struct Plan {
     pub(crate) seconds: f64,
     /// After this long nothing new is begun.
     pub(crate) limit: Duration,
-    /// Only loads with a figure whose id, name or group has one of these in it.
-    pub(crate) only: Vec<String>,
+    pub(crate) only: Rows,
 }
 
-/// Runs all of it. What is missing or fails is named and left out.
+/// Runs all of it. What is missing or fails is named and left out. What there is so far is
+/// reported after each round: a run is long, and may be killed.
+///
+/// # Errors
+/// When the namespaces can't be made, or the last report fails.
 pub(crate) fn run(
     plan: &Plan,
     contenders: Vec<Box<dyn Contender>>,
     loads: Vec<Box<dyn Load>>,
-) -> anyhow::Result<Results> {
+    report: impl Fn(&Results) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let began = Instant::now();
     let stage = Stage::new()?;
     let mut results = Results {
         machine: Machine::here(),
-        rounds: plan.rounds,
+        planned: plan.rounds,
         seconds: plan.seconds,
         ..Results::default()
     };
     let mut entrants = enter(&stage, contenders, &mut results);
     let loads: Vec<_> = loads
         .into_iter()
-        .filter(|load| wanted(&plan.only, load.as_ref()))
+        .filter(|load| plan.only.want(load.as_ref()))
         .collect();
     for note in loads.iter().filter_map(|load| load.note()) {
         results.note(note);
@@ -75,15 +79,20 @@ pub(crate) fn run(
                 }
             }
         }
+        results.rounds = round + 1;
         eprintln!(
             "round {} of {} done after {} s",
-            round + 1,
+            results.rounds,
             plan.rounds,
             began.elapsed().as_secs()
         );
+        if results.rounds < plan.rounds
+            && let Err(error) = report(&results.of_rows(&plan.only))
+        {
+            results.note(format!("not reported after round {}: {error:#}", round + 1));
+        }
     }
-    results.rows.retain(|row| !row.samples.is_empty());
-    Ok(results)
+    report(&results.of_rows(&plan.only))
 }
 
 /// One load with one contender.
@@ -153,49 +162,4 @@ fn enter(
         entrants.push(entrant);
     }
     entrants
-}
-
-fn wanted(only: &[String], load: &dyn Load) -> bool {
-    only.is_empty()
-        || load.figures().iter().any(|figure| {
-            let words = [&figure.id, &figure.name, &figure.group];
-            only.iter()
-                .any(|part| words.iter().any(|word| word.contains(&**part)))
-        })
-}
-
-/// Those that are asked for; a name that nobody has is an error.
-pub(crate) fn choose(
-    contenders: Vec<Box<dyn Contender>>,
-    wanted: &[String],
-) -> anyhow::Result<Vec<Box<dyn Contender>>> {
-    if wanted.is_empty() {
-        return Ok(contenders);
-    }
-    let known: BTreeMap<String, usize> = wanted
-        .iter()
-        .map(|part| {
-            let count = contenders
-                .iter()
-                .filter(|one| matches(one.name(), part))
-                .count();
-            (part.clone(), count)
-        })
-        .collect();
-    if let Some((part, _)) = known.iter().find(|(_, count)| **count == 0) {
-        let names: Vec<&str> = contenders.iter().map(|one| one.name()).collect();
-        anyhow::bail!("no contender {part}: there are {}", names.join(", "));
-    }
-    Ok(contenders
-        .into_iter()
-        .filter(|one| wanted.iter().any(|part| matches(one.name(), part)))
-        .collect())
-}
-
-/// The name itself, or with a `*` behind it the beginning of a name.
-fn matches(name: &str, part: &str) -> bool {
-    match part.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == part,
-    }
 }

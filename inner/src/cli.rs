@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use enclaver_outer::ingress::{Bind, Mapping, MappingError};
 use odyn_link::{Endpoint, LaneMode};
 use odyn_settings::PrintConfig;
 
@@ -58,7 +59,9 @@ pub enum Command {
     /// Try a policy on this machine: no root, no enclave, no second process.
     ///
     /// Makes a user, a network and a mount namespace for the program and carries its traffic to
-    /// the network of the caller. Exit codes as in `run`.
+    /// the network of the caller. Where the policy has `ingress`, clients reach the program on this
+    /// machine at 127.0.0.1 and the `listen_port`, or where --ingress says. Exit codes as in `run`;
+    /// 69: nobody can listen there.
     Simulate(Simulate),
     /// Say what this kernel, or one with a given configuration, has of what odyn-net needs.
     ///
@@ -157,6 +160,16 @@ pub struct Simulate {
     /// Resolve names at this server instead of the system's resolver.
     #[arg(long, value_name = "IP[:PORT]", value_parser = resolver)]
     pub resolver: Option<SocketAddr>,
+    /// Listen at ADDRESS:PORT for clients of the program on the policy's PORT; may be repeated
+    /// [default: 127.0.0.1 and that port, for each port of the policy's `ingress`].
+    #[arg(
+        long,
+        env = "ODYN_INGRESS",
+        value_name = "PORT=ADDRESS:PORT",
+        value_delimiter = ',',
+        value_parser = mapping
+    )]
+    pub ingress: Vec<Mapping>,
     /// What `run` and `simulate` share.
     #[command(flatten)]
     pub common: Common,
@@ -216,6 +229,20 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{text:?} is no address such as 192.0.2.53 or [2001:db8::53]:5353"))
 }
 
+/// A mapping of the host half that makes sense with one guest and no service manager.
+fn mapping(text: &str) -> Result<Mapping, String> {
+    let mapping: Mapping = text
+        .parse()
+        .map_err(|error: MappingError| error.to_string())?;
+    match (&mapping.guest, &mapping.bind) {
+        (None, Bind::Address(_)) => Ok(mapping),
+        (Some(guest), _) => Err(format!(
+            "there is one guest only: expected PORT=ADDRESS:PORT without \"{guest}:\""
+        )),
+        (None, Bind::Named(_)) => Err("expected PORT=ADDRESS:PORT".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +277,20 @@ mod tests {
         assert_eq!(resolver("::1"), Ok("[::1]:53".parse().unwrap()));
         assert_eq!(resolver("[::1]:54"), Ok("[::1]:54".parse().unwrap()));
         assert!(resolver("dns.example").is_err());
+    }
+
+    #[test]
+    fn clients_of_a_simulated_guest_come_in_at_an_address() {
+        let address = "127.0.0.1:8443".parse().unwrap();
+        let read = mapping("443=127.0.0.1:8443").unwrap();
+        assert_eq!((read.port.get(), read.bind), (443, Bind::Address(address)));
+        for (text, part) in [
+            ("443", "expected [GUEST:]PORT="),
+            ("shop:443=127.0.0.1:8443", "without \"shop:\""),
+            ("443=fd:web", "expected PORT=ADDRESS:PORT"),
+        ] {
+            let error = mapping(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 }

@@ -11,6 +11,9 @@ pub enum Failure {
     Data,
     /// A file to judge cannot be read (EX_NOINPUT).
     NoInput,
+    /// Another process listens where clients of a simulated guest shall come in, or nobody may
+    /// (EX_UNAVAILABLE).
+    Unavailable,
     /// Namespaces or capture could not be set up (EX_OSERR).
     Capture,
     /// A file that the policy names is missing or is not what it should be (EX_OSFILE).
@@ -32,6 +35,7 @@ impl Failure {
             Failure::Usage => 64,
             Failure::Data => 65,
             Failure::NoInput => 66,
+            Failure::Unavailable => 69,
             Failure::Capture => 71,
             Failure::Files => 72,
             Failure::Output => 73,

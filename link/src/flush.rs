@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    RecvStream, SendStream,
+    Reason, RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
     server::SendResponse,
 };
@@ -122,17 +122,18 @@ impl Outcome {
 /// end of a phase to make it so; in [`Phase::Forced`], no time.
 pub(crate) async fn ask(requests: SendRequest<Chunk>, step: Step) -> Verdict {
     let (wait, limit) = patience(step);
-    verdict(limit, request(requests, wait), "what it has delivered").await
+    let answer = async { request(requests, wait).await.map(Verdict::answered) };
+    verdict(limit, answer, "what it has delivered").await
 }
 
 /// What the host half answers until `limit`; `what` it was asked stands in the log when it does not.
 async fn verdict(
     limit: Instant,
-    answer: impl Future<Output = Result<Vec<Undelivered>, &'static str>>,
+    answer: impl Future<Output = Result<Verdict, &'static str>>,
     what: &str,
 ) -> Verdict {
     match timeout_at(limit, answer).await {
-        Ok(Ok(list)) => Verdict::answered(list),
+        Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => {
             warn!(error, "the host half does not say {what}");
             Verdict::Unconfirmed
@@ -312,25 +313,31 @@ async fn exchange_parked(
     wait: Duration,
     mut respond: SendResponse<Chunk>,
     mut body: RecvStream,
-) -> Result<Vec<Undelivered>, &'static str> {
+) -> Result<Verdict, &'static str> {
     let wait = HeaderValue::try_from(flush::write_wait(wait)).map_err(|_| "not a header")?;
     let mut response = Response::new(());
     response.headers_mut().insert(flush::WAIT, wait);
     respond
         .send_response(response, true)
         .map_err(|_| "its request is gone")?;
-    let lines = read_lines(&mut body).await?;
-    flush::parse_answer(&lines).ok_or("its answer is malformed")
+    let Some(lines) = read_lines(&mut body).await? else {
+        return Ok(Verdict::HandedOver);
+    };
+    let list = flush::parse_answer(&lines).ok_or("its answer is malformed")?;
+    Ok(Verdict::answered(list))
 }
 
 /// Reads up to the last line. Not to the end of the stream: the host half may close the connection
-/// right behind it, and h2 forgets an END_STREAM that was not asked for before.
-async fn read_lines(body: &mut RecvStream) -> Result<BytesMut, &'static str> {
+/// right behind it, and h2 forgets an END_STREAM that was not asked for before. `None` when it left
+/// while it was asked, since it had nothing more of ours.
+async fn read_lines(body: &mut RecvStream) -> Result<Option<BytesMut>, &'static str> {
     let last = flush::LAST_LINE.as_bytes();
     let mut lines = BytesMut::new();
     loop {
-        let Some(Ok(bytes)) = std::future::poll_fn(|cx| body.poll_data(cx)).await else {
-            return Err("its answer is broken off");
+        let bytes = match std::future::poll_fn(|cx| body.poll_data(cx)).await {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) if lines.is_empty() && has_left(&error) => return Ok(None),
+            Some(Err(_)) | None => return Err("its answer is broken off"),
         };
         let _ = body.flow_control().release_capacity(bytes.len());
         if lines.len() + bytes.len() > flush::MAX_ANSWER + last.len() {
@@ -339,9 +346,14 @@ async fn read_lines(body: &mut RecvStream) -> Result<BytesMut, &'static str> {
         lines.extend_from_slice(&bytes);
         if lines.ends_with(last) {
             lines.truncate(lines.len() - last.len());
-            return Ok(lines);
+            return Ok(Some(lines));
         }
     }
+}
+
+/// Whether the host half has dropped a request that it had parked.
+fn has_left(error: &h2::Error) -> bool {
+    error.is_remote() && error.is_reset() && error.reason() == Some(Reason::CANCEL)
 }
 
 /// How long the host half may wait, and until when its answer is waited for.

@@ -228,7 +228,7 @@ impl Builder {
         self
     }
 
-    /// Sockets of the service manager, for mappings that name them or their address.
+    /// Sockets that listen already, for mappings that name them or their address.
     pub fn inherited(mut self, sockets: Inherited) -> Self {
         self.inherited = sockets;
         self

@@ -162,3 +162,36 @@ pub fn quic(world: &World, executable: &Path, address: &str) -> Process {
     process.wait_for("ready", Duration::from_secs(10));
     process
 }
+
+/// The words that start nginx in a guest, at 127.0.0.1:8080 with these further words of `listen`.
+/// It serves `www` of the world's directory: 8 MB at `/blob` and a line at each of `/0` to `/9`;
+/// what is put below `/up/` comes to the program's own directory.
+///
+/// # Panics
+/// When the files can't be written.
+pub fn guest_nginx(world: &World, listen: &str) -> Vec<String> {
+    let www = www(world);
+    fs::create_dir_all(&www).expect("own directory");
+    let blob: Vec<u8> = (0..8_000_000_u32).map(|at| (at % 253) as u8).collect();
+    fs::write(www.join("blob"), blob).expect("own directory");
+    for number in 0..10 {
+        let line = format!("this is {number}\n");
+        fs::write(www.join(number.to_string()), line).expect("own directory");
+    }
+    let dir = world.scratch().display().to_string();
+    let config = format!(
+        "daemon off; worker_processes 1; pid {dir}/pid; error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{ access_log off; client_max_body_size 0; keepalive_requests 100000; sendfile on;
+  client_body_temp_path {dir}/body; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+  uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  server {{ listen 127.0.0.1:8080 {listen}; root {};
+    location /up/ {{ root {dir}; dav_methods PUT; create_full_put_path on; }} }} }}
+",
+        www.display()
+    );
+    let config = world.file("guest-nginx.conf", config).display().to_string();
+    ["nginx", "-e", "stderr", "-c", &config]
+        .map(str::to_owned)
+        .into()
+}

@@ -12,7 +12,7 @@ use results::Results;
 
 /// The whole text: machine, tables, targets, notes.
 pub(crate) fn text(results: &Results) -> String {
-    let mut text = results.machine.describe(results.rounds, results.seconds);
+    let mut text = results.machine.describe(results);
     text.push_str(&table::tables(results));
     text.push_str(&targets::verdicts(results));
     if !results.notes.is_empty() {

@@ -8,14 +8,19 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::median;
+use crate::choice::Rows;
 use crate::contenders::Family;
 use crate::loads::Figure;
 
 /// A whole run.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    /// Rounds that were finished.
     pub(crate) rounds: usize,
+    /// Rounds that were wanted.
+    #[serde(default)]
+    pub(crate) planned: usize,
     pub(crate) seconds: f64,
     /// Who was there, and what they are.
     pub(crate) contenders: BTreeMap<String, Family>,
@@ -27,7 +32,7 @@ pub(crate) struct Results {
 }
 
 /// A figure with all samples of all contenders.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) figure: Figure,
@@ -53,7 +58,7 @@ impl Row {
 }
 
 /// Where it was measured.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) cpu: String,
@@ -85,7 +90,12 @@ impl Machine {
         }
     }
 
-    pub(crate) fn describe(&self, rounds: usize, seconds: f64) -> String {
+    pub(crate) fn describe(&self, results: &Results) -> String {
+        let seconds = results.seconds;
+        let rounds = match (results.rounds, results.planned) {
+            (done, planned) if done < planned => format!("{done} of {planned}"),
+            (done, _) => done.to_string(),
+        };
         format!(
             "{} cores ({}), Linux {}, load average {} before the run, {}. {rounds} rounds, {seconds} s \
              each; medians, with the range in parentheses.\n",
@@ -137,6 +147,15 @@ impl Results {
         names.filter(move |name| self.family(name) == Some(family))
     }
 
+    /// What was measured of these rows.
+    pub(crate) fn of_rows(&self, rows: &Rows) -> Self {
+        let mut results = self.clone();
+        results
+            .rows
+            .retain(|row| !row.samples.is_empty() && rows.has(&row.figure));
+        results
+    }
+
     /// That results can be written there, before they are measured.
     pub(crate) fn writable(path: &Path) -> anyhow::Result<()> {
         if let Some(dir) = path.parent() {
@@ -146,13 +165,44 @@ impl Results {
         file.map(drop).with_context(|| path.display().to_string())
     }
 
+    /// Writes them; whoever is killed meanwhile leaves what was there before.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
+        let mut next = path.as_os_str().to_owned();
+        next.push(".next");
+        std::fs::write(&next, text + "\n")
+            .and_then(|()| std::fs::rename(&next, path))
+            .with_context(|| path.display().to_string())
     }
 
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read(path).with_context(|| path.display().to_string())?;
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_has_written_says_how_far_it_got() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.json");
+        Results::writable(&path).unwrap();
+        let mut results = Results {
+            planned: 5,
+            seconds: 1.5,
+            ..Results::default()
+        };
+        for rounds in 1..=2 {
+            results.rounds = rounds;
+            results.write(&path).unwrap();
+        }
+        let read = Results::read(&path).unwrap();
+        let text = read.machine.describe(&read);
+        assert!(text.contains("2 of 5 rounds, 1.5 s each"), "{text}");
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files, 1);
     }
 }

@@ -4,6 +4,7 @@
 //! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
 //! trying a policy, and no security boundary: both processes and the program share a user id.
 
+mod clients;
 mod leftovers;
 mod masks;
 mod namespaces;
@@ -32,7 +33,8 @@ const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
 /// The guest was not started, and why.
 pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
     // Here, so that what is wrong in the policy is said once and before anything is made.
-    run::load_policy(&args.common.policy)?;
+    let policy = run::load_policy(&args.common.policy)?;
+    let clients = clients::listen(&policy.settings().ingress, &args.ingress)?;
     let failed = |what: &'static str| {
         move |error: std::io::Error| {
             StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
@@ -63,6 +65,8 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         let outer = Outer::builder()
             .only_pid(child.id())
             .kms(Kms::with(Environment))
+            .ingress(clients.mappings)
+            .inherited(clients.sockets)
             .build(resolver)
             .map_err(failed("start the host half"))?;
         let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));

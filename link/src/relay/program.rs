@@ -130,6 +130,9 @@ async fn reset_by_program(mut flow: Box<Flow>, program: Program) -> End {
         () = patience(grace, &program.drain) => {}
     }
     flow.stream.reset();
+    // The other half reads a lane up to its end before it passes the reset on, and the verdict
+    // waits for that.
+    flow.lane = None;
     if program.drain.is_draining() {
         settle(flow, program, Some(End::ResetBySocket)).await
     } else {

@@ -1,5 +1,7 @@
-//! Listening sockets from the service manager (`systemd.socket(5)`, `sd_listen_fds(3)`): they stay
-//! open while this process is replaced, so that clients wait in them instead of being refused.
+//! Listening sockets that are there before the listeners: from the service manager (`systemd.socket(5)`,
+//! `sd_listen_fds(3)`), where they stay open while this process is replaced, so that clients wait in
+//! them instead of being refused; or bound before anything else is done, so that whoever starts us learns
+//! at once that an address is taken.
 
 use std::{
     io,
@@ -9,6 +11,8 @@ use std::{
 
 use listenfd::ListenFd;
 use tracing::warn;
+
+use super::listen::socket_at;
 
 /// The sockets of this process.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +44,24 @@ impl Inherited {
             }
         }
         Self(Arc::new(passed))
+    }
+
+    /// Listens at these addresses now.
+    ///
+    /// # Errors
+    /// The first address that can't be had, and why.
+    pub fn bind(
+        addresses: impl IntoIterator<Item = SocketAddr>,
+    ) -> Result<Self, (SocketAddr, io::Error)> {
+        let bound = addresses.into_iter().map(|address| {
+            let socket = socket_at(address).map_err(|error| (address, error))?;
+            Ok(Passed {
+                name: address.to_string(),
+                address,
+                socket,
+            })
+        });
+        Ok(Self(Arc::new(bound.collect::<Result<_, _>>()?)))
     }
 
     fn one(descriptors: &mut ListenFd, at: usize) -> io::Result<(SocketAddr, TcpListener)> {

@@ -268,16 +268,20 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
     }
 }
 
-/// A listening socket. One for IPv6 takes IPv6 only, so that `0.0.0.0` and `[::]` can both be
-/// given, on every machine alike.
+/// A socket for a mapping that has none yet.
 fn bind(at: &Bind) -> io::Result<TcpListener> {
-    let address = match at {
-        Bind::Address(address) => *address,
+    match at {
+        Bind::Address(address) => TcpListener::from_std(socket_at(*address)?),
         Bind::Named(_) => {
             let message = "the service manager gave no socket of this name";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+            Err(io::Error::new(io::ErrorKind::NotFound, message))
         }
-    };
+    }
+}
+
+/// A listening socket. One for IPv6 takes IPv6 only, so that `0.0.0.0` and `[::]` can both be
+/// given, on every machine alike.
+pub(super) fn socket_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -289,5 +293,5 @@ fn bind(at: &Bind) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }

@@ -2,66 +2,34 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use odyn_tests::tls_client::{Authority, Client};
-use odyn_tests::{Guest, Process, World};
+use odyn_tests::{Guest, World, servers};
 
-use super::{certificate, policy_world, tls_world};
-use crate::ingress::{ADDRESS, MAPPING, SOON, connect, listening, stop};
+use super::{certificate, each_way, fine, tls_world};
+use crate::ingress::{MAPPING, SOON, listening, stop};
 use crate::{program, start};
 
-const LONG: Duration = Duration::from_secs(120);
 const V6: &str = "80=[2001:db8:1::2]:8000";
 
-/// Waits for the end of a client, which must be a good one.
-#[track_caller]
-fn fine(mut client: Process) -> String {
-    let status = client.wait(LONG);
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    assert!(status.success(), "{}", text(client.stderr()));
-    text(client.stdout())
-}
-
-/// An authority and its files, `ca.pem` too.
-fn files(dir: &Path) -> Authority {
+/// The files of a guest with TLS, and that of the authority; the path of the latter.
+fn files(dir: &Path) -> String {
     let (authority, _) = certificate(dir);
-    std::fs::write(dir.join("ca.pem"), &authority.pem).expect("own directory");
-    authority
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, &authority.pem).expect("own directory");
+    ca.display().to_string()
 }
 
 /// nginx with some files, on the port of the guest, with these words behind `listen`.
 fn nginx(world: &World, words: &str) -> Guest {
-    let www = world.dir().join("www");
-    std::fs::create_dir_all(&www).expect("own directory");
-    let blob: Vec<u8> = (0..8_000_000_u32).map(|at| (at % 253) as u8).collect();
-    std::fs::write(www.join("blob"), blob).expect("own directory");
-    for number in 0..10 {
-        std::fs::write(www.join(format!("{number}")), format!("this is {number}\n"))
-            .expect("own directory");
-    }
-    let dir = world.scratch().display().to_string();
-    let config = format!(
-        "daemon off; worker_processes 1; pid {dir}/pid; error_log stderr warn;
-events {{ worker_connections 512; }}
-http {{ access_log off; client_max_body_size 0; keepalive_requests 100000;
-  client_body_temp_path {dir}/body; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
-  uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-  server {{ listen 127.0.0.1:8080 {words}; root {};
-    location /up/ {{ root {dir}; dav_methods PUT; create_full_put_path on; }} }} }}
-",
-        www.display()
-    );
-    let config = world.file("real.conf", config).display().to_string();
-    Guest::new(&["nginx", "-e", "stderr", "-c", &config])
+    let words = servers::guest_nginx(world, words);
+    Guest::new(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]
 fn nginx_serves_http_1_and_2_by_tls_over_both_families() {
     for (words, alpn, wanted) in [("http2", "h2", "2"), ("", "http/1.1", "1.1")] {
         let dir = tempfile::tempdir().expect("a directory");
-        files(dir.path());
+        let ca = files(dir.path());
         let more = format!(", alpn: [{alpn}]");
         let mut world = start!(tls_world(dir.path(), &more).outer(&["--ingress", V6]));
         if world.direct() {
@@ -70,7 +38,6 @@ fn nginx_serves_http_1_and_2_by_tls_over_both_families() {
         let running = nginx(&world, words).spawn(&world);
         listening(&mut world, MAPPING);
         listening(&mut world, V6);
-        let ca = dir.path().join("ca.pem").display().to_string();
         let back = world.dir().join("back").display().to_string();
         let blob = world.dir().join("www/blob");
         for host in ["192.0.2.2", "2001:db8:1::2"] {
@@ -127,34 +94,18 @@ fn pipeline(stream: &mut (impl Read + Write)) {
 
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let authority = files(dir.path());
-    for tls in [false, true] {
-        let builder = match tls {
-            false => policy_world(""),
-            true => tls_world(dir.path(), ""),
-        };
-        let mut world = start!(builder);
-        if world.direct() {
-            return;
-        }
-        let running = nginx(&world, "").spawn(&world);
-        listening(&mut world, MAPPING);
-        let mut socket = connect(&world, ADDRESS).expect("a listener");
-        if tls {
-            let session = Client::default().connect(socket, &authority, "shop.example");
-            pipeline(&mut session.expect("a handshake"));
-        } else {
-            pipeline(&mut socket);
-        }
+    each_way("", |world, way| {
+        let running = nginx(world, "").spawn(world);
+        listening(world, MAPPING);
+        pipeline(&mut way.connect(world));
         stop(running);
-    }
+    });
 }
 
 #[test]
 fn redis_is_spoken_to_by_tls() {
     let dir = tempfile::tempdir().expect("a directory");
-    files(dir.path());
+    let ca = files(dir.path());
     let mut world = start!(tls_world(dir.path(), ""));
     if world.direct() {
         return;
@@ -169,7 +120,6 @@ redis-cli $tls SET key value
 redis-benchmark $tls -t set,get -n 5000 -c 20 -q >/dev/null
 redis-cli $tls GET key
 "#;
-    let ca = dir.path().join("ca.pem").display().to_string();
     let client = world.internet_spawn("redis", &["sh", "-c", script, "sh", &ca]);
     assert_eq!(fine(client), "PONG\nOK\nvalue\n");
     stop(running);
@@ -213,61 +163,11 @@ fn websocket(stream: &mut (impl Read + Write)) {
 
 #[test]
 fn websockets_echo() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let authority = files(dir.path());
-    for tls in [false, true] {
-        let builder = match tls {
-            false => policy_world(""),
-            true => tls_world(dir.path(), ""),
-        };
-        let mut world = start!(builder);
-        if world.direct() {
-            return;
-        }
-        let mut running = Guest::python(program!("websocket"), &["8080"]).spawn(&world);
+    each_way("", |world, way| {
+        let mut running = Guest::python(program!("websocket"), &["8080"]).spawn(world);
         running.process.wait_for("ready", SOON);
-        listening(&mut world, MAPPING);
-        let mut socket = connect(&world, ADDRESS).expect("a listener");
-        if tls {
-            let session = Client::default().connect(socket, &authority, "shop.example");
-            websocket(&mut session.expect("a handshake"));
-        } else {
-            websocket(&mut socket);
-        }
+        listening(world, MAPPING);
+        websocket(&mut way.connect(world));
         stop(running);
-    }
-}
-
-#[test]
-fn grpc_calls_of_every_kind_and_a_graceful_end() {
-    let dir = tempfile::tempdir().expect("a directory");
-    files(dir.path());
-    let ca = dir.path().join("ca.pem").display().to_string();
-    for ca in ["", &ca] {
-        let builder = match ca {
-            "" => policy_world(""),
-            _ => tls_world(dir.path(), ", alpn: [h2]"),
-        };
-        let mut world = start!(builder);
-        if world.direct() {
-            return;
-        }
-        let source = program!("grpc_calls");
-        let python = "/usr/bin/python3";
-        let mut running = Guest::new(&[python, "-c", source, "serve", "8080"]).spawn(&world);
-        running.process.wait_for("ready", SOON);
-        listening(&mut world, MAPPING);
-        let go = world.dir().join("go");
-        let path = go.display().to_string();
-        let words = [python, "-c", source, "call", ADDRESS, ca, &path];
-        let mut client = world.internet_spawn("grpc", &words);
-        client.wait_for("midway", LONG);
-        // The server says GOAWAY, and the call that is open goes on to its end.
-        running.process.signal(Signal::SIGTERM);
-        running.process.wait_for("stopping", SOON);
-        std::fs::write(&go, "").expect("own directory");
-        assert_eq!(fine(client), "unary\ndown\nup\ndeadline\nmidway\nboth\n");
-        let out = running.finish();
-        assert_eq!(out.code, 0, "{}", out.describe());
-    }
+    });
 }

@@ -9,16 +9,9 @@ use odyn_tests::World;
 use odyn_tests::process::until;
 use odyn_tests::tls_client::{Authority, Client, Issued, Session, close_notify, read_all};
 
-use super::{certificate, policy_world, tls_world};
+use super::{Secured, certificate, policy_world, session, tls_world};
 use crate::ingress::{ADDRESS, SOON, app, connect, expected, stop};
 use crate::{program, start};
-
-fn session(world: &World, authority: &Authority, name: &str) -> Session {
-    let socket = connect(world, ADDRESS).expect("a listener");
-    Client::default()
-        .connect(socket, authority, name)
-        .unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 fn presented(session: &Session, issued: &Issued) -> bool {
     let chain = session.conn.peer_certificates().expect("a handshake");
@@ -80,33 +73,28 @@ fn the_name_that_the_client_asks_for_decides() {
 
 #[test]
 fn files_that_change_hold_for_new_clients_and_those_that_are_there_stay() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (authority, old) = certificate(dir.path());
-    let mut world = start!(tls_world(dir.path(), ""));
-    if world.direct() {
+    let Some(secured) = Secured::start("", &["after-end", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["after-end", "8080"]);
-    let mut early = session(&world, &authority, "shop.example");
+    };
+    let old = &secured.issued;
+    let mut early = secured.session();
     early.write_all(b"early ").expect("a connection");
-    assert!(presented(&early, &old));
+    assert!(presented(&early, old));
 
-    let new = authority.issue(&["shop.example"]);
+    let new = secured.authority.issue(&["shop.example"]);
     // First the one, then the other, as it happens: between the two, they don't fit together.
-    fs::write(dir.path().join("a.pem"), &new.cert).expect("own directory");
+    fs::write(secured.dir.path().join("a.pem"), &new.cert).expect("own directory");
     until(SOON, "a word about it", || {
-        let _ = session(&world, &authority, "shop.example");
-        world
+        let _ = secured.session();
+        secured
+            .world
             .guest_log()
             .contains("is not the key of the certificate in")
     });
-    assert!(presented(
-        &session(&world, &authority, "shop.example"),
-        &old
-    ));
-    fs::write(dir.path().join("a.key"), &new.key).expect("own directory");
+    assert!(presented(&secured.session(), old));
+    fs::write(secured.dir.path().join("a.key"), &new.key).expect("own directory");
     until(SOON, "the new certificate", || {
-        presented(&session(&world, &authority, "shop.example"), &new)
+        presented(&secured.session(), &new)
     });
     early.write_all(b"late").expect("a connection");
     close_notify(&mut early).expect("a connection");
@@ -114,7 +102,7 @@ fn files_that_change_hold_for_new_clients_and_those_that_are_there_stay() {
         read_all(&mut early).expect("an answer"),
         expected(b"early late")
     );
-    stop(running);
+    stop(secured.running);
 }
 
 /// What a client with this certificate gets from a program that answers, if anything.
@@ -195,17 +183,13 @@ fn wrong_files_start_nothing_and_are_named_with_their_place() {
 
 #[test]
 fn a_silent_client_is_given_up() {
-    let dir = tempfile::tempdir().expect("a directory");
-    certificate(dir.path());
-    let mut world = start!(tls_world(dir.path(), ""));
-    if world.direct() {
+    let Some(secured) = Secured::start("", &["hold", "8080"]) else {
         return;
-    }
-    let running = app(&mut world, &["hold", "8080"]);
-    let mut socket = connect(&world, ADDRESS).expect("a listener");
+    };
+    let mut socket = connect(&secured.world, ADDRESS).expect("a listener");
     let end = socket.read(&mut [0; 1]).map_err(|error| error.kind());
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
-    until(SOON, "the record", || running.audit().len() == 1);
-    assert_eq!(running.audit()[0].end, "tls-failed");
-    stop(running);
+    until(SOON, "the record", || secured.running.audit().len() == 1);
+    assert_eq!(secured.running.audit()[0].end, "tls-failed");
+    stop(secured.running);
 }

@@ -1,5 +1,7 @@
 //! `odyn-net simulate`: a developer's machine, no root.
 
+mod clients;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +15,16 @@ struct Developer<'a> {
     world: &'a World,
     odyn: std::path::PathBuf,
 }
+
+/// A program that says what a server says to it.
+const GREETED: [&str; 6] = [
+    "python3",
+    "-c",
+    program!("connect"),
+    "tcp",
+    "203.0.113.20",
+    "7000",
+];
 
 struct Run {
     code: i32,
@@ -143,15 +155,7 @@ fn several_run_side_by_side() {
     }
     serve::banner(world.internet().listen("203.0.113.20:7000"), "hello");
     let developer = Developer::new(&world);
-    let words = [
-        "python3",
-        "-c",
-        program!("connect"),
-        "tcp",
-        "203.0.113.20",
-        "7000",
-    ];
-    let mut all: Vec<Process> = (0..4).map(|_| developer.spawn(&[], &words)).collect();
+    let mut all: Vec<Process> = (0..4).map(|_| developer.spawn(&[], &GREETED)).collect();
     for process in &mut all {
         let code = process::code(process.wait(Duration::from_secs(60)));
         let said = String::from_utf8_lossy(&process.stdout()).into_owned();
@@ -167,15 +171,7 @@ fn root_may_simulate_as_well() {
     }
     serve::banner(world.internet().listen("203.0.113.20:7000"), "hello");
     let developer = Developer::new(&world);
-    let words = [
-        "python3",
-        "-c",
-        program!("connect"),
-        "tcp",
-        "203.0.113.20",
-        "7000",
-    ];
-    let mut process = developer.finish(world.host().command(), &[], &words);
+    let mut process = developer.finish(world.host().command(), &[], &GREETED);
     assert_eq!(process::code(process.wait(Duration::from_secs(60))), 0);
     assert_eq!(process.stdout(), b"ok hello\n");
     assert_eq!(process.stderr(), b"");
