@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -254,8 +255,9 @@ impl Parked {
         Ok(Self { response, body })
     }
 
-    /// Waits until the guest wants to know, and then for the delivery; tells it. Gives up when it
-    /// is `over` before, and waits no longer when `force` is ready.
+    /// Waits until the guest wants to know, and then for the delivery; tells it. When it is `over`
+    /// before, and nothing more can change, tells it unasked: a connection that closes without a
+    /// word looks like one that was lost. Waits no longer when `force` is ready.
     pub(crate) async fn redeem(
         self,
         registry: &Registry,
@@ -263,23 +265,34 @@ impl Parked {
         force: impl Future<Output = ()>,
     ) {
         let Self { response, mut body } = self;
-        let response = tokio::select! {
+        let asked = tokio::select! {
             biased;
-            response = response => response,
-            () = over => return,
+            response = response => Some(response),
+            () = over => None,
         };
-        let Ok(response) = response else { return };
-        let wait = response.headers().get(flush::WAIT);
-        let wait = wait.and_then(|value| flush::parse_wait(value.as_bytes()));
-        let (StatusCode::OK, Some(wait)) = (response.status(), wait) else {
-            return;
+        let is_asked = asked.is_some();
+        let wait = match asked {
+            Some(Ok(response)) => {
+                let wait = response.headers().get(flush::WAIT);
+                let wait = wait.and_then(|value| flush::parse_wait(value.as_bytes()));
+                let (StatusCode::OK, Some(wait)) = (response.status(), wait) else {
+                    return;
+                };
+                wait
+            }
+            Some(Err(_)) => return,
+            None => Duration::ZERO,
         };
-        let list = settle(registry, wait, force).await;
+        let mut force = pin!(force);
+        let list = settle(registry, wait, &mut force).await;
         let in_flight = Arc::new(InFlight::default());
         let lines = flush::write_answer(&list) + flush::LAST_LINE;
         let answer = in_flight.chunk(Bytes::from(lines));
         if body.send_data(answer, true).is_ok() {
-            in_flight.empty().await;
+            tokio::select! {
+                () = in_flight.empty() => {}
+                () = force, if !is_asked => {}
+            }
         }
     }
 }
@@ -288,24 +301,22 @@ impl Parked {
 /// its body what is delivered. Without a word when the outcome is known before.
 pub(crate) async fn ask_parked(
     step: impl Future<Output = Step>,
-    mut respond: SendResponse<Chunk>,
-    body: RecvStream,
+    respond: SendResponse<Chunk>,
+    mut body: RecvStream,
     outcome: &Outcome,
 ) {
+    let mut lines = BytesMut::new();
     let step = tokio::select! {
         biased;
         _ = outcome.wait() => return,
-        step = step => step,
-        reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
-            return outcome.set(match reset {
-                // It has nothing more of ours, and leaves.
-                Ok(_) => Verdict::HandedOver,
-                Err(_) => Verdict::Lost,
-            });
+        // It leaves, and says so unasked.
+        told = read_lines(&mut body, &mut lines) => {
+            return outcome.set(told.unwrap_or(Verdict::Lost));
         }
+        step = step => step,
     };
     let (wait, limit) = patience(step);
-    let answer = exchange_parked(wait, respond, body);
+    let answer = exchange_parked(wait, respond, body, lines);
     outcome.set(verdict(limit, answer, "what its clients got").await);
 }
 
@@ -313,30 +324,27 @@ async fn exchange_parked(
     wait: Duration,
     mut respond: SendResponse<Chunk>,
     mut body: RecvStream,
+    mut lines: BytesMut,
 ) -> Result<Verdict, &'static str> {
     let wait = HeaderValue::try_from(flush::write_wait(wait)).map_err(|_| "not a header")?;
     let mut response = Response::new(());
     response.headers_mut().insert(flush::WAIT, wait);
-    respond
-        .send_response(response, true)
-        .map_err(|_| "its request is gone")?;
-    let Some(lines) = read_lines(&mut body).await? else {
-        return Ok(Verdict::HandedOver);
-    };
-    let list = flush::parse_answer(&lines).ok_or("its answer is malformed")?;
-    Ok(Verdict::answered(list))
+    // When it has left meanwhile, it has said what is to be said.
+    let _ = respond.send_response(response, true);
+    read_lines(&mut body, &mut lines).await
 }
 
 /// Reads up to the last line. Not to the end of the stream: the host half may close the connection
-/// right behind it, and h2 forgets an END_STREAM that was not asked for before. `None` when it left
-/// while it was asked, since it had nothing more of ours.
-async fn read_lines(body: &mut RecvStream) -> Result<Option<BytesMut>, &'static str> {
+/// right behind it, and h2 forgets an END_STREAM that was not asked for before. May be given up and
+/// begun again with the same `lines`.
+async fn read_lines(body: &mut RecvStream, lines: &mut BytesMut) -> Result<Verdict, &'static str> {
     let last = flush::LAST_LINE.as_bytes();
-    let mut lines = BytesMut::new();
     loop {
         let bytes = match std::future::poll_fn(|cx| body.poll_data(cx)).await {
             Some(Ok(bytes)) => bytes,
-            Some(Err(error)) if lines.is_empty() && has_left(&error) => return Ok(None),
+            Some(Err(error)) if lines.is_empty() && has_left(&error) => {
+                return Ok(Verdict::HandedOver);
+            }
             Some(Err(_)) | None => return Err("its answer is broken off"),
         };
         let _ = body.flow_control().release_capacity(bytes.len());
@@ -346,7 +354,8 @@ async fn read_lines(body: &mut RecvStream) -> Result<Option<BytesMut>, &'static 
         lines.extend_from_slice(&bytes);
         if lines.ends_with(last) {
             lines.truncate(lines.len() - last.len());
-            return Ok(Some(lines));
+            let list = flush::parse_answer(lines).ok_or("its answer is malformed")?;
+            return Ok(Verdict::answered(list));
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{LaneMode, Nature, Opened, Slot, Threads};
+use super::{LaneMode, Nature, Opened, Permits, Slot, Threads};
 use crate::{
     config::Tuning,
     delivery::Entry,
@@ -23,8 +23,9 @@ use crate::{
     wire::lane::{self, Key},
 };
 
-/// The part of a guest's lanes that chatty flows may have: a bulk flow finds a place.
-const CHATTY_SHARE: usize = 2;
+/// Lanes that chatty flows may have, all together. A lane saves a chatty flow time while there are
+/// few of them; many share frames, and so system calls, and are faster where they are.
+const CHATTY: usize = 8;
 
 /// What the lanes of a guest share.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Guest {
     endpoint: Endpoint,
     tuning: Arc<Tuning>,
     room: Arc<Semaphore>,
+    /// Of it, for chatty flows.
+    chatty: Arc<Semaphore>,
     threads: Arc<Threads>,
 }
 
@@ -63,6 +66,7 @@ impl Guest {
             Arc::new(Self {
                 endpoint,
                 room: Arc::new(Semaphore::new(tuning.max_lanes)),
+                chatty: Arc::new(Semaphore::new(CHATTY)),
                 tuning: Arc::clone(tuning),
                 threads: Arc::default(),
             })
@@ -87,10 +91,10 @@ impl Guest {
 
     /// Opens a lane in the background. `None` when there are as many as there may be.
     fn ask(self: &Arc<Self>, key: Key, nature: Nature) -> Option<Arc<Slot>> {
-        let kept = self.tuning.max_lanes / CHATTY_SHARE;
-        if nature == Nature::Chatty && self.room.available_permits() <= kept {
-            return None;
-        }
+        let chatty = match nature {
+            Nature::Chatty => Some(Arc::clone(&self.chatty).try_acquire_owned().ok()?),
+            Nature::Quiet | Nature::Bulk => None,
+        };
         let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
         let slot = Arc::<Slot>::default();
         let (guest, place) = (Arc::clone(self), Arc::clone(&slot));
@@ -99,7 +103,7 @@ impl Guest {
                 Ok(socket) => place.put(Opened {
                     socket,
                     offset: None,
-                    permit,
+                    permits: Permits(permit, chatty),
                     threads: Arc::clone(&guest.threads),
                 }),
                 Err(error) => debug!(%error, "no lane: the flow stays where it is"),

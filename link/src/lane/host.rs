@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LaneMode, Opened, Threads};
+use super::{LaneMode, Opened, Permits, Threads};
 use crate::{
     config::Tuning,
     delivery::Registry,
@@ -90,7 +90,7 @@ impl Lanes {
         entry.lane.put(Opened {
             socket: transport.into_socket(),
             offset: Some(offset),
-            permit,
+            permits: Permits(permit, None),
             threads: Arc::clone(&self.threads),
         });
         Ok(())

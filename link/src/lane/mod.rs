@@ -111,9 +111,16 @@ pub(crate) struct Opened {
     socket: OwnedFd,
     /// Where the other half's direction has moved over, if it has said so already.
     offset: Option<u64>,
-    permit: OwnedSemaphorePermit,
+    permits: Permits,
     pub(crate) threads: Arc<Threads>,
 }
+
+/// A lane's place among all of them, and a guest's chatty lane's among those. Held to be dropped.
+#[derive(Debug)]
+struct Permits(
+    #[allow(dead_code)] OwnedSemaphorePermit,
+    #[allow(dead_code)] Option<OwnedSemaphorePermit>,
+);
 
 /// A flow's lane.
 #[derive(Debug)]
@@ -133,7 +140,7 @@ pub(crate) struct Lane {
     /// The other half has closed it, or it failed.
     ended: bool,
     patience: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    _permits: Permits,
 }
 
 /// Where the down direction has moved over.
@@ -164,7 +171,7 @@ impl Lane {
             last_frame: Vec::new(),
             ended: false,
             patience: None,
-            _permit: opened.permit,
+            _permits: opened.permits,
         })
     }
 

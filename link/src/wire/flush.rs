@@ -13,7 +13,8 @@
 //!
 //! On a reversed connection the host half opens the streams, so it sends the request as soon as the
 //! connection is there, and twice. The guest answers one to ask: [`WAIT`] is in its answer, and the
-//! lines are the body of the request, with [`LAST_LINE`] behind them. The address is the client's.
+//! lines are the body of the request, with [`LAST_LINE`] behind them. The address is the client's. A
+//! host half that has no more flows and closes the connection sends the lines unasked.
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
