@@ -72,7 +72,7 @@ fn a_guest_is_followed_from_its_start_to_its_end() {
 import os, socket, sys, time
 s = socket.create_connection(("203.0.113.20", 7000))
 s.recv(1)
-s.send(b"y" * 4000000)
+s.send(b"y" * 1000000)
 while not os.path.exists("go"): time.sleep(0.01)
 sys.exit(3)
 "#;
