@@ -126,10 +126,7 @@ fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
     let mut has_rested = true;
     loop {
         let message = match messages.try_recv() {
-            Ok(message) => {
-                has_rested = false;
-                message
-            }
+            Ok(message) => message,
             Err(TryRecvError::Empty) if !has_rested => {
                 report(output.flush(), &mut failing);
                 std::thread::sleep(REST);
@@ -137,10 +134,7 @@ fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
                 continue;
             }
             Err(TryRecvError::Empty) => match messages.recv() {
-                Ok(message) => {
-                    has_rested = false;
-                    message
-                }
+                Ok(message) => message,
                 Err(_) => return,
             },
             Err(TryRecvError::Disconnected) => {
@@ -148,6 +142,7 @@ fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
                 return;
             }
         };
+        has_rested = false;
         match message {
             Message::Line(line) => report(output.write_all(&line), &mut failing),
             Message::Flush(done) => {

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_credential_types::{Credentials as AwsCredentials, provider::future};
+use aws_credential_types::{
+    Credentials as AwsCredentials,
+    provider::{error::CredentialsError, future},
+};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
@@ -44,7 +47,7 @@ impl Source for Environment {
             AwsCredentials::new(id, secret, set("AWS_SESSION_TOKEN"), None, "environment")
         });
         future::ProvideCredentials::ready(found.ok_or_else(|| {
-            aws_credential_types::provider::error::CredentialsError::not_loaded(
+            CredentialsError::not_loaded(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set; \
                  `aws configure export-credentials --format env` prints those of a profile",
             )
