@@ -206,9 +206,14 @@ pub fn children(parent: Pid) -> Vec<Pid> {
     found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// Whether a process has ended, be it that nobody has waited for it yet.
+/// Whether a process has ended with all of its threads, be it that nobody has waited for it yet.
 pub fn is_gone(pid: Pid) -> bool {
-    matches!(stat(pid.as_raw()), None | Some(('Z', _)))
+    match stat(pid.as_raw()) {
+        None => true,
+        // Its first thread is a zombie before the others have ended, and they hold its files open.
+        Some(('Z', _)) => fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1,
+        Some(_) => false,
+    }
 }
 
 fn parent_of(pid: i32) -> Option<i32> {

@@ -265,7 +265,10 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
         let program = process::children(odyn).pop().expect("it has a program");
         let moment = now();
         running.process.signal(Signal::SIGKILL);
-        until(SOON, "odyn-net to end", || process::is_gone(odyn));
+        // Whoever starts the next one waits for the ports of both.
+        until(SOON, "odyn-net to end, and the program with it", || {
+            process::is_gone(odyn) && process::is_gone(program)
+        });
         let dead = now();
         let is_both = death % 3 == 2;
         if is_both {
@@ -276,9 +279,6 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
         let before = std::mem::replace(&mut running, guest.spawn(&world));
         let recovery = load.recovery(moment, dead);
         if is_both { &mut times_both } else { &mut times }.add(recovery);
-        until(SOON, "the program to end with odyn-net", || {
-            process::is_gone(program)
-        });
         assert_eq!(before.into_code(), 137);
         let ended = load
             .tcp()
@@ -320,7 +320,7 @@ fn tcp_records(file: &Path) -> usize {
     tcp
 }
 
-/// All that odyn-net sets up in a namespace, without the ports, which differ from run to run.
+/// All that odyn-net sets up in a namespace. The ports are the same when those of the run before are free.
 fn configuration(namespace: &Namespace) -> String {
     let mut all = String::new();
     for words in [
