@@ -5,13 +5,14 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream, ext::Protocol};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
+use h2::{RecvStream, ext::Protocol};
+use http::{HeaderValue, Method, Request, Uri, header, uri::Authority};
 use tokio::{
+    net::TcpStream,
     sync::watch,
     task::JoinError,
     time::{sleep_until, timeout},
@@ -19,17 +20,17 @@ use tokio::{
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    chunk::{Chunk, InFlight},
     config::{ClientConfig, Tuning},
     datagrams::Datagrams,
-    delivery::{Registry, Tracked},
+    delivery::Registry,
     drain::{Busy, Drain, Phase},
+    early::Early,
     endpoint::Endpoint,
-    error::{OpenError, Refusal},
+    error::OpenError,
+    exchange::{Exchange, With},
     lane::{self, Access},
-    losses::Losses,
     pool::{
-        Class, Connection, Pool, Slot,
+        Class, Pool, Slot,
         connection::{Leave, drive},
     },
     relay::{Network, Program},
@@ -41,7 +42,6 @@ use crate::{
         authority::{self, CANDIDATES},
         flush::Undelivered,
         ingress::Incoming,
-        lane as wire_lane, proxy_status,
     },
 };
 
@@ -53,9 +53,6 @@ pub(crate) const DNS_PATH: &str = "/dns-query";
 
 /// Media type of DNS messages (RFC 8484).
 pub(crate) const DNS_TYPE: &str = "application/dns-message";
-
-/// How often a request is tried, whatever the reasons.
-const ATTEMPTS: usize = 16;
 
 /// Longest DNS message, in bytes.
 pub(crate) const MAX_DNS: usize = 65_535;
@@ -97,7 +94,7 @@ pub struct Drained {
 /// those that are open go on.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     tuning: Arc<Tuning>,
     /// A guest's: lanes of the flows that it opens.
     lanes: Option<Arc<lane::Guest>>,
@@ -198,12 +195,36 @@ impl Client {
     /// # Errors
     /// When the host refuses, the link is or goes down, or the target can't be asked for.
     pub async fn connect_tcp(&self, target: &Target) -> Result<Opened<Stream>, OpenError> {
+        self.open_tcp(target, With::Nothing).await
+    }
+
+    /// As [`Client::connect_tcp`], for a program whose connection is there already and is to be
+    /// given to [`relay`](crate::relay()): what it writes first is read, and goes along.
+    ///
+    /// # Errors
+    /// As [`Client::connect_tcp`]. What was read is lost then. When the link is lost after it was
+    /// sent, the host is not asked again, for the target may have it.
+    pub async fn connect_tcp_for(
+        &self,
+        target: &Target,
+        program: &TcpStream,
+    ) -> Result<Opened<Stream>, OpenError> {
+        // At the end of the guest it matters more that a request can be sent again.
+        let with = if self.pool.drain.is_draining() {
+            With::Nothing
+        } else {
+            With::Program(Early::new(program))
+        };
+        self.open_tcp(target, with).await
+    }
+
+    async fn open_tcp(&self, target: &Target, with: With<'_>) -> Result<Opened<Stream>, OpenError> {
         let (authority, candidates) = authority::write_connect(target)?;
         let uri = authority_uri(&authority)
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
         let busy = self.busy();
-        let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
+        let exchange = self.exchange(Class::Bulk, &request, with).await?;
         let dialled = exchange.dialled()?;
         let lane = exchange.lane(self.lanes.as_ref());
         let flow = self.program_stream(exchange, busy, lane);
@@ -211,10 +232,18 @@ impl Client {
     }
 
     /// The flow that was opened for somebody in this guest.
-    pub(crate) fn program_stream(&self, exchange: Exchange, busy: Busy, lane: Access) -> Stream {
+    pub(crate) fn program_stream(
+        &self,
+        mut exchange: Exchange,
+        busy: Busy,
+        lane: Access,
+    ) -> Stream {
+        let sent = std::mem::take(&mut exchange.sent);
         let (send, recv, slot) = exchange.into_parts();
         let side = Some(Side::Program(self.program(busy, &slot)));
-        Stream::new(send, recv, Arc::clone(&self.tuning), side, lane, Some(slot))
+        let mut stream = Stream::new(send, recv, Arc::clone(&self.tuning), side, lane, Some(slot));
+        stream.began_with(sent);
+        stream
     }
 
     /// Opens a UDP flow.
@@ -232,7 +261,7 @@ impl Client {
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
         let busy = self.busy();
-        let exchange = self.exchange(Class::Quick, &request, None, None).await?;
+        let exchange = self.exchange(Class::Quick, &request, With::Nothing).await?;
         let dialled = exchange.dialled()?;
         let (send, recv, slot) = exchange.into_parts();
         let program = self.program(busy, &slot);
@@ -252,7 +281,7 @@ impl Client {
         let request = reverse_request(incoming)
             .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
         let mut exchange = self
-            .exchange(Class::Any, &request, None, Some(arrival))
+            .exchange(Class::Any, &request, With::Client(arrival))
             .await?;
         let network = exchange.tracked.take().map(|tracked| {
             let Shutdown { drain, force } = self.pool.shutdown.clone();
@@ -307,7 +336,7 @@ impl Client {
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
         let mut exchange = self
-            .exchange(Class::Quick, &request, Some(query), None)
+            .exchange(Class::Quick, &request, With::Body(query))
             .await?;
         let declared = exchange.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
@@ -373,119 +402,6 @@ impl Client {
         self.pool.drain.advance(Phase::Done, Duration::ZERO);
         cut
     }
-
-    /// Sends a request and waits for a 2xx answer. With a body, the request ends with it.
-    pub(crate) async fn exchange(
-        &self,
-        class: Class,
-        request: &Request<()>,
-        body: Option<Bytes>,
-        arrival: Option<&Arrival>,
-    ) -> Result<Exchange, OpenError> {
-        // Feeds go on to the end: they tell how the drain went.
-        let is_flow = class != Class::Feed;
-        if is_flow && self.phase() >= Phase::Flushing {
-            return Err(OpenError::Closing);
-        }
-        let limit = self.pool.config.open_timeout;
-        let exchange = timeout(limit, self.try_exchange(class, request, body, arrival));
-        tokio::select! {
-            biased;
-            opened = exchange => opened.map_err(|_| OpenError::Timeout(limit))?,
-            // Only what nobody needs any more is still being asked for then.
-            _ = self.pool.drain.reached(Phase::Flushing), if is_flow => Err(OpenError::Closing),
-        }
-    }
-
-    async fn try_exchange(
-        &self,
-        class: Class,
-        request: &Request<()>,
-        body: Option<Bytes>,
-        arrival: Option<&Arrival>,
-    ) -> Result<Exchange, OpenError> {
-        let mut start = Instant::now();
-        let mut losses = Losses::default();
-        for _ in 0..ATTEMPTS {
-            let (connection, slot) = self.pick(class, start).await?;
-            let mut request = request.clone();
-            if let (Some(_), Some(name)) = (arrival, slot.lane_header()) {
-                request.headers_mut().insert(wire_lane::HEADER, name);
-            }
-            let sent = match connection.requests.clone().ready().await {
-                Ok(mut requests) => requests.send_request(request, false),
-                Err(error) => Err(error),
-            };
-            let Ok((response, mut send)) = sent else {
-                // It takes no more streams; nothing was sent.
-                self.pool.retire(&connection);
-                continue;
-            };
-            let born = connection.born;
-            drop(connection);
-            // Before the guest knows of the client, so that no flush can miss it.
-            let stream = send.stream_id().as_u32();
-            let tracked = arrival.map(|arrival| arrival.track(slot.registry(), stream));
-            if let Some(body) = &body {
-                let chunk = Arc::new(InFlight::default()).chunk(body.clone());
-                let _ = send.send_data(chunk, true);
-            }
-            match response.await {
-                Ok(response) => return Exchange::new(response, send, slot, tracked),
-                // The host has not looked at it (RFC 9113 section 8.7): another connection may.
-                Err(error) if is_unprocessed(&error) => {}
-                Err(error) if error.is_reset() => {
-                    return Err(OpenError::Protocol("the host reset the request"));
-                }
-                Err(_) if losses.again(born, Instant::now()) || self.pool.drain.is_draining() => {
-                    // A wait for the link of its own.
-                    start = Instant::now();
-                }
-                Err(_) => return Err(OpenError::LinkLost),
-            }
-        }
-        Err(OpenError::Protocol("the host takes no request"))
-    }
-
-    /// A connection, waiting for one if need be: while the guest drains, until that is over.
-    async fn pick(&self, class: Class, start: Instant) -> Result<(Connection, Slot), OpenError> {
-        let mut state = self.pool.state.subscribe();
-        let patience = async {
-            sleep_until((start + self.pool.config.open_wait).into()).await;
-            if self.pool.drain.is_draining() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::pin!(patience);
-        loop {
-            if self.pool.closing.is_cancelled() {
-                return Err(OpenError::Closing);
-            }
-            state.mark_unchanged();
-            if let Some(picked) = self.pool.pick(class) {
-                return Ok(picked);
-            }
-            tokio::select! {
-                changed = state.changed() => { let _ = changed; }
-                () = self.pool.closing.cancelled() => {}
-                () = &mut patience => {
-                    return Err(match &*self.pool.state.borrow() {
-                        LinkState::Down(reason) => OpenError::LinkDown(reason.clone()),
-                        LinkState::Up => OpenError::LinkDown("being replaced".into()),
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// Whether the other half certainly did nothing for a request that failed.
-fn is_unprocessed(error: &h2::Error) -> bool {
-    if !error.is_remote() {
-        return false;
-    }
-    // A GOAWAY ends a stream with an error only when it is not among those that are processed.
-    error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 pub(crate) fn outer_uri(path: &str) -> Result<Uri, OpenError> {
@@ -527,61 +443,6 @@ pub(crate) fn request(
         request.headers_mut().insert(CANDIDATES, value);
     }
     Ok(request)
-}
-
-/// A request that was answered with 2xx.
-pub(crate) struct Exchange {
-    pub(crate) response: Response<RecvStream>,
-    send: SendStream<Chunk>,
-    slot: Slot,
-    /// A client's place among what is not delivered.
-    tracked: Option<Tracked>,
-}
-
-impl Exchange {
-    fn new(
-        response: Response<RecvStream>,
-        send: SendStream<Chunk>,
-        slot: Slot,
-        tracked: Option<Tracked>,
-    ) -> Result<Self, OpenError> {
-        let status = response.status();
-        if status == StatusCode::OK {
-            return Ok(Self {
-                response,
-                send,
-                slot,
-                tracked,
-            });
-        }
-        let header = response
-            .headers()
-            .get(proxy_status::HEADER)
-            .map(HeaderValue::as_bytes);
-        Err(OpenError::Refused(Refusal::from_response(status, header)))
-    }
-
-    fn dialled(&self) -> Result<Option<SocketAddr>, OpenError> {
-        let Some(value) = self.response.headers().get(proxy_status::HEADER) else {
-            return Ok(None);
-        };
-        proxy_status::parse(value.as_bytes())
-            .map(|status| status.next_hop)
-            .ok_or(OpenError::Protocol("malformed proxy-status"))
-    }
-
-    /// The flow's way to a lane.
-    fn lane(&self, guest: Option<&Arc<lane::Guest>>) -> Access {
-        let name = self.response.headers().get(wire_lane::HEADER);
-        let stream = self.send.stream_id().as_u32();
-        guest.map_or(Access::None, |guest| {
-            guest.access(name.map(HeaderValue::as_bytes), stream)
-        })
-    }
-
-    pub(crate) fn into_parts(self) -> (SendStream<Chunk>, RecvStream, Slot) {
-        (self.send, self.response.into_body(), self.slot)
-    }
 }
 
 /// Reads a whole DNS message.

@@ -5,8 +5,9 @@ use std::time::Instant;
 /// How often a request is sent again because the host went away before its answer.
 ///
 /// The host may have acted on it: then a second connection is made to the destination, after one
-/// that carried nothing, as programs that try several addresses at a time make them too. The
-/// program's bytes follow only the answer, and a DNS question may be asked twice.
+/// that carried nothing, as programs that try several addresses at a time make them too. A request
+/// with bytes of the program is not sent again ([`early`](crate::early)); a DNS question may be
+/// asked twice.
 const ATTEMPTS: usize = 2;
 
 /// The losses of one request.

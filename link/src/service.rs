@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, header};
 use crate::{
     client::{Client, authority_uri, outer_uri, read_body, request},
     error::OpenError,
+    exchange::With,
     io::LinkIo,
     lane::Access,
     pool::Class,
@@ -26,7 +27,7 @@ impl Client {
             .headers_mut()
             .insert(SERVICE, HeaderValue::from_static(KMS));
         let busy = self.busy();
-        let exchange = self.exchange(Class::Bulk, &request, None, None).await?;
+        let exchange = self.exchange(Class::Bulk, &request, With::Nothing).await?;
         Ok(LinkIo::new(self.program_stream(
             exchange,
             busy,
@@ -41,7 +42,7 @@ impl Client {
     pub async fn credentials(&self) -> Result<Bytes, OpenError> {
         let request = request(Method::POST, outer_uri(CREDENTIALS_PATH)?, None)?;
         let mut exchange = self
-            .exchange(Class::Quick, &request, Some(Bytes::new()), None)
+            .exchange(Class::Quick, &request, With::Body(Bytes::new()))
             .await?;
         let declared = exchange.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(CREDENTIALS_TYPE.as_bytes()) {

@@ -12,6 +12,7 @@ use crate::{
     chunk::{Chunk, InFlight},
     config::Tuning,
     drain::{Drain, Settling},
+    early::Sent,
     lane::Access,
     pool::Slot,
     relay::{Network, Program},
@@ -34,6 +35,8 @@ pub struct Stream {
     pub(crate) settling: Option<Settling>,
     /// Its way to a lane.
     pub(crate) lane: Access,
+    /// Bytes that were taken from the socket before there was a relay.
+    pub(crate) early: usize,
 }
 
 /// What is at the socket's end of the flow.
@@ -93,7 +96,14 @@ impl Stream {
             slot,
             settling: None,
             lane,
+            early: 0,
         }
+    }
+
+    /// These bytes are on the stream already.
+    pub(crate) fn began_with(&mut self, sent: Sent) {
+        self.early = sent.bytes;
+        self.in_flight = sent.in_flight;
     }
 
     /// Which side we are on; a stream without one is beside a program that does not end.

@@ -80,13 +80,17 @@ pub(crate) fn probe(socket: &TcpStream) {
 }
 
 async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refusal> {
+    if let [address] = candidates {
+        // Most have one, and need nothing of a race.
+        return attempt(*address).await.map(|socket| (socket, *address));
+    }
     let mut waiting = candidates.iter().copied().enumerate();
     let mut attempts = FuturesUnordered::new();
     let mut best: Option<(usize, Refusal)> = None;
     loop {
         let more = match waiting.next() {
             Some((rank, address)) => {
-                attempts.push(async move { (rank, address, TcpStream::connect(address).await) });
+                attempts.push(async move { (rank, address, attempt(address).await) });
                 true
             }
             None => false,
@@ -98,15 +102,21 @@ async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refu
         };
         match finished {
             Some((_, address, Ok(socket))) => return Ok((socket, address)),
-            Some((rank, address, Err(error))) => {
-                debug!(%address, %error, "dial failed");
+            Some((rank, _, Err(refusal))) => {
                 if best.is_none_or(|(other, _)| rank < other) {
-                    best = Some((rank, Refusal::from_io(&error)));
+                    best = Some((rank, refusal));
                 }
             }
             None => return Err(best.map_or(Refusal::Unroutable, |(_, refusal)| refusal)),
         }
     }
+}
+
+async fn attempt(address: SocketAddr) -> Result<TcpStream, Refusal> {
+    TcpStream::connect(address).await.map_err(|error| {
+        debug!(%address, %error, "dial failed");
+        Refusal::from_io(&error)
+    })
 }
 
 /// A UDP socket that is connected to the first candidate to which there is a route.

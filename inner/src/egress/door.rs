@@ -9,6 +9,7 @@ use odyn_link::{
     Target, TargetHost,
 };
 use odyn_policy::{KmsProxy, Permit};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// Holds the link client so that nothing else can.
@@ -29,6 +30,19 @@ impl Door {
     /// What the host half or the link answered.
     pub async fn tcp(&self, permit: &Permit) -> Result<Opened<Stream>, OpenError> {
         self.link.connect_tcp(&target(permit)).await
+    }
+
+    /// As [`Door::tcp`], for a program that is connected to us already: what it writes first goes
+    /// along.
+    ///
+    /// # Errors
+    /// As [`Door::tcp`]; what the program wrote is lost then.
+    pub async fn tcp_for(
+        &self,
+        permit: &Permit,
+        program: &TcpStream,
+    ) -> Result<Opened<Stream>, OpenError> {
+        self.link.connect_tcp_for(&target(permit), program).await
     }
 
     /// Opens a UDP flow to where the permit says.

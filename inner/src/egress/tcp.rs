@@ -104,7 +104,7 @@ pub(super) async fn carry(
         });
         return;
     }
-    let opened = match egress.door.tcp(&passed.permit).await {
+    let opened = match egress.door.tcp_for(&passed.permit, &stream).await {
         Ok(opened) => opened,
         Err(error) => {
             tracing::debug!(%destination, %error, flow = record.id(), "not opened");

@@ -11,8 +11,9 @@ use tracing::debug;
 use super::{Feed, queue::Work};
 use crate::{
     chunk::{Chunk, InFlight},
-    client::{Client, Exchange, outer_uri, request},
+    client::{Client, outer_uri, request},
     error::OpenError,
+    exchange::{Exchange, With},
     identity::{GUEST, Identity, RUN},
     pool::Class,
     wire::feed::{self, AckDecoder, FIRST, NEXT, PREFIX},
@@ -126,7 +127,7 @@ async fn open(
     request
         .headers_mut()
         .insert(FIRST, HeaderValue::from(first));
-    client.exchange(Class::Feed, &request, None, None).await
+    client.exchange(Class::Feed, &request, With::Nothing).await
 }
 
 /// The record that the host wants next.

@@ -104,6 +104,9 @@ pub async fn relay(tcp: TcpStream, stream: Stream, counters: Arc<Counters>) -> E
 pub(crate) async fn relay_probed(tcp: Probed, stream: Stream, counters: Arc<Counters>) -> End {
     // Small writes are the sender's choice, already made once.
     let _ = tcp.get().set_nodelay(true);
+    counters
+        .up
+        .fetch_add(stream.early as u64, Ordering::Relaxed);
     // Boxed: it is handed on from one future to the next, and each would have room for it.
     let mut flow = Box::new(Flow {
         up: Up::new(&stream.tuning),

@@ -2,6 +2,8 @@
 
 use std::{
     future::Future,
+    io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
@@ -10,7 +12,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep},
 };
@@ -22,7 +24,8 @@ use crate::{
     wire::lane::OFFSET_BYTES,
 };
 
-/// Size of the first read. Doubled while reads fill their buffer, up to the configured size.
+/// Size of the first read, and of the room for it on the stack. Doubled while reads fill their
+/// buffer, up to the configured size.
 const FIRST_READ: usize = 8 * 1024;
 
 /// Reads up to this size are copied out of their buffer: a few bytes that wait in a queue shall
@@ -156,20 +159,34 @@ impl Up {
         if ready!(tcp.poll_read_ready(cx)).is_err() {
             return Err(Cut::Socket).into();
         }
+        let limit = room.min(self.read_size);
+        let read = if limit <= FIRST_READ {
+            ready!(poll_few(cx, tcp, limit))
+        } else {
+            ready!(self.poll_many(cx, tcp, limit))
+        };
+        let Ok(bytes) = read else {
+            return Err(Cut::Socket).into();
+        };
+        if bytes.len() == limit {
+            self.read_size = (self.read_size * 2).min(self.max_read);
+        } else if bytes.len() < self.read_size / 8 {
+            self.read_size = (self.read_size / 2).max(FIRST_READ.min(self.max_read));
+        }
+        Ok(bytes).into()
+    }
+
+    fn poll_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        limit: usize,
+    ) -> Poll<io::Result<Bytes>> {
         if self.buf.capacity() < self.read_size {
             self.buf.reserve(self.read_size);
         }
-        let limit = room.min(self.read_size);
         let mut target = (&mut self.buf).limit(limit);
-        let read = pin!(tcp.read_buf(&mut target));
-        let Ok(count) = ready!(read.poll(cx)) else {
-            return Err(Cut::Socket).into();
-        };
-        if count == limit {
-            self.read_size = (self.read_size * 2).min(self.max_read);
-        } else if count < self.read_size / 8 {
-            self.read_size = (self.read_size / 2).max(FIRST_READ.min(self.max_read));
-        }
+        let count = ready!(pin!(tcp.read_buf(&mut target)).poll(cx))?;
         let bytes = if count <= COPY_LIMIT {
             let copy = Bytes::copy_from_slice(&self.buf);
             self.buf.clear();
@@ -177,7 +194,7 @@ impl Up {
         } else {
             self.buf.split().freeze()
         };
-        Ok(bytes).into()
+        Poll::Ready(Ok(bytes))
     }
 
     /// Looks now and then for a reset, while nothing is read from the socket. Ready with an error
@@ -203,4 +220,13 @@ impl Up {
             }
         }
     }
+}
+
+/// Reads where most flows are read: a message that has room on the stack, so that no buffer is made
+/// for a flow that has nothing to say.
+fn poll_few(cx: &mut Context<'_>, tcp: &mut TcpStream, limit: usize) -> Poll<io::Result<Bytes>> {
+    let mut space = [MaybeUninit::uninit(); FIRST_READ];
+    let mut buffer = ReadBuf::uninit(&mut space[..limit.min(FIRST_READ)]);
+    ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
