@@ -139,9 +139,14 @@ impl Drop for Flush<'_> {
 }
 
 impl Entry {
+    /// The socket failed, or the flow has left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     /// `None` when everything is delivered, or the peer does not want it.
     fn undelivered(&self) -> Option<Undelivered> {
-        if self.over.load(Ordering::Acquire) {
+        if self.is_over() {
             return None;
         }
         let fin_sent = self.fin_sent.load(Ordering::Acquire);

@@ -134,6 +134,8 @@ async fn what_the_peer_sends_late_destroys_nothing() {
 async fn a_peer_that_never_reads_is_cut_and_its_bytes_are_told() {
     let (world, app, mut server) = flow().await;
     let writing = tokio::spawn(write_and_exit(app.tcp, 64 * MIB));
+    // The first byte is there: none of the time of the drain is needed for that. (readable() may be wrong.)
+    soon("a byte", server.peek(&mut [0; 1])).await.unwrap();
     let limit = Duration::from_millis(500);
     let start = Instant::now();
     let drained = soon("drain", drain(&world.client, limit)).await.unwrap();
@@ -151,7 +153,11 @@ async fn a_peer_that_never_reads_is_cut_and_its_bytes_are_told() {
     let read = soon("the rest", server.read_to_end(&mut got)).await;
     assert!(is_reset(&read), "{read:?}");
     let acknowledged = taken.checked_sub(undelivered).expect("no more than taken");
-    assert!(undelivered > 0 && acknowledged > 0 && acknowledged <= got.len() as u64);
+    assert!(
+        undelivered > 0 && acknowledged > 0 && acknowledged <= got.len() as u64,
+        "taken {taken}, acknowledged {acknowledged}, read {}",
+        got.len()
+    );
     assert!(
         soon("the program", writing).await.is_err(),
         "its write failed"

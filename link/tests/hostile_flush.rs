@@ -106,6 +106,12 @@ async fn without_a_usable_answer_nothing_counts_as_delivered() {
         let mut app = App::relayed(client.connect_tcp(&Target::parent(80)).await.unwrap()).await;
         app.tcp.write_all(&vec![7; SENT as usize]).await.unwrap();
         drop(app.tcp);
+        soon("all of it taken", async {
+            while app.counters.get().0 < SENT {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         let start = Instant::now();
         let limit = Duration::from_millis(300);
         let drained = soon("drain", client.drain(limit, pending())).await;

@@ -7,6 +7,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use common::{World, listen, soon};
 use odyn_link::{ClientConfig, FlowLimit, OpenError, Refusal, ServerConfig, Target, TargetHost};
+use tokio::net::TcpSocket;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_arrives_as_itself() {
@@ -26,9 +27,10 @@ async fn every_refusal_arrives_as_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_port_is_connection_refused() {
     let world = World::new().await;
-    let listener = listen().await;
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    // Held, and nobody listens: a port that is free another test may get.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let port = held.local_addr().unwrap().port();
     let opened = soon("dial", world.client.connect_tcp(&Target::parent(port))).await;
     assert!(
         matches!(opened, Err(OpenError::Refused(Refusal::ConnectionRefused))),

@@ -153,24 +153,24 @@ async fn udp_to(address: SocketAddr) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A port of loopback on which nobody listens.
-    async fn closed() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
+    /// A port of loopback on which nobody listens. It is held: else another test may get it.
+    fn closed() -> (TcpSocket, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
     }
 
     #[tokio::test]
     async fn the_next_candidate_has_its_turn_when_the_first_fails() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
-        let (_, dialled) = tcp(&[closed().await, good], LONG).await.unwrap();
+        let (_held, closed) = closed();
+        let (_, dialled) = tcp(&[closed, good], LONG).await.unwrap();
         assert_eq!(dialled, good);
     }
 
@@ -178,9 +178,10 @@ mod tests {
     async fn the_first_candidates_failure_is_the_one_reported() {
         // A multicast address can't be dialled: another failure than a closed port's.
         let multicast: SocketAddr = "[ff02::1]:9".parse().unwrap();
-        let refused = tcp(&[closed().await, multicast], LONG).await.unwrap_err();
+        let (_held, closed) = closed();
+        let refused = tcp(&[closed, multicast], LONG).await.unwrap_err();
         assert_eq!(refused, Refusal::ConnectionRefused);
-        let other = tcp(&[multicast, closed().await], LONG).await.unwrap_err();
+        let other = tcp(&[multicast, closed], LONG).await.unwrap_err();
         assert_ne!(other, Refusal::ConnectionRefused);
     }
 

@@ -283,6 +283,7 @@ impl Builder {
             clients,
         };
         let control = Control::new(rules, flows, ingress);
+        let listeners = Listeners::of(control.mappings());
         Ok(Outer {
             handler: Arc::new(Dialler {
                 control: control.clone(),
@@ -295,7 +296,7 @@ impl Builder {
             links: Arc::new(Semaphore::new(MAX_LINKS)),
             lanes,
             inherited,
-            listeners: Listeners::default(),
+            listeners,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    net::SocketAddr,
     pin::{Pin, pin},
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use std::{
 use enclaver_outer::{Control, Kms, Outer, States, Summary, ingress::Inherited};
 use odyn_link::{ListenError, ListenOptions, Listener, Shutdown};
 use tokio::{
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::timeout,
@@ -73,19 +75,18 @@ pub(crate) async fn serve(
 
     // Before anyone can connect: a signal that comes now is not lost.
     let mut signals = Signals::install().map_err(Failure::Runtime)?;
+    let asked = args.control.as_deref().map(admin::listen).transpose();
+    let asked = asked.map_err(Failure::Listen)?;
+    let ready = args.ready_listen.map(listen_for_ready).transpose()?;
+    // The last of all: whoever finds the link finds the others, too.
     let listeners = bind(args)?;
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    if let Some(path) = &args.control {
-        let listener = admin::listen(path).map_err(Failure::Listen)?;
+    if let Some(listener) = asked {
         let view = View::new(outer.guests(), outer.listeners());
         tokio::spawn(admin::serve(listener, view, stop.clone()));
     }
-    if let Some(address) = args.ready_listen {
-        let listener = admin::ready::listen(address).map_err(|source| {
-            let endpoint = address.to_string();
-            Failure::Listen(ListenError::Io { endpoint, source })
-        })?;
+    if let Some(listener) = ready {
         tokio::spawn(admin::ready::serve(listener, outer.listeners(), stop));
     }
     let mut service = Service {
@@ -248,6 +249,13 @@ async fn finished<T>(reading: &mut Option<Pin<Box<impl Future<Output = T>>>>) ->
         Some(reading) => reading.await,
         None => std::future::pending().await,
     }
+}
+
+fn listen_for_ready(address: SocketAddr) -> Result<TcpListener, Failure> {
+    admin::ready::listen(address).map_err(|source| {
+        let endpoint = address.to_string();
+        Failure::Listen(ListenError::Io { endpoint, source })
+    })
 }
 
 fn bind(args: &Run) -> Result<Vec<Listener>, Failure> {

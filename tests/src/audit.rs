@@ -74,15 +74,34 @@ impl AuditRecord {
 /// # Panics
 /// When a line does not parse. A missing file is an empty one.
 pub fn read(path: &Path) -> Vec<AuditRecord> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => panic!("audit file {}: {error}", path.display()),
-    };
+    let text = text(path);
     assert!(
         text.is_empty() || text.ends_with('\n'),
         "the audit file's last line is torn: {text:?}"
     );
+    parse(&text)
+}
+
+/// As [`read`], while odyn-net writes: who reads at the same time may find half of what one write()
+/// appends, and the last line then has no end yet.
+///
+/// # Panics
+/// When a whole line does not parse.
+pub fn read_so_far(path: &Path) -> Vec<AuditRecord> {
+    let text = text(path);
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    parse(&text[..whole])
+}
+
+fn text(path: &Path) -> String {
+    match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => panic!("audit file {}: {error}", path.display()),
+    }
+}
+
+fn parse(text: &str) -> Vec<AuditRecord> {
     text.lines()
         .map(|line| {
             serde_json::from_str(line)
@@ -114,6 +133,24 @@ mod tests {
             bytes_undelivered: None,
             duration_ms: 0.0,
             end: "closed".into(),
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_is_not_read_yet() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let line = r#"{"time":"","flow":1,"verdict":"allow","rule":null,"line":null,"protocol":"tcp",
+            "direction":"egress","name":null,"destination":"x","dialled":null,"bytes_sent":0,
+            "bytes_received":0,"duration_ms":0.0,"end":"closed"}"#;
+        let line = line.replace('\n', "");
+        for (text, count) in [
+            ("", 0),
+            (&line[..50], 0),
+            (&format!("{line}\n"), 1),
+            (&format!("{line}\n{}", &line[..50]), 1),
+        ] {
+            std::fs::write(file.path(), text).expect("own file");
+            assert_eq!(read_so_far(file.path()).len(), count, "{text}");
         }
     }
 

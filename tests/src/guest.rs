@@ -328,7 +328,7 @@ pub struct Running {
 impl Running {
     /// The audit records so far.
     pub fn audit(&self) -> Vec<AuditRecord> {
-        audit::read(&self.audit)
+        audit::read_so_far(&self.audit)
     }
 
     /// Where the audit records are.

@@ -80,21 +80,24 @@ fn is_refusal(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::TcpSocket;
 
     const LONG: Duration = Duration::from_secs(60);
 
-    async fn free_port() -> NonZeroU16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap()
+    /// A program that does not listen. Its port is held: else another test may get it, and its clients.
+    fn silent() -> (TcpSocket, Program) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, Program::new(NonZeroU16::new(port).unwrap()))
     }
 
     #[tokio::test]
     async fn many_wait_for_a_program_that_listens_late() {
-        let program = Program::new(free_port().await);
+        let (socket, program) = silent();
         let late = async {
             sleep(Duration::from_millis(50)).await;
-            let listener = TcpListener::bind(program.address()).await.unwrap();
+            let listener = socket.listen(20).unwrap();
             let mut held = Vec::new();
             for _ in 0..20 {
                 held.push(listener.accept().await.unwrap());
@@ -108,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_never_listens_is_given_up() {
-        let program = Program::new(free_port().await);
+        let (_socket, program) = silent();
         let patience = Duration::from_millis(20);
         let clients = futures::future::join_all((0..3).map(|_| program.connect(patience))).await;
         for client in clients {
@@ -119,10 +122,7 @@ mod tests {
     #[tokio::test]
     async fn a_socket_connected_with_itself_is_no_program() {
         // The kernel picks the port itself once in ten thousands of times; here it is told to.
-        let port = free_port().await;
-        let program = Program::new(port);
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(program.address()).unwrap();
+        let (socket, program) = silent();
         let itself = socket.connect(program.address()).await.unwrap();
         assert_eq!(itself.local_addr().unwrap(), program.address());
         drop(itself);

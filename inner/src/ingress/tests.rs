@@ -9,7 +9,7 @@ use odyn_link::{
     Client, ClientConfig, GuestName, LaneMode, ListenOptions, Listener, OpenError, Refusal, RunId,
     Shutdown, Tuning,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
@@ -118,10 +118,12 @@ fn read(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// A port on which nobody listens.
-async fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// A port on which nobody listens. It is held: else another test may get it, and its clients.
+fn silent() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 fn refusal(opened: Result<odyn_link::Stream, OpenError>) -> Refusal {
@@ -170,17 +172,17 @@ async fn a_host_reaches_the_ports_of_the_policy_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_waits_for_the_program_and_is_refused_when_it_does_not_come() {
-    let address = free().await;
+    let (program, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, LONG).await;
     let late = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        TcpListener::bind(address).await.unwrap()
+        program.listen(1).unwrap()
     };
     let (opened, _program) = tokio::join!(world.ask(address.port()), late);
     opened.unwrap();
 
-    let address = free().await;
+    let (_program, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, Duration::from_millis(50)).await;
     let opened = world.ask(address.port()).await;
@@ -193,7 +195,7 @@ async fn a_client_waits_for_the_program_and_is_refused_when_it_does_not_come() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_the_program_is_refused_at_once_when_it_has_ended() {
-    let address = free().await;
+    let (_program, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, 10 * LONG).await;
     let drain = async {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -61,7 +62,7 @@ impl Lanes {
     /// Opens a lane that a guest has dialled: its flow goes on on it.
     ///
     /// # Errors
-    /// When there is no such flow, no room, or the guest does not follow the protocol in time.
+    /// When there is no such flow, no room, or the guest leaves or never says where the flow moves over.
     pub async fn serve(
         &self,
         mut transport: Transport,
@@ -82,11 +83,16 @@ impl Lanes {
             transport.read_exact(&mut offset).await?;
             Ok(u64::from_be_bytes(offset))
         };
-        let limit = tuning.handshake_timeout;
-        let offset = timeout(limit, greet)
-            .await
-            .map_err(|_| LinkError::Handshake(limit))?
-            .map_err(LinkError::Transport)?;
+        let (limit, mut greet) = (tuning.handshake_timeout, pin!(greet));
+        let offset = loop {
+            match timeout(limit, &mut greet).await {
+                Ok(offset) => break offset.map_err(LinkError::Transport)?,
+                Err(_) if entry.is_over() => return Err(LinkError::Handshake(limit)),
+                // A guest that has READY may be on the lane already, and slow to say where: to
+                // close the lane now would be the end of the flow.
+                Err(_) => {}
+            }
+        };
         entry.lane.put(Opened {
             socket: transport.into_socket(),
             offset: Some(offset),
@@ -131,5 +137,61 @@ impl Named {
 impl Drop for Named {
     fn drop(&mut self) {
         self.lanes.connections().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::{net::UnixStream, time::sleep};
+
+    use super::*;
+    use crate::delivery::Tracked;
+
+    /// A flow, and the guest's end of a lane for it, which is ready.
+    async fn ready() -> (
+        Tracked,
+        UnixStream,
+        impl Future<Output = Result<(), LinkError>>,
+    ) {
+        let tuning = Tuning {
+            handshake_timeout: Duration::from_millis(1),
+            ..Tuning::default()
+        };
+        let lanes = Lanes::new(&tuning);
+        let registry = Arc::<Registry>::default();
+        let named = lanes.name(&registry).unwrap();
+        let dialled = "203.0.113.7:443".parse().unwrap();
+        let flow = registry.track(1, dialled, Arc::default(), None);
+        let key = Key {
+            connection: named.name,
+            stream: 1,
+        };
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let host = Transport::unix(host, &tuning).unwrap();
+        let serving = tokio::spawn(async move { lanes.serve(host, key, &tuning).await });
+        assert_eq!(guest.read_u8().await.unwrap(), lane::READY);
+        drop(named);
+        (flow, guest, async { serving.await.unwrap() })
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_is_slow_to_move_has_its_lane() {
+        let (flow, mut guest, serving) = ready().await;
+        // Much longer than a handshake may take.
+        sleep(Duration::from_millis(50)).await;
+        guest.write_u64(7).await.unwrap();
+        serving.await.unwrap();
+        let opened = poll_fn(|cx| flow.entry().lane.poll(cx)).await;
+        assert_eq!(opened.offset, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_lane_whose_flow_has_ended_is_not_waited_for() {
+        let (flow, mut guest, serving) = ready().await;
+        drop(flow);
+        assert!(matches!(serving.await, Err(LinkError::Handshake(_))));
+        assert_eq!(guest.read(&mut [0; 1]).await.unwrap(), 0);
     }
 }

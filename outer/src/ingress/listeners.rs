@@ -1,26 +1,29 @@
 //! Which listener reaches which guest, for those who ask.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{admission::Admission, guests::Guest};
+use super::{admission::Admission, guests::Guest, mapping::Mapping};
 
 /// The listeners for clients. Clones are handles of the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Listeners(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// What the operator wants.
+    wanted: watch::Receiver<Arc<[Mapping]>>,
+    /// What there is: the task of a mapping comes a moment after it, and ends with a shutdown.
     entries: Mutex<BTreeMap<String, Entry>>,
     changes: watch::Sender<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     guest: Option<Arc<Guest>>,
     /// Why it does not listen, if it should.
@@ -79,17 +82,30 @@ impl ListenerState {
 }
 
 impl Listeners {
+    pub(crate) fn of(wanted: watch::Receiver<Arc<[Mapping]>>) -> Self {
+        Self(Arc::new(Shared {
+            wanted,
+            entries: Mutex::default(),
+            changes: watch::Sender::default(),
+        }))
+    }
+
     /// Told at each change, but not for each client.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 
-    /// How they are now, in the order of their mappings.
+    /// How they are now, in the order of their mappings. A mapping without a task reaches no guest.
     pub fn views(&self) -> Vec<ListenerView> {
+        let wanted = self.0.wanted.borrow().clone();
+        let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
         let entries = self.entries();
-        entries
+        wanted
             .iter()
-            .map(|(mapping, entry)| entry.view(mapping))
+            .map(|mapping| match entries.get(mapping) {
+                Some(entry) => entry.view(mapping),
+                None => Entry::default().view(mapping),
+            })
             .collect()
     }
 
@@ -142,5 +158,29 @@ impl Entry {
             clients,
             refused,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_not_ready_before_its_task_has_begun_nor_after_its_end() {
+        let mapping: Mapping = "80=192.0.2.2:8000".parse().unwrap();
+        let name = mapping.to_string();
+        let wanted = watch::Sender::new(Arc::<[Mapping]>::from([mapping]));
+        let listeners = Listeners::of(wanted.subscribe());
+        let states = || {
+            let views = listeners.views().into_iter();
+            views.map(|view| view.state).collect::<Vec<_>>()
+        };
+        assert_eq!(states(), [ListenerState::NoGuest]);
+        listeners.update(name.clone(), None, false, "", &Admission::default());
+        assert_eq!(states(), [ListenerState::NoGuest]);
+        listeners.remove(&name);
+        assert_eq!(states(), [ListenerState::NoGuest]);
+        wanted.send_replace(Arc::default());
+        assert_eq!(states(), []);
     }
 }

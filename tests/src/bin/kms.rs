@@ -7,10 +7,9 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
-use odyn_tests::kms::{StandIn, acceptor, serve};
+use odyn_tests::kms::{Seen, StandIn, acceptor, serve};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -24,17 +23,16 @@ async fn main() -> Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("ready");
     std::io::stdout().flush()?;
-    tokio::spawn(serve(kms.clone(), listener, tls));
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        for seen in kms.seen() {
-            let attested = if seen.document.is_some() {
-                "attested"
-            } else {
-                "plain"
-            };
-            println!("{} {} {attested}", seen.action, seen.access_key);
-            std::io::stdout().flush()?;
-        }
-    }
+    // Whoever has its answer finds the line.
+    kms.tell(print);
+    serve(kms, listener, tls).await;
+    Ok(())
+}
+
+fn print(seen: &Seen) {
+    let attested = match seen.document {
+        Some(_) => "attested",
+        None => "plain",
+    };
+    println!("{} {} {attested}", seen.action, seen.access_key);
 }

@@ -14,7 +14,7 @@ mod server;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use odyn_kms::credentials::Credentials;
@@ -69,6 +69,8 @@ struct State {
     accepted: Mutex<Accepted>,
     faults: Mutex<VecDeque<Fault>>,
     seen: Mutex<Vec<Seen>>,
+    /// Who is told of each request before it is answered.
+    told: OnceLock<fn(&Seen)>,
     /// Key, context and plaintext of each ciphertext.
     sealed: Mutex<Vec<(String, String, Vec<u8>)>>,
     /// Seconds that its clock is ahead.
@@ -103,6 +105,7 @@ impl StandIn {
             }),
             faults: Mutex::default(),
             seen: Mutex::default(),
+            told: OnceLock::new(),
             sealed: Mutex::default(),
             clock: AtomicI64::new(0),
             answers: AtomicUsize::new(0),
@@ -126,6 +129,18 @@ impl StandIn {
     /// Sets the clock so many seconds ahead.
     pub fn clock(&self, ahead: i64) {
         self.0.clock.store(ahead, Ordering::Relaxed);
+    }
+
+    /// Tells of each request from now on, before it is answered.
+    pub fn tell(&self, told: fn(&Seen)) {
+        let _ = self.0.told.set(told);
+    }
+
+    fn note(&self, seen: Seen) {
+        if let Some(told) = self.0.told.get() {
+            told(&seen);
+        }
+        lock(&self.0.seen).push(seen);
     }
 
     /// The requests that came, and forgets them.

@@ -75,7 +75,7 @@ async fn respond(
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let document = json["Recipient"]["AttestationDocument"].as_str();
     let incoming = Incoming::read(&parts.uri, &parts.headers);
-    lock(&kms.0.seen).push(Seen {
+    kms.note(Seen {
         action: action.to_owned(),
         access_key: access_key(&parts.headers),
         document: document.map(str::to_owned),
