@@ -59,6 +59,10 @@ bench *words:
     ODYN_TEST_LOG=error cargo run --release --locked -p odyn-benches -- \
         --json target/bench/results.json --svg-dir target/bench {{ words }}
 
+# The same over real AF_VSOCK, in a virtual machine; figures are for ratios where there is no KVM
+bench-vm *words:
+    scripts/bench-vm {{ words }}
+
 # Documentation, with warnings as errors
 doc:
     scripts/test doc

@@ -17,6 +17,7 @@ mod measure;
 mod procs;
 mod report;
 mod stage;
+mod vm;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Parser;
 use client::Client;
+use contenders::between::Link;
 use contenders::ours::{Ours, VARIANTS};
 use loads::Scale;
 use report::results::Results;
@@ -49,6 +51,15 @@ struct Args {
     /// the host half, others to the guest half.
     #[arg(long = "variant", value_name = "NAME[:VARIABLE=VALUE,...]")]
     variants: Vec<Ours>,
+    /// What carries the links of those that can take either, odyn-net and socat: unix, vsock, or both
+    /// beside each other. vsock is that of this machine (CID 1), and is in the contender's name.
+    #[arg(
+        long,
+        value_name = "LINK",
+        value_delimiter = ',',
+        default_value = "unix"
+    )]
+    link: Vec<Link>,
     /// Idle flows for the measurements of memory.
     #[arg(long, value_delimiter = ',', default_value = "5000,20000")]
     idle: Vec<usize>,
@@ -80,10 +91,15 @@ enum Command {
     Report {
         /// What --json wrote.
         file: PathBuf,
+        /// Everybody's figures as multiples of this one's, too.
+        #[arg(long, value_name = "NAME")]
+        ratio_to: Option<String>,
         /// Write pictures into this directory.
         #[arg(long, value_name = "DIR")]
         svg_dir: Option<PathBuf>,
     },
+    /// Runs all of it in a virtual machine that has AF_VSOCK.
+    Vm(vm::Vm),
     #[command(flatten)]
     Client(Client),
 }
@@ -92,8 +108,23 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.command {
         Some(Command::Client(client)) => client.run(),
-        Some(Command::Report { file, svg_dir }) => {
-            finish(&Results::read(&file)?, None, svg_dir.as_deref())
+        Some(Command::Report {
+            file,
+            ratio_to,
+            svg_dir,
+        }) => {
+            let results = Results::read(&file)?;
+            finish(&results, None, svg_dir.as_deref())?;
+            if let Some(peer) = ratio_to {
+                print!("{}", report::ratios(&results, &peer));
+            }
+            Ok(())
+        }
+        Some(Command::Vm(vm)) => {
+            let results = vm.run()?;
+            print!("{}", report::text(&results));
+            print!("{}", report::ratios(&results, vm::YARDSTICK));
+            Ok(())
         }
         None if args.drain => drain::measure(args.rounds),
         None => compare(args),
@@ -109,7 +140,7 @@ fn compare(args: Args) -> anyhow::Result<()> {
             .collect::<Result<_, _>>()?,
         false => args.variants,
     };
-    let contenders = choice::contenders(contenders::all(variants), &args.contenders)?;
+    let contenders = choice::contenders(contenders::all(&variants, &args.link), &args.contenders)?;
     let loads = loads::all(&Scale {
         seconds: args.seconds,
         idle: args.idle,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::between::Link;
 use super::pair::{End, Plan};
 use super::{Contender, Family, Running, lacks, text};
 use crate::stage::{Stage, file_limit};
@@ -37,7 +38,7 @@ impl Contender for Haproxy {
     }
 
     fn start(&self, stage: &Stage, number: u16) -> anyhow::Result<Running> {
-        let plan = Plan::new(stage, self.name(), number)?;
+        let plan = Plan::new(stage, self.name(), number, Link::Unix)?;
         let halves = [
             ("a.cfg", plan.guest_ends(), &plan.guest),
             ("b.cfg", plan.host_ends(), stage.world.host()),
@@ -87,6 +88,6 @@ impl Haproxy {
 fn address(end: &End<'_>) -> String {
     match end {
         End::Tcp(address) => (*address).to_owned(),
-        End::Unix(path) => format!("unix@{}", path.display()),
+        End::Link(between) => format!("unix@{}", text(&between.socket)),
     }
 }

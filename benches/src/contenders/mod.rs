@@ -1,5 +1,6 @@
 //! Who is measured.
 
+pub(crate) mod between;
 mod direct;
 mod gvproxy;
 mod haproxy;
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use odyn_tests::namespace::Namespace;
 use odyn_tests::process::Process;
 
+use self::between::Link;
 use self::haproxy::{Haproxy, Splice};
 use crate::procs;
 use crate::stage::Stage;
@@ -131,24 +133,28 @@ fn pids<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<Pid> {
     processes.into_iter().filter_map(Process::pid).collect()
 }
 
-/// Every contender, ours by these variants.
-pub(crate) fn all(variants: Vec<ours::Ours>) -> Vec<Box<dyn Contender>> {
+/// Every contender: ours by these variants, and who speaks more than Unix sockets by these links.
+pub(crate) fn all(variants: &[ours::Ours], links: &[Link]) -> Vec<Box<dyn Contender>> {
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(direct::Direct)];
-    for variant in variants {
-        all.push(Box::new(variant));
+    for link in links {
+        for variant in variants {
+            all.push(Box::new(variant.clone().over(*link)));
+        }
     }
     for splice in [Splice::Never, Splice::Auto, Splice::Always] {
         all.push(Box::new(Haproxy { splice }));
     }
     all.push(Box::new(nginx::Nginx));
-    all.push(Box::new(socat::Socat));
+    for link in links {
+        all.push(Box::new(socat::Socat::over(*link)));
+    }
     all.push(Box::new(pasta::Pasta));
     all.push(Box::new(gvproxy::Gvproxy));
     all
 }
 
 /// An executable in the usual places.
-fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/bin", "/usr/local/bin"].map(PathBuf::from))

@@ -6,6 +6,7 @@ use std::path::Path;
 use odyn_tests::namespace::Namespace;
 use odyn_tests::process::Process;
 
+use super::between::Link;
 use super::pair::{End, Plan};
 use super::{Contender, Family, Running, lacks, text};
 use crate::stage::{HTTP, Stage, file_limit};
@@ -33,7 +34,7 @@ impl Contender for Nginx {
     }
 
     fn start(&self, stage: &Stage, number: u16) -> anyhow::Result<Running> {
-        let plan = Plan::new(stage, self.name(), number)?;
+        let plan = Plan::new(stage, self.name(), number, Link::Unix)?;
         let halves = [
             ("a", plan.guest_ends(), &plan.guest),
             ("b", plan.host_ends(), stage.world.host()),
@@ -60,7 +61,7 @@ impl Contender for Nginx {
 fn address(end: &End<'_>) -> String {
     match end {
         End::Tcp(address) => (*address).to_owned(),
-        End::Unix(path) => format!("unix:{}", path.display()),
+        End::Link(between) => format!("unix:{}", text(&between.socket)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! odyn-net and enclaver-outer, in the variants that are still in the running.
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
@@ -11,6 +10,7 @@ use anyhow::{Context, bail};
 use odyn_tests::process::Process;
 use odyn_tests::world::executable;
 
+use super::between::{Between, Link};
 use super::{Contender, Family, Running, text};
 use crate::stage::{HOST, HTTP, PORT, SINK, SINK_NAME, Stage, until, wait};
 
@@ -24,13 +24,17 @@ pub(crate) const VARIANTS: [&str; 4] = [
     "odyn-net-h2:ODYN_CAPTURE=nftables,ODYN_LANES=never,OUTER_LANES=never",
 ];
 
-const UP: Duration = Duration::from_secs(20);
+/// The software emulation of a machine takes its time.
+const UP: Duration = Duration::from_secs(60);
+/// The number of those that are only started: beyond everybody's, and their second instances'.
+const STARTS: u16 = 200;
 
 /// One variant of ours.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
     name: String,
     env: Vec<(String, String)>,
+    link: Link,
 }
 
 impl FromStr for Ours {
@@ -49,11 +53,22 @@ impl FromStr for Ours {
         Ok(Self {
             name: name.to_owned(),
             env,
+            link: Link::Unix,
         })
     }
 }
 
 impl Ours {
+    /// The same over another link.
+    pub(crate) fn over(mut self, link: Link) -> Self {
+        (self.name, self.link) = (link.name(&self.name), link);
+        self
+    }
+
+    fn between(&self, dir: &Path, number: u16) -> Between {
+        Between::new(self.link, dir.join("link.sock"), number, 0)
+    }
+
     /// The variables for one half.
     fn env(&self, outer: bool) -> Vec<(String, String)> {
         let mine = |(name, _): &&(String, String)| name.starts_with("OUTER_") == outer;
@@ -61,12 +76,17 @@ impl Ours {
     }
 
     /// The command line of odyn-net up to the program's own words, and its variables.
-    fn guest_words(&self, dir: &Path, policy: &Path) -> (Vec<String>, Vec<(String, String)>) {
+    fn guest_words(
+        &self,
+        dir: &Path,
+        between: &Between,
+        policy: &Path,
+    ) -> (Vec<String>, Vec<(String, String)>) {
         let mut words = vec![text(&executable("ODYN_NET", "odyn-net"))];
         words.extend(["run", "--log-level", "error", "--user", "nobody"].map(str::to_owned));
         for (flag, value) in [
             ("--policy", text(policy)),
-            ("--link", link(dir)),
+            ("--link", between.url()),
             ("--audit", text(&dir.join("audit"))),
         ] {
             words.extend([flag.to_owned(), value]);
@@ -79,19 +99,18 @@ impl Ours {
     fn start_outer(
         &self,
         stage: &Stage,
-        dir: &Path,
+        between: &Between,
         http: Option<&[String; 2]>,
     ) -> anyhow::Result<Process> {
         let outer = text(&executable("ENCLAVER_OUTER", "enclaver-outer"));
-        let (link, mappings) = (link(dir), http.map(mappings).unwrap_or_default());
+        let (link, mappings) = (between.url(), http.map(mappings).unwrap_or_default());
         let mut words = vec![&*outer, "run", "--listen", &link, "--log-level", "error"];
         for mapping in &mappings {
             words.extend(["--ingress", mapping]);
         }
         let mut outer = stage.spawn(stage.world.host(), "outer", &words, &self.env(true));
-        let socket = dir.join("link.sock");
         until(UP, "enclaver-outer to listen", || {
-            outer.ended().is_some() || UnixStream::connect(&socket).is_ok()
+            outer.ended().is_some() || between.is_up()
         })?;
         Ok(outer)
     }
@@ -117,10 +136,6 @@ fn policy(dir: &Path, ingress: bool) -> anyhow::Result<std::path::PathBuf> {
     });
     std::fs::write(&path, yaml)?;
     Ok(path)
-}
-
-fn link(dir: &Path) -> String {
-    format!("unix://{}", dir.join("link.sock").display())
 }
 
 fn mappings(http: &[String; 2]) -> Vec<String> {
@@ -156,15 +171,18 @@ impl Contender for Ours {
             .map(|help| String::from_utf8_lossy(&help).into_owned())
             .collect();
         let unknown = self.env.iter().find(|(name, _)| !help.contains(&**name));
-        unknown.map(|(name, _)| format!("this build knows no {name}"))
+        unknown
+            .map(|(name, _)| format!("this build knows no {name}"))
+            .or_else(|| self.link.missing())
     }
 
     fn start(&self, stage: &Stage, number: u16) -> anyhow::Result<Running> {
         let dir = stage.dir(&self.name)?;
         let http = host_ports(number);
-        let mut outer = self.start_outer(stage, &dir, Some(&http))?;
+        let between = self.between(&dir, number);
+        let mut outer = self.start_outer(stage, &between, Some(&http))?;
         let guest = stage.guest()?;
-        let (mut words, env) = self.guest_words(&dir, &policy(&dir, true)?);
+        let (mut words, env) = self.guest_words(&dir, &between, &policy(&dir, true)?);
         // It runs for as long as its program: clients come from beside.
         words.extend([&*stage.this, "wait"].map(str::to_owned));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -199,9 +217,10 @@ impl Contender for Ours {
 
     fn start_times(&self, stage: &Stage) -> anyhow::Result<[f64; 2]> {
         let dir = stage.dir(&self.name)?;
-        let _outer = self.start_outer(stage, &dir, None)?;
+        let between = self.between(&dir, STARTS);
+        let _outer = self.start_outer(stage, &between, None)?;
         let guest = stage.guest()?;
-        let (words, env) = self.guest_words(&dir, &policy(&dir, false)?);
+        let (words, env) = self.guest_words(&dir, &between, &policy(&dir, false)?);
         let server = format!("{SINK}:{PORT}");
         let mut all = vec![&*stage.this, "stamp"];
         all.extend(words.iter().map(String::as_str));

@@ -1,8 +1,8 @@
-//! What the pairs of proxies share: proxy A in the guest, proxy B on the host, Unix sockets
-//! between them, and rules that send the program's traffic to A.
+//! What the pairs of proxies share: proxy A in the guest, proxy B on the host, sockets of the
+//! link between them, and rules that send the program's traffic to A.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,15 +11,17 @@ use odyn_tests::namespace::Namespace;
 use odyn_tests::process::Process;
 
 use super::Running;
+use super::between::{Between, Link};
 use super::ours::host_ports;
 use crate::stage::{HTTP, PORTS, SINK, Stage, until};
 
-const UP: Duration = Duration::from_secs(20);
+/// The software emulation of a machine takes its time.
+const UP: Duration = Duration::from_secs(60);
 
-/// One port that is carried: from a listener to a Unix socket, and from there to a destination.
+/// One port that is carried: from a listener to a place on the link, and from there to a destination.
 pub(crate) struct Leg {
     pub(crate) listen: String,
-    pub(crate) socket: PathBuf,
+    pub(crate) between: Between,
     pub(crate) target: String,
 }
 
@@ -37,24 +39,29 @@ pub(crate) struct Plan {
 /// Either side of one proxy: where it listens, and what it dials.
 pub(crate) enum End<'a> {
     Tcp(&'a str),
-    Unix(&'a Path),
+    Link(&'a Between),
 }
 
 impl Plan {
     /// The guest's namespace with its rules, and the list of ports.
-    pub(crate) fn new(stage: &Stage, name: &str, number: u16) -> anyhow::Result<Self> {
+    pub(crate) fn new(stage: &Stage, name: &str, number: u16, link: Link) -> anyhow::Result<Self> {
         let dir = stage.dir(name)?;
         let guest = stage.guest()?;
         capture(&guest)?;
+        let mut index = 0;
+        let mut between = |socket: String| {
+            index += 1;
+            Between::new(link, dir.join(socket), number, index)
+        };
         let out = PORTS.map(|port| Leg {
             listen: format!("127.0.0.1:{}", redirected(port)),
-            socket: dir.join(format!("out-{port}")),
+            between: between(format!("out-{port}")),
             target: format!("{SINK}:{port}"),
         });
         let http = host_ports(number);
         let into = HTTP.iter().zip(&http).map(|(port, host)| Leg {
             listen: host.clone(),
-            socket: dir.join(format!("in-{port}")),
+            between: between(format!("in-{port}")),
             target: format!("127.0.0.1:{port}"),
         });
         Ok(Self {
@@ -96,8 +103,8 @@ impl Plan {
             files_per_flow: 2,
         };
         for leg in self.out.iter().chain(&self.into) {
-            until(UP, &leg.socket.display().to_string(), || {
-                leg.socket.exists() || ended(&mut running).is_some()
+            until(UP, &leg.between.url(), || {
+                leg.between.is_up() || ended(&mut running).is_some()
             })?;
         }
         for (namespace, legs) in [(&self.guest, &self.out), (stage.world.host(), &self.into)] {
@@ -132,11 +139,11 @@ fn ended(running: &mut Running) -> Option<String> {
 
 impl Leg {
     fn near(&self) -> (End<'_>, End<'_>) {
-        (End::Tcp(&self.listen), End::Unix(&self.socket))
+        (End::Tcp(&self.listen), End::Link(&self.between))
     }
 
     fn far(&self) -> (End<'_>, End<'_>) {
-        (End::Unix(&self.socket), End::Tcp(&self.target))
+        (End::Link(&self.between), End::Tcp(&self.target))
     }
 }
 

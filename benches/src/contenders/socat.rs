@@ -1,14 +1,25 @@
 //! A pair of socat for each port.
 
+use super::between::Link;
 use super::pair::{End, Plan};
 use super::{Contender, Family, Running, lacks};
 use crate::stage::Stage;
 
-pub(crate) struct Socat;
+pub(crate) struct Socat {
+    name: String,
+    link: Link,
+}
+
+impl Socat {
+    pub(crate) fn over(link: Link) -> Self {
+        let name = link.name("socat");
+        Self { name, link }
+    }
+}
 
 impl Contender for Socat {
     fn name(&self) -> &str {
-        "socat"
+        &self.name
     }
 
     fn family(&self) -> Family {
@@ -16,11 +27,11 @@ impl Contender for Socat {
     }
 
     fn missing(&self) -> Option<String> {
-        lacks("socat", "socat")
+        lacks("socat", "socat").or_else(|| self.link.missing())
     }
 
     fn start(&self, stage: &Stage, number: u16) -> anyhow::Result<Running> {
-        let plan = Plan::new(stage, self.name(), number)?;
+        let plan = Plan::new(stage, self.name(), number, self.link)?;
         let halves = [
             (plan.guest_ends(), &plan.guest),
             (plan.host_ends(), stage.world.host()),
@@ -47,13 +58,13 @@ fn listen(end: &End<'_>) -> String {
             let (host, port) = address.rsplit_once(':').unwrap_or(("", address));
             format!("TCP-LISTEN:{port},bind={host},reuseaddr,fork,backlog=4096,nodelay")
         }
-        End::Unix(path) => format!("UNIX-LISTEN:{},fork,backlog=4096", path.display()),
+        End::Link(between) => between.socat_listen(),
     }
 }
 
 fn dial(end: &End<'_>) -> String {
     match end {
         End::Tcp(address) => format!("TCP:{address},nodelay"),
-        End::Unix(path) => format!("UNIX-CONNECT:{}", path.display()),
+        End::Link(between) => between.socat_dial(),
     }
 }

@@ -1,5 +1,6 @@
 //! What comes out of a run: results, tables, verdicts on the targets, pictures.
 
+mod ratios;
 pub(crate) mod results;
 mod svg;
 mod table;
@@ -22,6 +23,14 @@ pub(crate) fn text(results: &Results) -> String {
         }
     }
     text
+}
+
+/// A table of everybody beside `peer`, when it took part.
+pub(crate) fn ratios(results: &Results, peer: &str) -> String {
+    match results.order.iter().any(|name| name == peer) {
+        true => ratios::table(results, peer),
+        false => String::new(),
+    }
 }
 
 /// One picture for each group of figures.
