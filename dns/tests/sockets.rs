@@ -78,6 +78,46 @@ async fn datagrams_in_datagrams_out() {
     assert!(seen.into_iter().all(|seen| seen));
 }
 
+/// Clients that ask much at once, mixed: each gets its own answers, those from the cache in order.
+#[tokio::test]
+async fn answers_that_go_together_reach_those_who_asked() {
+    let (udp, _, _) = server(Config::default()).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let socket = UdpSocket::bind(LOOPBACK).await.expect("bind");
+        socket.connect(udp).await.expect("connect");
+        clients.push(socket);
+    }
+    let mut buffer = [0; 2048];
+    for id in 0..10 {
+        let bytes = question(id, &format!("n{id}.example."), RecordType::A);
+        clients[0].send(&bytes).await.expect("send");
+        clients[0].recv(&mut buffer).await.expect("answer");
+    }
+    // Answers of two lengths, and junk that has none.
+    for id in 0..50 {
+        for (number, client) in clients.iter().enumerate() {
+            let name = match id % 3 {
+                0 => "localhost.".to_owned(),
+                _ => format!("n{}.example.", id % 10),
+            };
+            let id = id + 1000 * u16::try_from(number).expect("few");
+            let bytes = question(id, &name, RecordType::A);
+            client.send(&bytes).await.expect("send");
+            client.send(&[0xff; 20]).await.expect("send");
+        }
+    }
+    for (number, client) in clients.iter().enumerate() {
+        for id in 0..50 {
+            let length = client.recv(&mut buffer).await.expect("answer");
+            let answer = Message::from_vec(&buffer[..length]).expect("readable");
+            let expected = id + 1000 * u16::try_from(number).expect("few");
+            assert_eq!(answer.metadata.id, expected);
+            assert_eq!(answer.answers.len(), 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn queries_past_the_bound_fail_at_once_over_udp() {
     let mut config = Config::default();

@@ -2,8 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use h2::{Reason, RecvStream, SendStream};
+use odyn_udp::{MAX_SENT, Taken};
 
 use crate::{
     chunk::{Chunk, InFlight},
@@ -38,6 +40,8 @@ pub struct DatagramSender {
 pub struct DatagramReceiver {
     recv: RecvStream,
     decoder: Decoder,
+    /// What ended the flow behind the datagrams that were given out last.
+    failed: Option<DatagramError>,
     _slot: Option<Arc<Slot>>,
 }
 
@@ -64,6 +68,7 @@ impl Datagrams {
             receiver: DatagramReceiver {
                 recv,
                 decoder: Decoder::default(),
+                failed: None,
                 _slot: slot,
             },
             program,
@@ -84,6 +89,25 @@ impl Datagrams {
     /// When the flow was reset or lost.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, DatagramError> {
         self.receiver.recv().await
+    }
+
+    /// As [`DatagramSender::send_batch`].
+    ///
+    /// # Errors
+    /// When the flow has ended.
+    pub fn send_batch<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Taken, DatagramError> {
+        self.sender.send_batch(datagrams)
+    }
+
+    /// As [`DatagramReceiver::recv_batch`].
+    ///
+    /// # Errors
+    /// When the flow was reset or lost.
+    pub async fn recv_batch(&mut self, batch: &mut Vec<Bytes>) -> Result<bool, DatagramError> {
+        self.receiver.recv_batch(batch).await
     }
 
     /// As [`DatagramSender::send`], but waits for room instead of dropping the datagram.
@@ -146,25 +170,52 @@ impl DatagramSender {
         if datagram.len() > MAX_DATAGRAM {
             return Err(DatagramError::TooLong(datagram.len()));
         }
-        if self.send.capacity() < datagram.len() + capsule::OVERHEAD {
+        let taken = self.send_batch(std::iter::once(datagram))?;
+        Ok(taken.datagrams == 1)
+    }
+
+    /// Sends several datagrams at once; says how many, and how long, were not dropped. One that is
+    /// longer than 65 507 bytes is passed over.
+    ///
+    /// # Errors
+    /// When the flow has ended.
+    pub fn send_batch<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Taken, DatagramError> {
+        let needed: usize = datagrams.clone().map(needed_for).sum();
+        if self.send.capacity() < needed {
             self.check_alive()?;
             self.send.reserve_capacity(self.queue);
-            if self.send.capacity() < datagram.len() + capsule::OVERHEAD {
-                self.dropped += 1;
-                return Ok(false);
-            }
         }
-        let chunk = self.in_flight.chunk(capsule::encode(datagram));
+        let mut room = self.send.capacity();
+        let mut wire = BytesMut::with_capacity(needed.min(room));
+        let mut taken = Taken::default();
+        for datagram in datagrams.filter(|datagram| datagram.len() <= MAX_DATAGRAM) {
+            match room.checked_sub(needed_for(datagram)) {
+                Some(rest) => room = rest,
+                None => {
+                    self.dropped += 1;
+                    continue;
+                }
+            }
+            capsule::put(&mut wire, datagram);
+            taken.add(datagram);
+        }
+        if wire.is_empty() {
+            return Ok(taken);
+        }
+        let chunk = self.in_flight.chunk(wire.freeze());
         if self.send.send_data(chunk, false).is_err() {
             self.check_alive()?;
             return Err(DatagramError::LinkLost);
         }
         self.send.reserve_capacity(self.queue);
-        Ok(true)
+        Ok(taken)
     }
 
     async fn send_all(&mut self, datagram: &[u8]) -> Result<(), DatagramError> {
-        let needed = datagram.len() + capsule::OVERHEAD;
+        let needed = needed_for(datagram);
         while datagram.len() <= MAX_DATAGRAM && self.send.capacity() < needed {
             self.send.reserve_capacity(self.queue);
             match poll_fn(|cx| self.send.poll_capacity(cx)).await {
@@ -230,6 +281,9 @@ impl DatagramReceiver {
     /// # Errors
     /// When the flow was reset or lost, or the other half does not follow the protocol.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, DatagramError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
         loop {
             if let Some(datagram) = self.decoder.next()? {
                 return Ok(Some(datagram));
@@ -247,6 +301,41 @@ impl DatagramReceiver {
             }
         }
     }
+
+    /// Adds to `batch` the next datagram, and those that are there behind it, as many as one call of
+    /// the kernel can send; `false` when the other half has ended the flow. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the flow was reset or lost, or the other half does not follow the protocol. What came
+    /// before is given out first.
+    pub async fn recv_batch(&mut self, batch: &mut Vec<Bytes>) -> Result<bool, DatagramError> {
+        let Some(first) = self.recv().await? else {
+            return Ok(false);
+        };
+        let mut bytes = first.len();
+        batch.push(first);
+        // From here on without waiting, so that nothing of the batch can be lost.
+        while batch.len() < MAX_SENT && bytes < MAX_DATAGRAM {
+            match self.recv().now_or_never() {
+                Some(Ok(Some(next))) => {
+                    bytes += next.len();
+                    batch.push(next);
+                }
+                Some(Err(failed)) => {
+                    self.failed = Some(failed);
+                    break;
+                }
+                // The end is seen again by the next call.
+                Some(Ok(None)) | None => break,
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Room that a datagram takes in the queue.
+fn needed_for(datagram: &[u8]) -> usize {
+    datagram.len() + capsule::OVERHEAD
 }
 
 fn of_reason(reason: Reason) -> DatagramError {

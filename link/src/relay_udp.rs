@@ -6,14 +6,18 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::{io::Interest, net::UdpSocket};
+use bytes::Bytes;
+use odyn_udp::Batched;
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use crate::{
-    datagrams::Datagrams,
+    datagrams::{DatagramSender, Datagrams},
     error::DatagramError,
     relay::{Counters, End},
-    wire::capsule::MAX_DATAGRAM,
 };
+
+/// Batches that are moved one after the other before others get their turn.
+const TURN: u32 = 4;
 
 /// Moves datagrams both ways until the other half ends the flow, either side gives up, or the
 /// destination answers with an ICMP error, which is passed on.
@@ -32,60 +36,92 @@ pub(crate) async fn relay_udp_until(
     leave: impl Future<Output = ()>,
 ) -> End {
     let (mut sender, mut receiver) = flow.split();
-    let mut buf = Vec::new();
+    let socket = Batched::new(socket);
+    let mut batch = Vec::new();
     let mut leaving = false;
+    let mut turn = 0;
     tokio::pin!(leave);
     loop {
+        turn = (turn + 1) % TURN;
+        if turn == 0 {
+            yield_now().await;
+        }
         tokio::select! {
             () = &mut leave, if !leaving => {
                 leaving = true;
                 sender.end();
             }
             // An ICMP error alone does not make a socket readable.
-            ready = socket.ready(Interest::READABLE | Interest::ERROR), if !leaving => {
+            ready = socket.socket().ready(Interest::READABLE | Interest::ERROR), if !leaving => {
                 let Ok(ready) = ready else { return End::ResetBySocket };
-                // The buffer is there while datagrams come, and not while the flow is idle.
-                buf.reserve(MAX_DATAGRAM);
-                loop {
-                    buf.clear();
-                    match socket.try_recv_buf(&mut buf) {
-                        Ok(_) => match sender.send(&buf) {
-                            Ok(true) => {
-                                counters.up.fetch_add(buf.len() as u64, Ordering::Relaxed);
-                            }
-                            Ok(false) => {}
-                            Err(error) => return end_of(&error),
-                        },
-                        Err(error) if is_passing(&error) => break,
-                        Err(_) => {
-                            sender.refuse();
-                            return End::ResetBySocket;
-                        }
-                    }
-                }
-                buf = Vec::new();
-                if ready.is_error() && is_refused(&socket) {
-                    sender.refuse();
-                    return End::ResetBySocket;
-                }
-            }
-            received = receiver.recv() => match received {
-                Ok(Some(datagram)) => match socket.send(&datagram).await {
-                    Ok(_) => {
-                        counters.down.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                    }
+                match take(&socket, &mut sender, &counters) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return end_of(&error),
                     Err(error) if is_refusal(&error) => {
                         sender.refuse();
                         return End::ResetBySocket;
                     }
-                    // Too long for the path, or a full queue: datagrams get lost.
                     Err(_) => {}
-                },
-                Ok(None) => return End::Closed,
+                }
+                if ready.is_error() && is_refused(socket.socket()) {
+                    sender.refuse();
+                    return End::ResetBySocket;
+                }
+            }
+            received = receiver.recv_batch(&mut batch) => match received {
+                Ok(true) => {
+                    if give(&socket, &batch, &counters).await.is_err() {
+                        sender.refuse();
+                        return End::ResetBySocket;
+                    }
+                    // An idle flow has no buffer.
+                    batch = Vec::new();
+                }
+                Ok(false) => return End::Closed,
                 Err(error) => return end_of(&error),
             },
         }
     }
+}
+
+/// Moves what the socket has to the flow.
+fn take(
+    socket: &Batched,
+    sender: &mut DatagramSender,
+    counters: &Counters,
+) -> io::Result<Result<(), DatagramError>> {
+    for _ in 0..TURN {
+        let sent = match socket.try_receive(|datagrams| sender.send_batch(datagrams)) {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
+    }
+    Ok(Ok(()))
+}
+
+/// Sends a batch on. An error is an ICMP error.
+async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Result<()> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        let passed = match socket.try_send(rest) {
+            Ok(sent) => {
+                counters.down.fetch_add(sent.bytes, Ordering::Relaxed);
+                sent.datagrams
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.socket().writable().await?;
+                0
+            }
+            Err(error) if is_refusal(&error) => return Err(error),
+            // Too long for the path, or a full queue: datagrams get lost.
+            Err(_) => 1,
+        };
+        rest = rest.get(passed..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Whether an ICMP error is waiting; it is taken away.
@@ -104,10 +140,6 @@ fn is_refusal(error: &io::Error) -> bool {
         error.kind(),
         K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::PermissionDenied
     )
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    !is_refusal(error)
 }
 
 fn end_of(error: &DatagramError) -> End {

@@ -45,6 +45,85 @@ async fn every_size_goes_there_and_back() {
     assert_eq!((report.sent, report.received), (total, total));
 }
 
+/// Several at once, as they come: of one size, of many, with empty ones between, and long ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_stay_datagrams_and_in_order() {
+    let mut world = World::new().await;
+    let (mut flow, server) = flow(&world).await;
+    let mut buf = vec![0; 70_000];
+    let mut total = 0;
+    for sizes in [
+        vec![200; 150],
+        vec![200, 200, 0, 200, 0, 0, 100, 200],
+        vec![1, 2, 3, 3, 3, 2, 1, 1],
+        vec![1472, 1472, 1473, 1473, 9000, 9000, 9000],
+        vec![30_000, 30_000, 30_000],
+        vec![65_507, 0],
+    ] {
+        let of = |(number, size): (usize, &usize)| vec![number as u8; *size];
+        let sent: Vec<Vec<u8>> = sizes.iter().enumerate().map(of).collect();
+        total += sizes.iter().sum::<usize>() as u64;
+        let taken = flow.send_batch(sent.iter().map(|one| &**one)).unwrap();
+        let bytes = sizes.iter().sum::<usize>() as u64;
+        assert_eq!((taken.datagrams, taken.bytes), (sizes.len(), bytes));
+        let mut guest = None;
+        for datagram in &sent {
+            let (len, from) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+            assert!(buf[..len] == *datagram, "{sizes:?}");
+            guest = Some(from);
+        }
+        for datagram in &sent {
+            server.send_to(datagram, guest.unwrap()).await.unwrap();
+        }
+        let mut back = Vec::new();
+        while back.len() < sent.len() {
+            assert!(soon("back", flow.recv_batch(&mut back)).await.unwrap());
+        }
+        assert!(back == sent, "{sizes:?}");
+    }
+    let long = [vec![7; 65_508], vec![8; 10]];
+    let taken = flow.send_batch(long.iter().map(|one| &**one)).unwrap();
+    assert_eq!((taken.datagrams, taken.bytes), (1, 10));
+    let (len, _) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+    assert_eq!(buf[..len], [8; 10]);
+    drop(flow);
+    let report = soon("report", world.host.ended.recv()).await.unwrap();
+    assert_eq!((report.sent, report.received), (total + 10, total));
+}
+
+/// What ends a flow is told behind what came before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_before_the_end_is_given_out_first() {
+    let world = World::new().await;
+    let (mut flow, server) = flow(&world).await;
+    flow.send(b"hello").unwrap();
+    let mut buf = [0; 10];
+    let (_, guest) = soon("there", server.recv_from(&mut buf)).await.unwrap();
+    for _ in 0..3 {
+        server.send_to(b"bye", guest).await.unwrap();
+    }
+    drop(server);
+    // The host half learns from its next datagram that nobody is there.
+    soon("the end", async {
+        let mut got = Vec::new();
+        loop {
+            match flow.recv_batch(&mut got).await {
+                Ok(true) if got.len() == 3 => {
+                    let _ = flow.send(b"anyone?");
+                }
+                Ok(true) => {}
+                Ok(false) => panic!("not refused"),
+                Err(error) => {
+                    assert!(matches!(error, DatagramError::Refused), "{error:?}");
+                    assert_eq!(got, ["bye"; 3]);
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_icmp_error_reaches_the_guest() {
     let mut world = World::new().await;

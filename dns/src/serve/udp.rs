@@ -1,11 +1,13 @@
 //! DNS over datagrams.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use odyn_udp::Segments;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 use crate::gate::{Gate, Transport};
 use crate::resolver::{Resolver, Step};
@@ -14,6 +16,9 @@ use crate::upstream::Upstream;
 /// Queries are small; a longer datagram is cut by the kernel and answered as the malformed
 /// message it then is.
 const LONGEST_QUERY: usize = 4096;
+/// Queries that are answered together when so many are there: a client that does not wait for each
+/// answer gets several by one system call, and is woken once.
+const TURN: usize = 32;
 
 /// Answers queries from `socket` until it breaks or the future is dropped.
 ///
@@ -26,44 +31,97 @@ pub async fn serve_udp<G: Gate, U: Upstream>(
     socket: UdpSocket,
     resolver: Resolver<G, U>,
 ) -> io::Result<()> {
-    let socket = Arc::new(socket);
+    let socket = Arc::new(Socket {
+        segments: Segments::of(&socket),
+        socket,
+    });
     let waiting = Arc::new(Semaphore::new(
         resolver.config().udp_inflight.min(Semaphore::MAX_PERMITS),
     ));
     let mut tasks = JoinSet::new();
     let mut buffer = [0; LONGEST_QUERY];
+    let mut answers = Vec::with_capacity(TURN);
     loop {
-        let (length, client) = tokio::select! {
-            received = socket.recv_from(&mut buffer) => match received {
+        tokio::select! {
+            ready = socket.socket.readable() => ready?,
+            Some(_) = tasks.join_next() => continue,
+        }
+        for _ in 0..TURN {
+            let (length, client) = match socket.socket.try_recv_from(&mut buffer) {
                 Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if about_one_datagram(&error) => continue,
                 Err(error) => return Err(error),
-            },
-            Some(_) = tasks.join_next() => continue,
-        };
-        let query = buffer.get(..length).unwrap_or_default();
-        match resolver.step(query, client, Transport::Udp) {
-            Step::Drop => {}
-            Step::Reply(reply) => send(&socket, &reply, client).await,
-            Step::Wait(reply) => {
-                let Ok(permit) = Arc::clone(&waiting).try_acquire_owned() else {
-                    send(&socket, &reply.give_up(), client).await;
-                    continue;
-                };
-                let socket = Arc::clone(&socket);
-                tasks.spawn(async move {
-                    send(&socket, &reply.answer().await, client).await;
-                    drop(permit);
-                });
+            };
+            let query = buffer.get(..length).unwrap_or_default();
+            match resolver.step(query, client, Transport::Udp) {
+                Step::Drop => {}
+                Step::Reply(reply) => answers.push(Answer { client, reply }),
+                Step::Wait(reply) => {
+                    let Ok(permit) = Arc::clone(&waiting).try_acquire_owned() else {
+                        let reply = reply.give_up();
+                        answers.push(Answer { client, reply });
+                        continue;
+                    };
+                    let socket = Arc::clone(&socket);
+                    tasks.spawn(async move {
+                        let reply = reply.answer().await;
+                        socket.send(&[Answer { client, reply }]).await;
+                        drop(permit);
+                    });
+                }
             }
+        }
+        let more = answers.len() == TURN;
+        // Those of one client one after the other, in their order, so that they can go together.
+        answers.sort_by_key(|answer| answer.client);
+        for answers in answers.chunk_by(|one, next| one.client == next.client) {
+            socket.send(answers).await;
+        }
+        answers.clear();
+        if more {
+            yield_now().await;
         }
     }
 }
 
-async fn send(socket: &UdpSocket, reply: &[u8], client: std::net::SocketAddr) {
-    // The client may be gone, or its network: that is its own affair.
-    if let Err(error) = socket.send_to(reply, client).await {
-        tracing::debug!(%client, %error, "answer not sent");
+struct Answer {
+    client: SocketAddr,
+    reply: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.reply
+    }
+}
+
+struct Socket {
+    socket: UdpSocket,
+    segments: Segments,
+}
+
+impl Socket {
+    /// Sends answers for one client.
+    async fn send(&self, answers: &[Answer]) {
+        let mut rest = answers;
+        while let Some(Answer { client, .. }) = rest.first() {
+            let passed = match self.segments.try_send(&self.socket, rest, Some(*client)) {
+                Ok(sent) => sent.datagrams,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.socket.writable().await {
+                        Ok(()) => 0,
+                        Err(_) => return,
+                    }
+                }
+                // The client may be gone, or its network: that is its own affair.
+                Err(error) => {
+                    tracing::debug!(%client, %error, "answer not sent");
+                    1
+                }
+            };
+            rest = rest.get(passed..).unwrap_or_default();
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::net::UdpSocket;
+use odyn_udp::{Batched, Received, Taken};
 
 use super::datagrams::Route;
 use super::icmp;
@@ -25,7 +26,7 @@ pub enum Answers {
 /// What sends a flow's answers from where its datagrams went to.
 pub enum Reply {
     /// A socket, which also receives the flow's further datagrams.
-    Socket(UdpSocket),
+    Socket(Batched),
     /// Packets.
     Packets(Arc<tun::Shared>, Route),
 }
@@ -45,7 +46,10 @@ impl Answers {
     /// No file descriptor is left.
     pub fn reply(&self, route: Route) -> io::Result<Reply> {
         match self {
-            Answers::Sockets(_) => reply_socket(route.original, route.client).map(Reply::Socket),
+            Answers::Sockets(_) => {
+                let socket = reply_socket(route.original, route.client)?;
+                Ok(Reply::Socket(Batched::new(socket)))
+            }
             Answers::Packets(shared) => Ok(Reply::Packets(Arc::clone(shared), route)),
         }
     }
@@ -58,18 +62,18 @@ impl Reply {
     /// The socket failed.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Reply::Socket(socket) => socket.readable().await,
+            Reply::Socket(socket) => socket.socket().readable().await,
             Reply::Packets(..) => pending().await,
         }
     }
 
-    /// Takes such a datagram.
+    /// Gives such datagrams to `take`.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is none, or the client is gone.
-    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R> {
         match self {
-            Reply::Socket(socket) => socket.try_recv(buffer),
+            Reply::Socket(socket) => socket.try_receive(take),
             Reply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -80,21 +84,26 @@ impl Reply {
     /// There is none, or the client is gone.
     pub fn recv_now(&self, buffer: &mut [u8]) -> nix::Result<usize> {
         match self {
-            Reply::Socket(socket) => recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT),
+            Reply::Socket(socket) => {
+                let fd = socket.socket().as_raw_fd();
+                recv(fd, buffer, MsgFlags::MSG_DONTWAIT)
+            }
             Reply::Packets(..) => Err(Errno::EWOULDBLOCK),
         }
     }
 
-    /// Sends an answer.
+    /// Sends the first of some answers, one at least.
     ///
     /// # Errors
     /// The client is gone ([`io::ErrorKind::ConnectionRefused`]), or there is no room.
-    pub fn try_send(&self, data: &[u8]) -> io::Result<usize> {
+    pub fn try_send(&self, answers: &[Bytes]) -> io::Result<Taken> {
         match self {
-            Reply::Socket(socket) => socket.try_send(data),
+            Reply::Socket(socket) => socket.try_send(answers),
             Reply::Packets(shared, route) => {
-                shared.datagram(*route, data);
-                Ok(data.len())
+                for answer in answers {
+                    shared.datagram(*route, answer);
+                }
+                Ok(answers.iter().map(|answer| &**answer).collect())
             }
         }
     }

@@ -11,11 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use nix::errno::Errno;
 use odyn_link::{Busy, Counters, DatagramError, Datagrams, Phase};
 use odyn_policy::{Protocol, Reason};
+use odyn_udp::MAX_SENT;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,10 @@ const DENIED_IDLE: Duration = Duration::from_secs(30);
 const OPENING_QUEUE: usize = 4096;
 /// Bytes that may wait so, of all flows together.
 const OPENING_BYTES: usize = 8 << 20;
+/// Batches of the socket that are moved one after the other.
+const TURN: u32 = 4;
+/// Turns after which others get theirs, and the link takes from the flow's queue.
+const YIELD: u32 = 4;
 /// Flows at one time; each holds a descriptor here and in the host half.
 const MAX_FLOWS: usize = 16_384;
 
@@ -212,22 +219,29 @@ impl Flow {
     /// Moves datagrams until the flow ends, or the guest does: `None`.
     async fn pump(&mut self, reply: &Reply, link: &mut Datagrams, record: &Record) -> Option<End> {
         let counters = record.counters();
-        let mut scratch = Vec::new();
+        // Nothing is left in them when anything is waited for, nor any room: a flow may be idle.
+        let (mut queued, mut answers) = (Vec::new(), Vec::new());
+        let mut turn = 0;
         loop {
+            turn = (turn + 1) % YIELD;
+            if turn == 0 {
+                yield_now().await;
+            }
             let event = timeout(IDLE, async {
                 tokio::select! {
+                    // The queue is older than the socket.
                     biased;
-                    queued = self.queue.recv() => match queued {
-                        Some(queued) => Event::FromApp(Some(queued.datagram)),
-                        None => Event::End(End::Closed),
+                    count = self.queue.recv_many(&mut queued, MAX_SENT) => match count {
+                        0 => Event::End(End::Closed),
+                        _ => Event::FromQueue,
                     },
                     ready = reply.readable() => match ready {
-                        Ok(()) => Event::FromApp(None),
+                        Ok(()) => Event::FromApp,
                         Err(_) => Event::End(End::Closed),
                     },
-                    answer = link.recv() => match answer {
-                        Ok(Some(datagram)) => Event::FromPeer(datagram),
-                        Ok(None) => Event::End(End::Closed),
+                    answer = link.recv_batch(&mut answers) => match answer {
+                        Ok(true) => Event::FromPeer,
+                        Ok(false) => Event::End(End::Closed),
                         Err(error) => Event::End(end_of_datagrams(&error)),
                     },
                     () = self.egress.last_datagrams.cancelled() => Event::LastOnes,
@@ -238,40 +252,29 @@ impl Flow {
                 Err(_idle) => return Some(End::Idle),
                 Ok(Event::End(end)) => return Some(end),
                 Ok(Event::LastOnes) => return None,
-                Ok(Event::FromApp(Some(datagram))) => {
-                    if let Err(error) = send(link, &datagram, &counters) {
+                Ok(Event::FromQueue) => {
+                    if let Err(error) = send(link, &std::mem::take(&mut queued), &counters) {
                         return Some(end_of_datagrams(&error));
                     }
                 }
-                Ok(Event::FromApp(None)) => {
-                    scratch.resize(MAX_DATAGRAM, 0);
-                    loop {
-                        match reply.try_recv(&mut scratch) {
-                            Ok(length) => {
-                                let datagram = scratch.get(..length).unwrap_or_default();
-                                if let Err(error) = send(link, datagram, &counters) {
-                                    return Some(end_of_datagrams(&error));
-                                }
-                            }
-                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                            // The client's socket is closed: the kernel refused our last answer.
-                            Err(_) => return Some(End::Closed),
-                        }
+                Ok(Event::FromApp) => {
+                    match take(reply, link, &counters) {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return Some(end_of_datagrams(&error)),
+                        // The client's socket is closed: the kernel refused our last answer.
+                        Err(_) => return Some(End::Closed),
                     }
-                    // An idle flow must not keep 64 KiB.
-                    scratch = Vec::new();
+                    // A program that never stops sending gets its answers all the same.
+                    match link.recv_batch(&mut answers).now_or_never() {
+                        Some(Ok(true)) | None => {}
+                        Some(Ok(false)) => return Some(End::Closed),
+                        Some(Err(error)) => return Some(end_of_datagrams(&error)),
+                    }
                 }
-                Ok(Event::FromPeer(datagram)) => match reply.try_send(&datagram) {
-                    Ok(length) => {
-                        counters.down.fetch_add(length as u64, Ordering::Relaxed);
-                    }
-                    // A full socket buffer loses the datagram, as UDP allows.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        return Some(End::Closed);
-                    }
-                    Err(error) => tracing::debug!(%error, "an answer could not be delivered"),
-                },
+                Ok(Event::FromPeer) => {}
+            }
+            if give(reply, &std::mem::take(&mut answers), &counters).is_err() {
+                return Some(End::Closed);
             }
         }
     }
@@ -345,28 +348,65 @@ impl Flow {
 }
 
 enum Event {
-    /// A queued datagram, or those that wait in the socket.
-    FromApp(Option<Bytes>),
-    FromPeer(Bytes),
+    /// Datagrams that came before there was a socket.
+    FromQueue,
+    /// Datagrams wait in the socket.
+    FromApp,
+    FromPeer,
     /// The program is gone.
     LastOnes,
     End(End),
 }
 
-/// Hands a datagram to the link; one that its full queue drops is not counted as sent.
-fn send(link: &mut Datagrams, datagram: &[u8], counters: &Counters) -> Result<(), DatagramError> {
-    match link.send(datagram) {
-        Ok(true) => {
-            counters
-                .up
-                .fetch_add(datagram.len() as u64, Ordering::Relaxed);
-            Ok(())
-        }
-        // Longer than UDP over IPv4 carries (the IPv6 limit is higher): it is lost, as it would be
-        // on the way.
-        Ok(false) | Err(DatagramError::TooLong(_)) => Ok(()),
-        Err(error) => Err(error),
+/// Hands datagrams to the link. Those that its full queue drops are not counted as sent, nor those
+/// that are longer than UDP over IPv4 carries (the IPv6 limit is higher).
+fn send(link: &mut Datagrams, queued: &[Queued], counters: &Counters) -> Result<(), DatagramError> {
+    let sent = link.send_batch(queued.iter().map(|queued| &*queued.datagram))?;
+    counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Moves what waits in the socket to the link, up to some bound.
+fn take(
+    reply: &Reply,
+    link: &mut Datagrams,
+    counters: &Counters,
+) -> io::Result<Result<(), DatagramError>> {
+    for _ in 0..TURN {
+        let sent = match reply.try_receive(|datagrams| link.send_batch(datagrams)) {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
     }
+    Ok(Ok(()))
+}
+
+/// Sends answers to the program.
+///
+/// # Errors
+/// It is gone.
+fn give(reply: &Reply, answers: &[Bytes], counters: &Counters) -> io::Result<()> {
+    let mut rest = answers;
+    while !rest.is_empty() {
+        let passed = match reply.try_send(rest) {
+            Ok(sent) => {
+                counters.down.fetch_add(sent.bytes, Ordering::Relaxed);
+                sent.datagrams
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+            // A full socket buffer loses the datagram, as UDP allows.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 1,
+            Err(error) => {
+                tracing::debug!(%error, "an answer could not be delivered");
+                1
+            }
+        };
+        rest = rest.get(passed..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Hands a datagram to the link, and waits for room there.

@@ -7,8 +7,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Largest payload of a UDP datagram over IPv4, in bytes.
-pub const MAX_DATAGRAM: usize = 65_507;
+pub use odyn_udp::MAX_DATAGRAM;
 
 /// Most bytes that the capsule adds to a datagram: type, length of four bytes, context id.
 pub const OVERHEAD: usize = 6;
@@ -31,11 +30,16 @@ pub enum CapsuleError {
 /// Writes one datagram.
 pub fn encode(payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(payload.len() + OVERHEAD);
-    put_varint(&mut out, DATAGRAM);
-    put_varint(&mut out, payload.len() as u64 + 1);
-    put_varint(&mut out, 0);
-    out.put_slice(payload);
+    put(&mut out, payload);
     out.freeze()
+}
+
+/// Writes one datagram behind others.
+pub fn put(out: &mut BytesMut, payload: &[u8]) {
+    put_varint(out, DATAGRAM);
+    put_varint(out, payload.len() as u64 + 1);
+    put_varint(out, 0);
+    out.put_slice(payload);
 }
 
 /// A variable-length integer (RFC 9000 section 16). Values over 2^62 are cut: none is that large.

@@ -52,6 +52,23 @@ fn datagrams_of_every_size_over_ipv6() {
     echoes("2001:db8::12", "[2001:db8::12]:7", "unconnected");
 }
 
+/// Many at once, shorter and longer than the packets of the host's network: whether they go there
+/// together or not, they arrive one by one and in order.
+#[test]
+fn bursts_come_back_as_they_were_sent() {
+    let world = start!(shop());
+    serve::udp_echo(world.internet().udp("203.0.113.11:7"));
+    let out = world.python(program!("udp_burst"), &["v4.shop.example", "7"]);
+    let said = out.ok();
+    let total: u64 = said
+        .strip_prefix("echoed ")
+        .and_then(|bytes| bytes.trim_end().parse().ok())
+        .unwrap_or_else(|| panic!("{}", out.describe()));
+    if let Some(flow) = out.flow("udp", "v4.shop.example", 7) {
+        assert_eq!((flow.bytes_sent, flow.bytes_received), (total, total));
+    }
+}
+
 #[test]
 fn a_denied_datagram_is_refused_at_once() {
     let world = start!(shop());
