@@ -9,6 +9,7 @@
 //! else the destination could get them twice.
 
 use std::{
+    io,
     os::fd::AsRawFd,
     sync::Arc,
     task::{Context, Poll},
@@ -53,10 +54,7 @@ impl<'a> Early<'a> {
             is_over: false,
         };
         // The runtime has not heard of them yet.
-        early.take(|socket, buffer| {
-            let count = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT);
-            count.map_err(Into::into)
-        });
+        early.take(receive);
         early
     }
 
@@ -81,10 +79,7 @@ impl<'a> Early<'a> {
                 Poll::Ready(Err(_)) => self.is_over = true,
                 Poll::Ready(Ok(())) => {
                     self.take(|socket, buffer| {
-                        socket.try_io(Interest::READABLE, || {
-                            let count = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT);
-                            count.map_err(Into::into)
-                        })
+                        socket.try_io(Interest::READABLE, || receive(socket, buffer))
                     });
                     self.send(stream);
                 }
@@ -92,12 +87,12 @@ impl<'a> Early<'a> {
         }
     }
 
-    fn take(&mut self, read: impl FnOnce(&TcpStream, &mut [u8]) -> std::io::Result<usize>) {
+    fn take(&mut self, read: impl FnOnce(&TcpStream, &mut [u8]) -> io::Result<usize>) {
         let mut buffer = [0; MOST];
         match read(self.socket, &mut buffer) {
             Ok(0) => self.is_over = true,
             Ok(count) => self.bytes = Bytes::copy_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.is_over = true,
         }
     }
@@ -108,4 +103,9 @@ impl<'a> Early<'a> {
             in_flight: self.in_flight,
         }
     }
+}
+
+/// Asks the kernel, not the runtime.
+fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }

@@ -63,14 +63,6 @@ struct Relayed {
     counters: Arc<Counters>,
 }
 
-/// Waits until so many requests have come.
-async fn asked(host: &Host, count: usize) {
-    let mut asked = host.dialler.asked.subscribe();
-    soon("the request", asked.wait_for(|asked| *asked >= count))
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_bytes_come_once_and_before_the_others() {
     let world = World::new().await;
@@ -178,7 +170,7 @@ async fn what_the_host_may_have_passed_on_is_not_sent_again() {
     host.dialler.stalled.store(true, Ordering::Release);
     let with = Opening::new(&client, server, b"pay 100").await;
     let without = Opening::new(&client, server, b"").await;
-    asked(&host, 2).await;
+    host.asked(2).await;
     host.killed().await;
     let host = Host::start(&endpoint, ServerConfig::default());
     up(&client).await;

@@ -206,7 +206,6 @@ async fn requests_without_an_answer_are_sent_again_over_the_next_link() {
     let listener = listen().await;
     let address = listener.local_addr().unwrap();
     host.dialler.stalled.store(true, Ordering::Release);
-    let mut asked = host.dialler.asked.subscribe();
     let target = Target::address(address.ip(), address.port());
     let opening = tokio::spawn({
         let (client, target) = (client.clone(), target.clone());
@@ -220,9 +219,7 @@ async fn requests_without_an_answer_are_sent_again_over_the_next_link() {
         let client = client.clone();
         async move { client.dns(Bytes::from_static(&[2, 3])).await }
     });
-    soon("the requests", asked.wait_for(|asked| *asked == 3))
-        .await
-        .unwrap();
+    host.asked(3).await;
     host.killed().await;
     let _host = Host::start(&endpoint, ServerConfig::default());
     soon("the answer", asking).await.unwrap().unwrap();
@@ -245,10 +242,7 @@ async fn a_request_that_every_host_dies_of_fails() {
         async move { client.connect_tcp(&Target::parent(80)).await }
     });
     for _ in 0..3 {
-        let mut asked = host.dialler.asked.subscribe();
-        soon("the request", asked.wait_for(|asked| *asked == 1))
-            .await
-            .unwrap();
+        host.asked(1).await;
         host.killed().await;
         host = Host::stalled(&endpoint);
     }

@@ -24,8 +24,8 @@ pub(crate) const VARIANTS: [&str; 4] = [
     "odyn-net-h2:ODYN_CAPTURE=nftables,ODYN_LANES=never,OUTER_LANES=never",
 ];
 
-/// The software emulation of a machine takes its time.
-const UP: Duration = Duration::from_secs(60);
+/// How long the halves of a pair may take to be there: in an emulated machine some time.
+pub(super) const UP: Duration = Duration::from_secs(60);
 /// The number of those that are only started: beyond everybody's, and their second instances'.
 const STARTS: u16 = 200;
 

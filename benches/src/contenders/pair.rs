@@ -4,7 +4,6 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use odyn_tests::namespace::Namespace;
@@ -12,11 +11,8 @@ use odyn_tests::process::Process;
 
 use super::Running;
 use super::between::{Between, Link};
-use super::ours::host_ports;
+use super::ours::{UP, host_ports};
 use crate::stage::{HTTP, PORTS, SINK, Stage, until};
-
-/// The software emulation of a machine takes its time.
-const UP: Duration = Duration::from_secs(60);
 
 /// One port that is carried: from a listener to a place on the link, and from there to a destination.
 pub(crate) struct Leg {

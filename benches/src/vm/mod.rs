@@ -9,28 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use odyn_tests::vm::{Accelerator, Archive, Kernel, Machine};
+use odyn_tests::vm::{Accelerator, Archive, Kernel, Machine, NFTABLES, VSOCK};
 use odyn_tests::world::executable;
 
 use crate::contenders::find;
 use crate::report::results::Results;
 
-const MODULES: [&str; 14] = [
-    "vsock",
-    "vsock_loopback",
-    "veth",
-    "tun",
-    "nf_tables",
-    "nft_chain_nat",
-    "nft_nat",
-    "nft_redir",
-    "nft_tproxy",
-    "nft_fib_inet",
-    "nft_reject_inet",
-    "nft_log",
-    "nfnetlink_log",
-    "nf_log_syslog",
-];
+/// What the namespaces and the pairs' rules need beyond what ours do.
+const MODULES: [&str; 3] = ["veth", "tun", "nft_redir"];
 
 /// What namespaces, servers and contenders are made with. Busybox has the rest.
 const NEEDED: [&str; 8] = [
@@ -121,13 +107,8 @@ impl Vm {
         archive.file("etc/group", GROUP.as_bytes(), 0o644);
         archive.file("etc/resolv.conf", b"", 0o644);
         archive.file("etc/nsswitch.conf", b"hosts: files dns\n", 0o644);
-        let mut order = String::new();
-        for module in kernel.load_order(&MODULES) {
-            order.push_str(&format!("{}\n", module.name));
-            let path = format!("modules/{}.ko", module.name);
-            archive.file(&path, &module.content, 0o644);
-        }
-        archive.file("modules/order", order.as_bytes(), 0o644);
+        let modules = [&VSOCK[..], &NFTABLES, &MODULES].concat();
+        kernel.pack(&modules, &mut archive);
         for name in ["busybox"].iter().chain(&NEEDED) {
             let path = find(name).with_context(|| format!("no `{name}` here"))?;
             archive.program("", &path, &format!("bin/{name}"));

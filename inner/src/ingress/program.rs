@@ -84,12 +84,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A program that does not listen. Its port is held: else another test may get it, and its clients.
+    /// A program that does not listen.
     fn silent() -> (TcpSocket, Program) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        (socket, Program::new(NonZeroU16::new(port).unwrap()))
+        let (socket, address) = crate::ingress::tests::silent();
+        (
+            socket,
+            Program::new(NonZeroU16::new(address.port()).unwrap()),
+        )
     }
 
     #[tokio::test]

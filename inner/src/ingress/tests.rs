@@ -119,7 +119,7 @@ fn read(path: &Path) -> Vec<serde_json::Value> {
 }
 
 /// A port on which nobody listens. It is held: else another test may get it, and its clients.
-fn silent() -> (TcpSocket, SocketAddr) {
+pub(super) fn silent() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();

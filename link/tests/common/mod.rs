@@ -212,6 +212,14 @@ impl Host {
         host
     }
 
+    /// Waits until so many requests have come.
+    pub async fn asked(&self, count: usize) {
+        let mut asked = self.dialler.asked.subscribe();
+        soon("the requests", asked.wait_for(|asked| *asked == count))
+            .await
+            .unwrap();
+    }
+
     pub async fn killed(self) {
         self.kill.cancel();
         soon("the host's end", self.tasks.wait()).await;

@@ -5,6 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::Archive;
+
+/// What AF_VSOCK within one machine needs.
+pub const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
+/// What capture by nftables needs.
+pub const NFTABLES: [&str; 9] = [
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_tproxy",
+    "nft_fib_inet",
+    "nft_reject_inet",
+    "nft_log",
+    "nfnetlink_log",
+    "nf_log_syslog",
+];
+
 /// Where the kernel and its modules are.
 #[derive(Debug)]
 pub struct Kernel {
@@ -16,11 +33,11 @@ pub struct Kernel {
 
 /// A module, ready to be given to `insmod`.
 #[derive(Debug)]
-pub struct Module {
+struct Module {
     /// Its name, with underscores.
-    pub name: String,
+    name: String,
     /// The file, uncompressed.
-    pub content: Vec<u8>,
+    content: Vec<u8>,
 }
 
 impl Kernel {
@@ -44,11 +61,23 @@ impl Kernel {
         })
     }
 
-    /// These modules and all that they need, in the order in which they load.
+    /// Puts these modules and all that they need into `modules/`, and into `modules/order` their names
+    /// in the order in which they load.
     ///
     /// # Panics
     /// When the kernel has one neither as a module nor built in.
-    pub fn load_order(&self, wanted: &[&str]) -> Vec<Module> {
+    pub fn pack(&self, wanted: &[&str], archive: &mut Archive) {
+        let mut order = String::new();
+        for module in self.load_order(wanted) {
+            order.push_str(&module.name);
+            order.push('\n');
+            let path = format!("modules/{}.ko", module.name);
+            archive.file(&path, &module.content, 0o644);
+        }
+        archive.file("modules/order", order.as_bytes(), 0o644);
+    }
+
+    fn load_order(&self, wanted: &[&str]) -> Vec<Module> {
         let mut order = Vec::new();
         for name in wanted {
             self.add(&normal(name), &mut order);

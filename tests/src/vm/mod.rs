@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use cpio::Archive;
-pub use kernel::Kernel;
+pub use kernel::{Kernel, NFTABLES, VSOCK};
 
 use crate::process::Process;
 

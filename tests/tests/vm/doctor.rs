@@ -29,7 +29,7 @@ fn initramfs(parts: &Parts) -> Vec<u8> {
         archive.directory(directory, 0o755);
     }
     archive.device("dev/console", 5, 1);
-    parts.modules(&MODULES, &mut archive);
+    parts.kernel.pack(&MODULES, &mut archive);
     archive.program("", &which("busybox"), "bin/busybox");
     archive.program("", &parts.dist.join("odyn-net"), "bin/odyn-net");
     archive.finish()

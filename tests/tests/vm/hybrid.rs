@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use odyn_tests::process::{Process, until};
-use odyn_tests::vm::{Archive, Machine};
+use odyn_tests::vm::{Archive, Machine, NFTABLES};
 use odyn_tests::{World, serve};
 
-use crate::{NFTABLES, Parts, blob, compile, which};
+use crate::{Parts, blob, compile, which};
 
 const POLICY: &str = "version: v1\nname: outside\negress:\n  allow:\n    - www.shop.example\n";
 
@@ -27,7 +27,7 @@ fn initramfs(parts: &Parts, scratch: &Path) -> Vec<u8> {
         &NFTABLES[..],
     ]
     .concat();
-    parts.modules(&modules, &mut archive);
+    parts.kernel.pack(&modules, &mut archive);
     archive.program("", &which("busybox"), "bin/busybox");
     archive.program("", &compile(scratch), "bin/tool");
     archive.program("", &parts.dist.join("odyn-net"), "odyn-net");

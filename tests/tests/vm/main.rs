@@ -17,20 +17,7 @@ use std::process::Command;
 
 use odyn_tests::dist::folder;
 use odyn_tests::process::run;
-use odyn_tests::vm::{Archive, Kernel, Machine, boot};
-
-const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
-const NFTABLES: [&str; 9] = [
-    "nf_tables",
-    "nft_chain_nat",
-    "nft_nat",
-    "nft_tproxy",
-    "nft_fib_inet",
-    "nft_reject_inet",
-    "nft_log",
-    "nfnetlink_log",
-    "nf_log_syslog",
-];
+use odyn_tests::vm::{Archive, Kernel, Machine, NFTABLES, VSOCK, boot};
 
 /// What the test needs from outside, or `None` with a word on standard error.
 struct Parts {
@@ -45,25 +32,13 @@ impl Parts {
         Some(Self { dist, kernel })
     }
 
-    /// The modules, in the order in which they load.
-    fn modules(&self, modules: &[&str], archive: &mut Archive) {
-        let mut order = String::new();
-        for module in self.kernel.load_order(modules) {
-            order.push_str(&module.name);
-            order.push('\n');
-            let path = format!("modules/{}.ko", module.name);
-            archive.file(&path, &module.content, 0o644);
-        }
-        archive.file("modules/order", order.as_bytes(), 0o644);
-    }
-
     /// odyn-net, a shell, and hardly anything else.
     fn bare(&self, modules: &[&str]) -> Vec<u8> {
         let mut archive = Archive::default();
         archive.file("init", include_bytes!("first.sh"), 0o755);
         archive.directory("dev", 0o755);
         archive.device("dev/console", 5, 1);
-        self.modules(modules, &mut archive);
+        self.kernel.pack(modules, &mut archive);
         archive.program("", &which("busybox"), "bin/busybox");
         archive.program("", &self.dist.join("odyn-net"), "odyn-net");
         archive.file("policy.yaml", b"version: v1\nname: first\n", 0o644);
@@ -80,7 +55,7 @@ impl Parts {
         }
         archive.device("dev/console", 5, 1);
         archive.device("guest/dev/net/tun", 10, 200);
-        self.modules(modules, &mut archive);
+        self.kernel.pack(modules, &mut archive);
         let tool = compile(scratch);
         let busybox = which("busybox");
         for root in ["", "guest/"] {
