@@ -83,6 +83,9 @@ pub enum OpenError {
     /// The connection ended while the flow was being opened.
     #[error("the link was lost")]
     LinkLost,
+    /// The destination took the connection and reset it, before the host's answer was on its way.
+    #[error("reset by the destination")]
+    Reset,
     /// The host did not answer.
     #[error("the host did not answer in {0:?}")]
     Timeout(Duration),

@@ -111,6 +111,10 @@ impl Client {
                 }
                 // The host has not looked at it (RFC 9113 section 8.7): another connection may.
                 Err(error) if is_unprocessed(&error) => {}
+                // How the host passes a reset on: h2 drops an answer that is still queued then.
+                Err(error) if error.reason() == Some(h2::Reason::CONNECT_ERROR) => {
+                    return Err(OpenError::Reset);
+                }
                 Err(error) if error.is_reset() => {
                     return Err(OpenError::Protocol("the host reset the request"));
                 }

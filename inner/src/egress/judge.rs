@@ -199,6 +199,7 @@ pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
             Refusal::Prohibited | Refusal::LimitReached => End::HostRefused,
             Refusal::DnsError | Refusal::BadRequest | Refusal::Internal => End::LinkFault,
         },
+        OpenError::Reset => End::ResetByPeer,
         OpenError::Timeout(_) => End::Timeout,
         OpenError::LinkDown(_) | OpenError::LinkLost => End::LinkLost,
         OpenError::Closing => End::Cut,

@@ -193,7 +193,7 @@ async fn flow(held: Held, egress: Arc<Egress>, busy: Busy) {
 /// What the program's connect() shall say of a connection that the host half could not open.
 fn refusal_of(end: End) -> tun::Refusal {
     match end {
-        End::Refused => tun::Refusal::Reset,
+        End::Refused | End::ResetByPeer => tun::Refusal::Reset,
         // ETIMEDOUT has no packet: it is what a kernel says when none came.
         End::Timeout => tun::Refusal::Silence,
         End::Unreachable => tun::Refusal::Unreachable(Unreachable::Host),
