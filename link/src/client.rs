@@ -98,6 +98,8 @@ pub struct Client {
     tuning: Arc<Tuning>,
     /// A guest's: lanes of the flows that it opens.
     lanes: Option<Arc<lane::Guest>>,
+    /// Which connections its TCP flows are for.
+    tcp: Class,
     _closing: Arc<DropGuard>,
 }
 
@@ -106,7 +108,7 @@ impl Client {
     ///
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        let mut client = Self::of(Pool::dialling(endpoint.clone(), config));
+        let mut client = Self::of(Pool::dialling(endpoint.clone(), config), Class::Bulk);
         client.lanes = lane::Guest::new(endpoint, &client.tuning);
         client
     }
@@ -114,13 +116,14 @@ impl Client {
     /// A client without connections: it has those that it is given. The name is for the log.
     /// `shutdown` is the host half's.
     pub fn adopting(name: String, config: ClientConfig, shutdown: impl Into<Shutdown>) -> Self {
-        Self::of(Pool::adopting(name, config, shutdown.into()))
+        Self::of(Pool::adopting(name, config, shutdown.into()), Class::Any)
     }
 
-    fn of(pool: Arc<Pool>) -> Self {
+    fn of(pool: Arc<Pool>, tcp: Class) -> Self {
         Self {
             tuning: Arc::new(pool.config.tuning.clone()),
             lanes: None,
+            tcp,
             _closing: Arc::new(pool.closing.clone().drop_guard()),
             pool,
         }
@@ -189,6 +192,15 @@ impl Client {
         self.pool.drain.advance(Phase::Draining, Duration::ZERO);
     }
 
+    /// Carries a flow from its beginning to its end where a connection of the pool is carried: TCP
+    /// flows that are opened and relayed in there share its turns and its writes. Between two waits
+    /// it must not compute for long.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
+        self.pool.carry(self.tcp, flow);
+    }
+
     /// Opens a TCP flow. Waits for the host's answer, and before for a link that is down (for
     /// [`ClientConfig::open_wait`]) or full.
     ///
@@ -224,7 +236,7 @@ impl Client {
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request(Method::CONNECT, uri, candidates)?;
         let busy = self.busy();
-        let exchange = self.exchange(Class::Bulk, &request, with).await?;
+        let exchange = self.exchange(self.tcp, &request, with).await?;
         let dialled = exchange.dialled()?;
         let lane = exchange.lane(self.lanes.as_ref());
         let flow = self.program_stream(exchange, busy, lane);
@@ -281,7 +293,7 @@ impl Client {
         let request = reverse_request(incoming)
             .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
         let mut exchange = self
-            .exchange(Class::Any, &request, With::Client(arrival))
+            .exchange(self.tcp, &request, With::Client(arrival))
             .await?;
         let network = exchange.tracked.take().map(|tracked| {
             let Shutdown { drain, force } = self.pool.shutdown.clone();
@@ -440,7 +452,7 @@ pub(crate) fn request(
     if let Some(list) = candidates {
         let value = HeaderValue::try_from(list)
             .map_err(|_| OpenError::Protocol("the candidates are not a header"))?;
-        request.headers_mut().insert(CANDIDATES, value);
+        request.headers_mut().insert(CANDIDATES.clone(), value);
     }
     Ok(request)
 }

@@ -109,7 +109,9 @@ pub struct ClientConfig {
     /// What both halves share.
     pub tuning: Tuning,
     /// Connections that are kept open. TCP flows keep away from the first when there are others,
-    /// so that UDP and DNS do not wait behind them.
+    /// so that UDP and DNS do not wait behind them. What small messages of TCP flows take of the
+    /// processor is spread over the others: by default one more than there are processors, and
+    /// three to nine.
     pub connections: usize,
     /// Longest wait for the transport to connect. The first try gets a second, and each that was
     /// too short is followed by one twice as long, up to this and
@@ -132,11 +134,16 @@ pub struct ClientConfig {
     pub lanes: Option<Arc<Lanes>>,
 }
 
+/// Processors that we may use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             tuning: Tuning::default(),
-            connections: 4,
+            connections: (processors() + 2).clamp(4, 10),
             dial_timeout: Duration::from_secs(5),
             open_wait: Duration::from_secs(3),
             open_timeout: Duration::from_secs(120),

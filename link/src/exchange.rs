@@ -77,7 +77,9 @@ impl Client {
             let (connection, slot) = self.pick(class, start).await?;
             let mut request = request.clone();
             if let (With::Client(_), Some(name)) = (&with, slot.lane_header()) {
-                request.headers_mut().insert(wire_lane::HEADER, name);
+                request
+                    .headers_mut()
+                    .insert(wire_lane::HEADER.clone(), name);
             }
             let sent = match connection.requests.clone().ready().await {
                 Ok(mut requests) => requests.send_request(request, false),
@@ -234,13 +236,13 @@ impl Exchange {
         }
         let header = response
             .headers()
-            .get(proxy_status::HEADER)
+            .get(&proxy_status::HEADER)
             .map(HeaderValue::as_bytes);
         Err(OpenError::Refused(Refusal::from_response(status, header)))
     }
 
     pub(crate) fn dialled(&self) -> Result<Option<SocketAddr>, OpenError> {
-        let Some(value) = self.response.headers().get(proxy_status::HEADER) else {
+        let Some(value) = self.response.headers().get(&proxy_status::HEADER) else {
             return Ok(None);
         };
         proxy_status::parse(value.as_bytes())
@@ -250,7 +252,7 @@ impl Exchange {
 
     /// The flow's way to a lane.
     pub(crate) fn lane(&self, guest: Option<&Arc<lane::Guest>>) -> Access {
-        let name = self.response.headers().get(wire_lane::HEADER);
+        let name = self.response.headers().get(&wire_lane::HEADER);
         let stream = self.send.stream_id().as_u32();
         guest.map_or(Access::None, |guest| {
             guest.access(name.map(HeaderValue::as_bytes), stream)

@@ -38,6 +38,8 @@
 mod chunk;
 mod client;
 pub mod config;
+mod cork;
+mod crew;
 mod datagrams;
 mod delivery;
 mod dial;

@@ -35,7 +35,7 @@ use crate::{
     outq::{Probe, Probed},
     relay::{Counters, End, Network, relay_probed},
     relay_udp::relay_udp_until,
-    session::{self, Shutdown},
+    session::{self, Answer, Shutdown},
     stream::{Side, Stream},
     target::Target,
     transport::{Peer, Transport},
@@ -167,14 +167,18 @@ pub async fn serve<H: Handler>(
         session.config.drain_timeout,
         &shutdown,
         |request, respond| {
-            let is_feed = is_feed(&request);
+            let (is_feed, is_tcp) = (is_feed(&request), is_tcp(&request));
             let answer = answer(Arc::clone(&session), request, respond);
             if is_feed {
                 // A feed that is open keeps nobody from closing the connection.
                 feeds.spawn(answer);
-                return Either::Left(ready(()));
+                return Answer::Together(Either::Left(ready(())));
             }
-            Either::Right(answer)
+            if is_tcp {
+                Answer::Together(Either::Right(answer))
+            } else {
+                Answer::Apart(Either::Right(answer))
+            }
         },
     )
     .await;
@@ -207,6 +211,11 @@ fn is_feed(request: &Request<RecvStream>) -> bool {
     request.method() == Method::POST && request.uri().path().starts_with(feed::PREFIX)
 }
 
+fn is_tcp(request: &Request<RecvStream>) -> bool {
+    let protocol = request.extensions().get::<h2::ext::Protocol>();
+    request.method() == Method::CONNECT && protocol.is_none()
+}
+
 /// What a request asks for.
 enum Asked {
     Tcp(Target),
@@ -219,7 +228,10 @@ enum Asked {
 }
 
 fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
-    let candidates = request.headers().get(CANDIDATES).map(HeaderValue::as_bytes);
+    let candidates = request
+        .headers()
+        .get(&CANDIDATES)
+        .map(HeaderValue::as_bytes);
     let protocol = request.extensions().get::<h2::ext::Protocol>();
     let uri = request.uri();
     match (request.method(), protocol.map(h2::ext::Protocol::as_str)) {
@@ -518,10 +530,14 @@ fn accept(
 ) -> Option<h2::SendStream<Chunk>> {
     let mut response = Response::new(());
     if let Some(lane) = lane {
-        response.headers_mut().insert(lane::HEADER, lane.header());
+        response
+            .headers_mut()
+            .insert(lane::HEADER.clone(), lane.header());
     }
     let value = HeaderValue::try_from(proxy_status::write_next_hop(dialled)).ok()?;
-    response.headers_mut().insert(proxy_status::HEADER, value);
+    response
+        .headers_mut()
+        .insert(proxy_status::HEADER.clone(), value);
     respond.send_response(response, false).ok()
 }
 
@@ -530,7 +546,9 @@ pub(crate) fn refuse(respond: &mut SendResponse<Chunk>, refusal: Refusal) {
     let mut response = Response::new(());
     *response.status_mut() = refusal.status();
     if let Ok(value) = HeaderValue::try_from(proxy_status::write_error(refusal)) {
-        response.headers_mut().insert(proxy_status::HEADER, value);
+        response
+            .headers_mut()
+            .insert(proxy_status::HEADER.clone(), value);
     }
     debug_assert_ne!(response.status(), StatusCode::OK);
     // Fails when the guest has given up meanwhile.

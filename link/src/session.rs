@@ -1,6 +1,9 @@
 //! One connection on which the other half opens the streams.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    time::Duration,
+};
 
 use h2::{
     RecvStream,
@@ -13,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     chunk::Chunk,
     config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, Tuning},
+    crew::Crew,
     error::LinkError,
     keepalive::{Pulse, keepalive},
     transport::Transport,
@@ -37,8 +41,16 @@ impl From<CancellationToken> for Shutdown {
     }
 }
 
-/// Answers the requests of one connection, each in a task of its own, until the other half closes
-/// it, it fails, or a drain was asked for and the answers have ended.
+/// Where a request is answered.
+pub(crate) enum Answer<F> {
+    /// Together with the connection: see [`Crew`].
+    Together(F),
+    /// In a task of its own.
+    Apart(F),
+}
+
+/// Answers the requests of one connection until the other half closes it, it fails, or a drain was
+/// asked for and the answers have ended.
 ///
 /// `shutdown.force` belongs to this connection: it is cancelled `drain_timeout` after a drain was
 /// asked for, for the answers to see.
@@ -50,12 +62,29 @@ pub(crate) async fn drive<F>(
     tuning: &Tuning,
     drain_timeout: Duration,
     shutdown: &Shutdown,
-    answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> F,
+    answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> Answer<F>,
+) -> Result<(), LinkError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let crew = Crew::default();
+    let led = drive_with(&crew, transport, tuning, drain_timeout, shutdown, answer);
+    crew.lead(led).await
+}
+
+async fn drive_with<F>(
+    crew: &Crew,
+    transport: Transport,
+    tuning: &Tuning,
+    drain_timeout: Duration,
+    shutdown: &Shutdown,
+    answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> Answer<F>,
 ) -> Result<(), LinkError>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let limit = tuning.handshake_timeout;
+    let cork = transport.cork();
     let mut connection = timeout(limit, handshake(transport, tuning))
         .await
         .map_err(|_| LinkError::Handshake(limit))??;
@@ -73,9 +102,12 @@ where
     let result = loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
+            accepted = poll_fn(|cx| cork.turn(cx, |cx| connection.poll_accept(cx))) => match accepted {
                 Some(Ok((request, respond))) => {
-                    answers.spawn(answer(request, respond));
+                    match answer(request, respond) {
+                        Answer::Together(answer) => crew.spawn(answers.track_future(answer)),
+                        Answer::Apart(answer) => drop(answers.spawn(answer)),
+                    }
                 }
                 Some(Err(error)) => break Err(LinkError::Http(error)),
                 None => break Ok(()),

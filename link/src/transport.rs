@@ -20,6 +20,7 @@ use tokio_vsock::VsockStream;
 
 use crate::{
     config::Tuning,
+    cork::{Cork, Kept},
     socket::{Quiet, Side, Socket},
 };
 
@@ -32,6 +33,7 @@ pub struct Transport {
     max_write: usize,
     /// Bytes that were read and given back: they are read first.
     ahead: Bytes,
+    kept: Kept,
 }
 
 /// Who is at the other end of a [`Transport`].
@@ -93,7 +95,13 @@ impl Transport {
             is_vectored: is_vectored && max_write == usize::MAX,
             max_write,
             ahead: Bytes::new(),
+            kept: Kept::default(),
         })
+    }
+
+    /// For whoever drives HTTP/2 over it.
+    pub(crate) fn cork(&self) -> Cork {
+        self.kept.cork()
     }
 
     /// The socket itself. What was given back is lost.
@@ -156,12 +164,52 @@ impl AsyncRead for Transport {
     }
 }
 
+impl Transport {
+    /// Ready when nothing is kept any more.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.kept.rest().is_empty() {
+            let rest = self.kept.rest();
+            let rest = rest.get(..self.max_write).unwrap_or(rest);
+            let sent = self.socket.poll_with(cx, Side::Write, |socket| {
+                Ok(send(socket, rest, SendFlags::NOSIGNAL)?)
+            });
+            let sent = ready!(sent)?;
+            self.kept.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Keeps a write that is small, and has all that is kept written before another one.
+    /// `Some`: it was kept.
+    fn poll_keep(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let count = bufs.iter().map(|buf| buf.len()).sum();
+        let takes = self.kept.takes(count);
+        if !takes || self.kept.is_full() {
+            ready!(self.poll_kept(cx))?;
+        }
+        if !takes {
+            return Poll::Ready(Ok(None));
+        }
+        for buf in bufs {
+            self.kept.push(buf);
+        }
+        Poll::Ready(Ok(Some(count)))
+    }
+}
+
 impl AsyncWrite for Transport {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = ready!(self.poll_keep(cx, &[io::IoSlice::new(buf)]))? {
+            return Poll::Ready(Ok(count));
+        }
         let buf = buf.get(..self.max_write).unwrap_or(buf);
         self.socket.poll_with(cx, Side::Write, |socket| {
             Ok(send(socket, buf, SendFlags::NOSIGNAL)?)
@@ -177,6 +225,9 @@ impl AsyncWrite for Transport {
             let first = bufs.iter().find(|buf| !buf.is_empty());
             return self.poll_write(cx, first.map_or(&[], |buf| buf));
         }
+        if let Some(count) = ready!(self.poll_keep(cx, bufs))? {
+            return Poll::Ready(Ok(count));
+        }
         self.socket.poll_with(cx, Side::Write, |socket| {
             let mut nothing = SendAncillaryBuffer::default();
             Ok(sendmsg(socket, bufs, &mut nothing, SendFlags::NOSIGNAL)?)
@@ -187,11 +238,131 @@ impl AsyncWrite for Transport {
         self.is_vectored
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// In the middle of a turn of h2, not yet: see [`Cork`].
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.kept.is_corked() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_kept(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_kept(cx))?;
         Poll::Ready(Ok(shutdown(self.as_fd(), Shutdown::Write)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::poll_fn};
+
+    use futures::FutureExt;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Who gives frames to a transport as h2 does.
+    struct Framer {
+        transport: Transport,
+        frames: VecDeque<Vec<u8>>,
+    }
+
+    impl Framer {
+        fn new() -> (Self, UnixStream) {
+            let (near, far) = UnixStream::pair().unwrap();
+            let tuning = Tuning {
+                socket_buffer: 4096,
+                ..Tuning::default()
+            };
+            let transport = Transport::unix(near, &tuning).unwrap();
+            let frames = VecDeque::new();
+            (Self { transport, frames }, far)
+        }
+
+        /// Never ready, as a connection that lives.
+        fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut transport = Pin::new(&mut self.transport);
+            while let Some(frame) = self.frames.front_mut() {
+                let slices = [io::IoSlice::new(frame)];
+                let count = ready!(transport.as_mut().poll_write_vectored(cx, &slices))?;
+                frame.drain(..count);
+                if frame.is_empty() {
+                    self.frames.pop_front();
+                    ready!(transport.as_mut().poll_flush(cx))?;
+                }
+            }
+            ready!(transport.poll_flush(cx))?;
+            Poll::Pending
+        }
+
+        /// Has turns until all is written.
+        async fn written(&mut self) {
+            let cork = self.transport.cork();
+            poll_fn(|cx| {
+                let polled = cork.turn(cx, |cx| self.poll(cx));
+                let is_done = self.frames.is_empty() && self.transport.kept.rest().is_empty();
+                match polled {
+                    Poll::Ready(failed) => Poll::Ready(failed),
+                    Poll::Pending if is_done => Poll::Ready(Ok(())),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await
+            .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn small_frames_are_kept_to_the_end_of_the_turn() {
+        let (mut framer, far) = Framer::new();
+        framer.frames.extend([vec![1; 300], vec![2; 1000]]);
+        let cork = framer.transport.cork();
+        let mut buffer = [0; 4096];
+        let mut is_first = true;
+        let _: Option<io::Result<()>> = poll_fn(|cx| {
+            cork.turn(cx, |cx| {
+                let polled = framer.poll(cx);
+                if std::mem::take(&mut is_first) {
+                    let early = recv(&far, &mut buffer, RecvFlags::DONTWAIT);
+                    assert_eq!(early.unwrap_err(), rustix::io::Errno::AGAIN);
+                }
+                polled
+            })
+        })
+        .now_or_never();
+        let (count, _) = recv(&far, &mut buffer, RecvFlags::DONTWAIT).unwrap();
+        assert_eq!(count, 1300);
+    }
+
+    #[tokio::test]
+    async fn frames_of_all_sizes_arrive_in_order_at_a_slow_reader() {
+        let (mut framer, mut far) = Framer::new();
+        let sizes = [10, 9000, 300, 8192, 8193, 1, 70_000, 5].repeat(20);
+        let mut expected = Vec::new();
+        for (size, byte) in sizes.into_iter().zip((0..251).cycle()) {
+            expected.extend(vec![byte; size]);
+            framer.frames.push_back(vec![byte; size]);
+        }
+        let mut got = Vec::new();
+        tokio::join!(framer.written(), async {
+            while got.len() < expected.len() {
+                let mut buffer = [0; 1500];
+                let count = far.read(&mut buffer).await.unwrap();
+                got.extend_from_slice(&buffer[..count]);
+            }
+        });
+        assert!(got == expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_comes_before_the_end() {
+        let (mut framer, mut far) = Framer::new();
+        framer.transport.kept.push(b"last words");
+        poll_fn(|cx| Pin::new(&mut framer.transport).poll_shutdown(cx))
+            .await
+            .unwrap();
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last words");
     }
 }

@@ -20,6 +20,7 @@ use odyn_link::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::oneshot,
     task::JoinHandle,
     time::sleep,
 };
@@ -27,7 +28,7 @@ use tokio::{
 /// A program with its connection, and its flow while it is being opened.
 struct Opening {
     program: TcpStream,
-    opening: JoinHandle<(Result<Opened<Stream>, OpenError>, TcpStream)>,
+    opening: oneshot::Receiver<(Result<Opened<Stream>, OpenError>, TcpStream)>,
 }
 
 impl Opening {
@@ -35,11 +36,13 @@ impl Opening {
     async fn new(client: &Client, server: SocketAddr, before: &[u8]) -> Self {
         let (mut program, captured) = pair().await;
         program.write_all(before).await.unwrap();
-        let client = client.clone();
         let target = Target::address(server.ip(), server.port());
-        let opening = tokio::spawn(async move {
-            let opened = client.connect_tcp_for(&target, &captured).await;
-            (opened, captured)
+        let (done, opening) = oneshot::channel();
+        let opener = client.clone();
+        // Where a guest's flows are carried.
+        client.carry(async move {
+            let opened = opener.connect_tcp_for(&target, &captured).await;
+            let _ = done.send((opened, captured));
         });
         Self { program, opening }
     }
@@ -211,6 +214,14 @@ async fn what_the_host_has_not_looked_at_is_sent_again_with_its_bytes() {
     let _opening = Opening::new(&client, ([127, 0, 0, 1], 80).into(), b"once").await;
     assert_eq!(soon("the bytes", seen.recv()).await.unwrap(), "once");
     assert_eq!(tries.load(Ordering::Relaxed), 2);
+}
+
+/// Which is how a host half passes on that the destination has reset the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_in_place_of_the_answer_is_the_destinations() {
+    let (_dir, client) = bad_host(|_, mut respond| respond.send_reset(Reason::CONNECT_ERROR)).await;
+    let opening = Opening::new(&client, ([127, 0, 0, 1], 80).into(), b"hello").await;
+    assert!(matches!(opening.error().await, OpenError::Reset));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,11 @@ impl Door {
         Self { link }
     }
 
+    /// Carries a TCP flow that will be opened here: see [`Client::carry`].
+    pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
+        self.link.carry(flow);
+    }
+
     /// Opens a TCP flow to where the permit says.
     ///
     /// # Errors

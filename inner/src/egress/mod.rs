@@ -110,6 +110,11 @@ impl Egress {
     fn spawn(&self, flow: impl Future<Output = ()> + Send + 'static) {
         self.flows.spawn(flow);
     }
+
+    /// As [`Egress::spawn`], for TCP.
+    fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
+        self.door.carry(self.flows.track_future(flow));
+    }
 }
 
 impl Running {

@@ -34,7 +34,7 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
         match accepted {
             Ok(stream) => {
                 let busy = egress.door.busy();
-                egress.spawn(flow(stream, Arc::clone(&egress), busy));
+                egress.carry(flow(stream, Arc::clone(&egress), busy));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_exhaustion(&error) => {

@@ -98,7 +98,7 @@ impl Handler for Program {
         }
         let busy = self.egress.door.busy();
         self.egress
-            .spawn(flow(held, Arc::clone(&self.egress), busy));
+            .carry(flow(held, Arc::clone(&self.egress), busy));
     }
 
     fn overflow(&self, original: SocketAddr) {

@@ -152,6 +152,10 @@ fn end_of_connect(error: &std::io::Error) -> End {
 }
 
 impl Ingress for Clients {
+    fn computes(&self, port: NonZeroU16) -> bool {
+        self.ports.get(&port).is_some_and(|port| port.tls.is_some())
+    }
+
     async fn serve(&self, incoming: Incoming, client: Pending) {
         let Incoming {
             port,

@@ -18,6 +18,7 @@ use super::{Connection, Pool, Shared};
 use crate::{
     chunk::Chunk,
     config::{ClientConfig, MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS},
+    cork::Cork,
     delivery::Registry,
     drain::{Phase, Step},
     error::LinkError,
@@ -31,6 +32,7 @@ pub(crate) struct Opened {
     pub(crate) requests: SendRequest<Chunk>,
     pub(crate) driver: client::Connection<Transport, Chunk>,
     pub(crate) pings: PingPong,
+    cork: Cork,
 }
 
 /// Why a connection takes no more flows.
@@ -63,6 +65,7 @@ pub(crate) async fn handshake(
     config: &ClientConfig,
 ) -> Result<Opened, LinkError> {
     let tuning = &config.tuning;
+    let cork = transport.cork();
     let (requests, mut driver) = client::Builder::new()
         .initial_window_size(tuning.window())
         .initial_connection_window_size(MAX_WINDOW)
@@ -85,6 +88,7 @@ pub(crate) async fn handshake(
         requests,
         driver,
         pings,
+        cork,
     })
 }
 
@@ -127,7 +131,8 @@ pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened, registry: Arc<Regist
         connection: Some(connection),
         left: Some(left),
     };
-    pool.tasks.spawn(run(place, shared, opened));
+    let crew = shared.crew.clone();
+    pool.tasks.spawn(crew.lead(run(place, shared, opened)));
     leave
         .await
         .unwrap_or_else(|_| Leave::Lost("its task failed".into()))
@@ -158,6 +163,7 @@ async fn run(mut place: Place, shared: Arc<Shared>, opened: Opened) {
         requests,
         mut driver,
         pings,
+        cork,
     } = opened;
     let pool = Arc::clone(&place.pool);
     let (closing, cut) = (pool.closing.clone(), pool.cut.clone());
@@ -174,7 +180,7 @@ async fn run(mut place: Place, shared: Arc<Shared>, opened: Opened) {
     let mut flush: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> = None;
     let reason = loop {
         let progress = poll_fn(|cx| {
-            let ended = Pin::new(&mut driver).poll(cx);
+            let ended = cork.turn(cx, |cx| Pin::new(&mut driver).poll(cx));
             // GOAWAY shows only on the handle for new streams.
             let ready = watched.as_mut().map(|requests| requests.poll_ready(cx));
             match (ended, ready) {

@@ -8,6 +8,7 @@ mod keep;
 mod report;
 
 use std::{
+    future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -26,6 +27,7 @@ use crate::{
     chunk::Chunk,
     client::LinkState,
     config::ClientConfig,
+    crew::Crew,
     delivery::Registry,
     drain::Drain,
     endpoint::Endpoint,
@@ -55,6 +57,8 @@ pub(crate) struct Pool {
     /// How often the link has gone up or down, or down for another reason.
     changes: Arc<AtomicU64>,
     places: Mutex<Vec<Option<Connection>>>,
+    /// Flows that were given to crews.
+    turns: AtomicUsize,
     /// Connections that still carry flows, those that left the pool included.
     live: Mutex<Vec<Weak<Shared>>>,
 }
@@ -72,6 +76,8 @@ pub(crate) struct Connection {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     load: AtomicUsize,
+    /// Carries it, and flows on it.
+    crew: Crew,
     /// It has carried a flow.
     used: AtomicBool,
     /// What the other half says of the flows' delivery, at the end.
@@ -97,6 +103,23 @@ pub(crate) enum Class {
 
 /// The connection that bulk flows keep away from.
 const QUICK_PLACE: usize = 0;
+
+impl Class {
+    /// Whether the connection at a place is meant for it.
+    fn is_meant(self, place: usize) -> bool {
+        match self {
+            Self::Bulk => place != QUICK_PLACE,
+            Self::Quick | Self::Feed => place == QUICK_PLACE,
+            Self::Any => true,
+        }
+    }
+}
+
+/// Connections that there are, and their places.
+fn connections(places: &[Option<Connection>]) -> impl Iterator<Item = (usize, &Connection)> {
+    let numbered = places.iter().enumerate();
+    numbered.filter_map(|(place, connection)| connection.as_ref().map(|there| (place, there)))
+}
 
 /// Counts the flows of a client.
 #[derive(Debug, Default)]
@@ -198,6 +221,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             changes: Arc::default(),
             places: Mutex::default(),
+            turns: AtomicUsize::new(0),
             live: Mutex::default(),
         });
         pool.tasks.spawn(report(
@@ -210,23 +234,34 @@ impl Pool {
     }
 
     /// The best connection there is for a flow, and a place on it: of those that are meant for
-    /// it, else of all, the one with the fewest flows.
+    /// it, else of all, the one whose crew we are in, else the one with the fewest flows.
     pub(crate) fn pick(&self, class: Class) -> Option<(Connection, Slot)> {
         let places = self.places();
-        let (_, best) = places
-            .iter()
-            .enumerate()
-            .filter_map(|(place, connection)| Some((place, connection.as_ref()?)))
-            .min_by_key(|(place, connection)| {
-                let is_meant = match class {
-                    Class::Bulk => *place != QUICK_PLACE,
-                    Class::Quick | Class::Feed => *place == QUICK_PLACE,
-                    Class::Any => true,
-                };
-                (!is_meant, connection.shared.load.load(Ordering::Relaxed))
-            })?;
+        let (_, best) = connections(&places).min_by_key(|(place, connection)| {
+            let shared = &connection.shared;
+            let is_here = class != Class::Feed && shared.crew.is_here();
+            let load = shared.load.load(Ordering::Relaxed);
+            (!class.is_meant(*place), !is_here, load)
+        })?;
         let counted = (class != Class::Feed).then_some(&self.flows);
         Some((best.clone(), Slot::new(&best.shared, counted)))
+    }
+
+    /// Has a flow carried with the connection that it will be opened on, in turns with the others
+    /// that are meant for it.
+    pub(crate) fn carry(&self, class: Class, flow: impl Future<Output = ()> + Send + 'static) {
+        let crew = {
+            let places = self.places();
+            let meant = || connections(&places).filter(|(place, _)| class.is_meant(*place));
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            meant()
+                .nth(turn % meant().count().max(1))
+                .map(|(_, connection)| connection.shared.crew.clone())
+        };
+        match crew {
+            Some(crew) => crew.spawn(flow),
+            None => drop(tokio::spawn(flow)),
+        }
     }
 
     /// Takes a connection out of the pool: it opens no more flows.

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    num::NonZeroU16,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::opening::say_reversed;
 use crate::{
     chunk::Chunk,
-    config::Tuning,
+    config::{Tuning, processors},
     dial::dial,
     drain::{Drain, Phase, Settling},
     endpoint::Endpoint,
@@ -30,7 +31,7 @@ use crate::{
     pool::Jitter,
     relay::Program,
     server::refuse,
-    session::{self, Shutdown},
+    session::{self, Answer, Shutdown},
     stream::{Side, Stream},
     wire::{
         flush,
@@ -45,6 +46,13 @@ pub trait Ingress: Send + Sync + 'static {
     ///
     /// The host may ask for any port: whether it is wanted is decided here.
     fn serve(&self, incoming: Incoming, client: Pending) -> impl Future<Output = ()> + Send;
+
+    /// Whether clients of this port take long computations, such as cryptography: then each gets a
+    /// task of its own. The others are carried together with their connection.
+    fn computes(&self, port: NonZeroU16) -> bool {
+        let _ = port;
+        false
+    }
 }
 
 /// A client that waits for an answer. Dropping it resets its connection.
@@ -98,7 +106,8 @@ impl Pending {
 pub struct ReverseConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Connections that are kept open from the start.
+    /// Connections that are kept open from the start. What small messages of clients take of the
+    /// processor is spread over them: by default one for each processor, two to eight.
     pub connections: usize,
     /// Most of them: one more is dialled when those that are there are three quarters full of
     /// clients. The host half takes sixteen of one guest.
@@ -116,7 +125,7 @@ impl Default for ReverseConfig {
     fn default() -> Self {
         Self {
             tuning: Tuning::default(),
-            connections: 2,
+            connections: processors().clamp(2, 8),
             most_connections: 12,
             dial_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(50),
@@ -293,7 +302,14 @@ impl<I: Ingress> Line<I> {
             &shutdown,
             |request, respond| {
                 self.greeted.store(true, Ordering::Relaxed);
-                Arc::clone(self).answer(request, respond)
+                let port = request.uri().port_u16().and_then(NonZeroU16::new);
+                let is_apart = port.is_none_or(|port| offer.handler.computes(port));
+                let answer = Arc::clone(self).answer(request, respond);
+                if is_apart {
+                    Answer::Apart(answer)
+                } else {
+                    Answer::Together(answer)
+                }
             },
         );
         let ended = tokio::select! {
@@ -357,7 +373,7 @@ impl<I: Ingress> Line<I> {
         self.used.store(true, Ordering::Relaxed);
         self.offer.grow();
         let drain = self.offer.drain.clone();
-        let name = request.headers().get(wire_lane::HEADER);
+        let name = request.headers().get(&wire_lane::HEADER);
         let lane = self.offer.lanes.as_ref().map_or(Access::None, |lanes| {
             lanes.access(
                 name.map(HeaderValue::as_bytes),

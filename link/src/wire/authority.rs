@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use http::HeaderName;
+
 use crate::target::{Target, TargetHost};
 
 /// Header with the addresses to try after the one in the authority or path: a comma-separated
 /// list of quoted addresses (a List of Strings in the terms of RFC 9651).
-pub const CANDIDATES: &str = "odyn-candidates";
+pub static CANDIDATES: HeaderName = HeaderName::from_static("odyn-candidates");
 
 /// Name that stands for the parent's loopback interface.
 pub const PARENT: &str = "host";

@@ -23,12 +23,14 @@
 //! half's offset has come, not before: only then it knows ours, by which it tells the frame from
 //! bytes. All numbers are in network byte order.
 
+use http::HeaderName;
+
 /// What a guest sends first on a lane. As long as HTTP/2's preface, and different in its first
 /// byte.
 pub const PREAMBLE: &[u8; 24] = b"ODYN * ONELANE/1\r\n\r\nGO\r\n";
 
 /// Header with the name of a connection, 32 hex digits.
-pub const HEADER: &str = "odyn-lane";
+pub static HEADER: HeaderName = HeaderName::from_static("odyn-lane");
 
 /// What the host says to a guest whose flow it knows.
 pub const READY: u8 = 1;

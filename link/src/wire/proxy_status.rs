@@ -1,13 +1,13 @@
 //! The `proxy-status` header (RFC 9209): what became of a dial.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 use crate::error::Refusal;
 
 /// Name of the header.
-pub const HEADER: &str = "proxy-status";
+pub static HEADER: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Name of the outer half in the header.
 pub const PROXY: &str = "enclaver-outer";
@@ -113,7 +113,7 @@ pub fn parse(value: &[u8]) -> Option<ProxyStatus> {
         let value = if rest.eat('=').is_some() {
             rest.bare_item()?
         } else {
-            String::new()
+            Cow::default()
         };
         match key {
             "next-hop" => status.next_hop = value.parse().ok(),
@@ -147,27 +147,42 @@ impl<'a> Cursor<'a> {
     }
 
     /// A token, number or string (RFC 9651 section 3.3).
-    fn bare_item(&mut self) -> Option<String> {
+    fn bare_item(&mut self) -> Option<Cow<'a, str>> {
         if self.eat('"').is_none() {
-            return self.word().map(str::to_owned);
+            return self.word().map(Cow::Borrowed);
         }
-        let mut out = String::new();
-        let mut chars = self.0.chars();
+        // What is escaped has to be put together; nothing that we read is.
+        let plain = self.0.find(['"', '\\'])?;
+        let (start, rest) = self.0.split_at_checked(plain)?;
+        if !start.bytes().all(is_text) {
+            return None;
+        }
+        if let Some(rest) = rest.strip_prefix('"') {
+            self.0 = rest;
+            return Some(Cow::Borrowed(start));
+        }
+        let mut out = start.to_owned();
+        let mut chars = rest.chars();
         loop {
             match chars.next()? {
                 '"' => {
                     self.0 = chars.as_str();
-                    return Some(out);
+                    return Some(Cow::Owned(out));
                 }
                 '\\' => match chars.next()? {
                     c @ ('"' | '\\') => out.push(c),
                     _ => return None,
                 },
-                c if (' '..='~').contains(&c) => out.push(c),
+                c if u8::try_from(c).is_ok_and(is_text) => out.push(c),
                 _ => return None,
             }
         }
     }
+}
+
+/// Printable ASCII.
+fn is_text(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte)
 }
 
 #[cfg(test)]

@@ -247,11 +247,15 @@ impl Listening {
             _permit: permit.flatten(),
         };
         let cut = Arc::clone(&self.common.cut);
-        self.common.clients.spawn(async move {
+        let served = self.common.clients.track_future(async move {
             if let Some(End::Cut { .. }) = client.serve(socket).await {
                 cut.fetch_add(1, Ordering::Relaxed);
             }
         });
+        match &*self.holder.borrow() {
+            Some(guest) => guest.client.carry(served),
+            None => drop(tokio::spawn(served)),
+        }
     }
 }
 
