@@ -33,8 +33,8 @@ use tokio::{
 };
 use tracing::error;
 
-/// How often the queue is emptied before other tasks of the runtime have their turn.
-const ROUNDS: usize = 16;
+/// Turns within a turn: after so many, other tasks of the runtime have theirs.
+const TURNS: usize = 256;
 
 thread_local! {
     /// Which crew has its turn on this thread; 0: none.
@@ -250,23 +250,19 @@ impl<F: Future> Lead<F> {
     }
 
     fn turn(&mut self) -> Turn<F::Output> {
-        for _ in 0..ROUNDS {
-            if !self.take_round() {
-                return Turn::Asleep;
-            }
-            while let Some(item) = self.round.pop_front() {
-                match item {
-                    Item::New(work) => self.take_in(work),
-                    Item::Member(member) => self.poll_member(member),
-                    Item::Lead => {
-                        self.place.leave_queue();
-                        let mut cx = Context::from_waker(&self.place.waker);
-                        if let Poll::Ready(output) = self.lead.as_mut().poll(&mut cx) {
-                            return Turn::Over(output);
-                        }
-                        if !has_budget_remaining() {
-                            return Turn::Tired;
-                        }
+        for _ in 0..TURNS {
+            match self.next() {
+                None => return Turn::Asleep,
+                Some(Item::New(work)) => self.take_in(work),
+                Some(Item::Member(member)) => self.poll_member(member),
+                Some(Item::Lead) => {
+                    self.place.leave_queue();
+                    let mut cx = Context::from_waker(&self.place.waker);
+                    if let Poll::Ready(output) = self.lead.as_mut().poll(&mut cx) {
+                        return Turn::Over(output);
+                    }
+                    if !has_budget_remaining() {
+                        return Turn::Tired;
                     }
                 }
             }
@@ -274,15 +270,14 @@ impl<F: Future> Lead<F> {
         Turn::Tired
     }
 
-    /// Takes what is in the queue; `false`, and asleep, when nothing is.
-    fn take_round(&mut self) -> bool {
-        if !self.round.is_empty() {
-            return true;
+    /// Whose turn it is; `None`, and asleep, when nobody is ready.
+    fn next(&mut self) -> Option<Item> {
+        if self.round.is_empty() {
+            let mut state = self.shared.lock();
+            std::mem::swap(&mut state.queue, &mut self.round);
+            state.is_awake = !self.round.is_empty();
         }
-        let mut state = self.shared.lock();
-        std::mem::swap(&mut state.queue, &mut self.round);
-        state.is_awake = !self.round.is_empty();
-        state.is_awake
+        self.round.pop_front()
     }
 
     fn take_in(&mut self, work: Work) {
