@@ -36,6 +36,9 @@ use tracing::error;
 /// Turns within a turn: after so many, other tasks of the runtime have theirs.
 const TURNS: usize = 256;
 
+/// Room for members that is kept when there are none.
+const ROOM: usize = 1024;
+
 thread_local! {
     /// Which crew has its turn on this thread; 0: none.
     static HERE: Cell<usize> = const { Cell::new(0) };
@@ -273,6 +276,9 @@ impl<F: Future> Lead<F> {
     /// Whose turn it is; `None`, and asleep, when nobody is ready.
     fn next(&mut self) -> Option<Item> {
         if self.round.is_empty() {
+            if self.round.capacity() > ROOM {
+                self.round = VecDeque::new();
+            }
             let mut state = self.shared.lock();
             std::mem::swap(&mut state.queue, &mut self.round);
             state.is_awake = !self.round.is_empty();
@@ -298,12 +304,13 @@ impl<F: Future> Lead<F> {
         // As in a task of its own: the others go on.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
         match polled {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(())) => drop(self.members.remove(member)),
-            Err(_) => {
-                error!("a flow failed; this is a bug");
-                drop(self.members.remove(member));
-            }
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(())) => {}
+            Err(_) => error!("a flow failed; this is a bug"),
+        }
+        drop(self.members.remove(member));
+        if self.members.is_empty() && self.members.capacity() > ROOM {
+            self.members = Slab::new();
         }
     }
 
