@@ -238,8 +238,8 @@ impl AsyncWrite for Transport {
         self.is_vectored
     }
 
-    /// In the middle of a turn of h2, not yet: see [`Cork`].
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // At the end of h2's turn: see `Cork`.
         if self.kept.is_corked() {
             return Poll::Ready(Ok(()));
         }
