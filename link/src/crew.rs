@@ -94,7 +94,7 @@ impl Crew {
     pub(crate) fn spawn(&self, member: impl Future<Output = ()> + Send + 'static) {
         // Else the first to have their turn would use up what the runtime allows all of them.
         let work: Work = Box::pin(unconstrained(member));
-        if let Some(work) = self.0.push_new(work) {
+        if let Err(Item::New(work)) = self.0.push(Item::New(work)) {
             hand_over(work);
         }
     }
@@ -115,10 +115,11 @@ impl Shared {
         std::ptr::from_ref(self).addr()
     }
 
-    fn push(&self, item: Item) {
+    /// Gives the item back when it is too late.
+    fn push(&self, item: Item) -> Result<(), Item> {
         let mut state = self.lock();
         if state.is_over {
-            return;
+            return Err(item);
         }
         state.queue.push_back(item);
         let waker = state.take_waker();
@@ -126,21 +127,7 @@ impl Shared {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    /// Gives the new member back when it is too late.
-    fn push_new(&self, work: Work) -> Option<Work> {
-        let mut state = self.lock();
-        if state.is_over {
-            return Some(work);
-        }
-        state.queue.push_back(Item::New(work));
-        let waker = state.take_waker();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        None
+        Ok(())
     }
 }
 
@@ -193,7 +180,9 @@ impl Wake for Node {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.crew.push(self.member.map_or(Item::Lead, Item::Member));
+            let turn = self.member.map_or(Item::Lead, Item::Member);
+            // Of a crew that is over, everybody has a task of its own.
+            let _ = self.crew.push(turn);
         }
     }
 }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::{Either, ready};
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::{
@@ -172,12 +171,11 @@ pub async fn serve<H: Handler>(
             if is_feed {
                 // A feed that is open keeps nobody from closing the connection.
                 feeds.spawn(answer);
-                return Answer::Together(Either::Left(ready(())));
-            }
-            if is_tcp {
-                Answer::Together(Either::Right(answer))
+                Answer::Elsewhere
+            } else if is_tcp {
+                Answer::Together(answer)
             } else {
-                Answer::Apart(Either::Right(answer))
+                Answer::Apart(answer)
             }
         },
     )

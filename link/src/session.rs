@@ -47,6 +47,8 @@ pub(crate) enum Answer<F> {
     Together(F),
     /// In a task of its own.
     Apart(F),
+    /// By somebody for whom the connection does not wait.
+    Elsewhere,
 }
 
 /// Answers the requests of one connection until the other half closes it, it fails, or a drain was
@@ -68,77 +70,66 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let crew = Crew::default();
-    let led = drive_with(&crew, transport, tuning, drain_timeout, shutdown, answer);
-    crew.lead(led).await
-}
-
-async fn drive_with<F>(
-    crew: &Crew,
-    transport: Transport,
-    tuning: &Tuning,
-    drain_timeout: Duration,
-    shutdown: &Shutdown,
-    answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> Answer<F>,
-) -> Result<(), LinkError>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let limit = tuning.handshake_timeout;
-    let cork = transport.cork();
-    let mut connection = timeout(limit, handshake(transport, tuning))
-        .await
-        .map_err(|_| LinkError::Handshake(limit))??;
-    let pings = connection
-        .ping_pong()
-        .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
-    let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
-    let answers = TaskTracker::new();
-    let mut draining = false;
-    let out_of_time = async {
-        shutdown.drain.cancelled().await;
-        sleep(drain_timeout).await;
-    };
-    tokio::pin!(out_of_time);
-    let result = loop {
-        tokio::select! {
-            biased;
-            accepted = poll_fn(|cx| cork.turn(cx, |cx| connection.poll_accept(cx))) => match accepted {
-                Some(Ok((request, respond))) => {
-                    match answer(request, respond) {
-                        Answer::Together(answer) => crew.spawn(answers.track_future(answer)),
-                        Answer::Apart(answer) => drop(answers.spawn(answer)),
+    let led = async {
+        let limit = tuning.handshake_timeout;
+        let cork = transport.cork();
+        let mut connection = timeout(limit, handshake(transport, tuning))
+            .await
+            .map_err(|_| LinkError::Handshake(limit))??;
+        let pings = connection
+            .ping_pong()
+            .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
+        let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
+        let answers = TaskTracker::new();
+        let mut draining = false;
+        let out_of_time = async {
+            shutdown.drain.cancelled().await;
+            sleep(drain_timeout).await;
+        };
+        tokio::pin!(out_of_time);
+        let result = loop {
+            tokio::select! {
+                biased;
+                accepted = poll_fn(|cx| cork.turn(cx, |cx| connection.poll_accept(cx))) => match accepted {
+                    Some(Ok((request, respond))) => {
+                        match answer(request, respond) {
+                            Answer::Together(answer) => crew.spawn(answers.track_future(answer)),
+                            Answer::Apart(answer) => drop(answers.spawn(answer)),
+                            Answer::Elsewhere => {}
+                        }
                     }
+                    Some(Err(error)) => break Err(LinkError::Http(error)),
+                    None => break Ok(()),
+                },
+                pulse = &mut pings => match pulse {
+                    Pulse::Dead(silence) => break Err(LinkError::Dead(silence)),
+                    // Nothing is the last here.
+                    Pulse::Confirmed => {}
+                },
+                () = shutdown.drain.cancelled(), if !draining => {
+                    connection.graceful_shutdown();
+                    draining = true;
                 }
-                Some(Err(error)) => break Err(LinkError::Http(error)),
-                None => break Ok(()),
-            },
-            pulse = &mut pings => match pulse {
-                Pulse::Dead(silence) => break Err(LinkError::Dead(silence)),
-                // Nothing is the last here.
-                Pulse::Confirmed => {}
-            },
-            () = shutdown.drain.cancelled(), if !draining => {
-                connection.graceful_shutdown();
-                draining = true;
+                () = shutdown.force.cancelled() => break Err(LinkError::DrainTimeout(answers.len())),
+                () = &mut out_of_time => break Err(LinkError::DrainTimeout(answers.len())),
             }
-            () = shutdown.force.cancelled() => break Err(LinkError::DrainTimeout(answers.len())),
-            () = &mut out_of_time => break Err(LinkError::DrainTimeout(answers.len())),
-        }
-    };
-    if matches!(result, Err(LinkError::DrainTimeout(_))) {
-        shutdown.force.cancel();
-    }
-    // Its streams fail now, and with them the answers: within their grace.
-    drop(connection);
-    answers.close();
-    tokio::select! {
-        () = answers.wait() => {}
-        () = &mut out_of_time, if result.is_ok() => {
+        };
+        if matches!(result, Err(LinkError::DrainTimeout(_))) {
             shutdown.force.cancel();
-            answers.wait().await;
         }
-    }
-    result
+        // Its streams fail now, and with them the answers: within their grace.
+        drop(connection);
+        answers.close();
+        tokio::select! {
+            () = answers.wait() => {}
+            () = &mut out_of_time, if result.is_ok() => {
+                shutdown.force.cancel();
+                answers.wait().await;
+            }
+        }
+        result
+    };
+    crew.lead(led).await
 }
 
 async fn handshake(

@@ -146,6 +146,19 @@ fn receive(socket: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Sends at most `most` of the bytes, and says how many.
+fn poll_send(
+    socket: &mut Quiet,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    most: usize,
+) -> Poll<io::Result<usize>> {
+    let bytes = bytes.get(..most).unwrap_or(bytes);
+    socket.poll_with(cx, Side::Write, |socket| {
+        Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)
+    })
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -168,13 +181,8 @@ impl Transport {
     /// Ready when nothing is kept any more.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.kept.rest().is_empty() {
-            let rest = self.kept.rest();
-            let rest = rest.get(..self.max_write).unwrap_or(rest);
-            let sent = self.socket.poll_with(cx, Side::Write, |socket| {
-                Ok(send(socket, rest, SendFlags::NOSIGNAL)?)
-            });
-            let sent = ready!(sent)?;
-            self.kept.advance(sent);
+            let sent = poll_send(&mut self.socket, cx, self.kept.rest(), self.max_write);
+            self.kept.advance(ready!(sent)?);
         }
         Poll::Ready(Ok(()))
     }
@@ -210,10 +218,8 @@ impl AsyncWrite for Transport {
         if let Some(count) = ready!(self.poll_keep(cx, &[io::IoSlice::new(buf)]))? {
             return Poll::Ready(Ok(count));
         }
-        let buf = buf.get(..self.max_write).unwrap_or(buf);
-        self.socket.poll_with(cx, Side::Write, |socket| {
-            Ok(send(socket, buf, SendFlags::NOSIGNAL)?)
-        })
+        let most = self.max_write;
+        poll_send(&mut self.socket, cx, buf, most)
     }
 
     fn poll_write_vectored(

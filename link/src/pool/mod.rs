@@ -239,9 +239,8 @@ impl Pool {
         let places = self.places();
         let (_, best) = connections(&places).min_by_key(|(place, connection)| {
             let shared = &connection.shared;
-            let is_here = class != Class::Feed && shared.crew.is_here();
             let load = shared.load.load(Ordering::Relaxed);
-            (!class.is_meant(*place), !is_here, load)
+            (!class.is_meant(*place), !shared.crew.is_here(), load)
         })?;
         let counted = (class != Class::Feed).then_some(&self.flows);
         Some((best.clone(), Slot::new(&best.shared, counted)))
