@@ -147,10 +147,11 @@ impl Client {
         }
         let pool = Arc::clone(&self.pool);
         let opened = greeted.opened;
+        let generation = pool.generations.now();
         let driven = self
             .pool
             .tasks
-            .spawn(async move { drive(&pool, opened, registry).await });
+            .spawn(async move { drive(&pool, opened, registry, generation).await });
         async {
             let lost = |error: JoinError| Leave::Lost(error.to_string());
             driven.await.unwrap_or_else(lost)

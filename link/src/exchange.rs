@@ -90,7 +90,7 @@ impl Client {
                 self.pool.retire(&connection);
                 continue;
             };
-            let born = connection.born;
+            let generation = connection.generation;
             drop(connection);
             let mut tracked = None;
             match &with {
@@ -122,8 +122,7 @@ impl Client {
                 }
                 Err(_)
                     if !with.may_have_arrived()
-                        && (losses.again(born, Instant::now())
-                            || self.pool.drain.is_draining()) =>
+                        && (losses.again(generation) || self.pool.drain.is_draining()) =>
                 {
                     // A wait for the link of its own.
                     start = Instant::now();

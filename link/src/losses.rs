@@ -1,6 +1,6 @@
 //! How often the host may go away under a request before the request fails.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a request is sent again because the host went away before its answer.
 ///
@@ -10,22 +10,41 @@ use std::time::Instant;
 /// asked twice.
 const ATTEMPTS: usize = 2;
 
+/// Which of the hosts that there were one after the other a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Generation(u64);
+
+/// Counts the hosts. All connections end with their host, and one is noticed after the other: the
+/// first to end makes those that are dialled from then on another generation.
+#[derive(Debug, Default)]
+pub(crate) struct Generations(AtomicU64);
+
+impl Generations {
+    /// What a connection that is dialled now belongs to.
+    pub(crate) fn now(&self) -> Generation {
+        Generation(self.0.load(Ordering::Acquire))
+    }
+
+    /// A connection of this generation has ended by itself.
+    pub(crate) fn lost(&self, Generation(of): Generation) {
+        self.0.fetch_max(of + 1, Ordering::AcqRel);
+    }
+}
+
 /// The losses of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     count: usize,
-    last: Option<Instant>,
+    last: Option<Generation>,
 }
 
 impl Losses {
-    /// Whether to send the request again after the end of a connection that was opened at `born`.
-    pub(crate) fn again(&mut self, born: Instant, now: Instant) -> bool {
-        // All connections end with the host, and one is noticed after the other.
-        let is_same = self.last.is_some_and(|last| born <= last);
-        if !is_same {
+    /// Whether to send the request again after the end of a connection.
+    pub(crate) fn again(&mut self, of: Generation) -> bool {
+        if self.last.is_none_or(|last| of > last) {
             self.count += 1;
+            self.last = Some(of);
         }
-        self.last = Some(now);
         self.count <= ATTEMPTS
     }
 }
@@ -33,18 +52,24 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn connections_that_end_together_are_one_loss() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let hosts = Generations::default();
         let mut losses = Losses::default();
-        for place in 0..4 {
-            assert!(losses.again(at(place), at(10 + place)));
+        let first = hosts.now();
+        hosts.lost(first);
+        // Another place has the next host already when the request hears of its own connection.
+        let second = hosts.now();
+        hosts.lost(first);
+        assert_eq!(hosts.now(), second);
+        for _ in 0..4 {
+            assert!(losses.again(first));
         }
-        assert!(losses.again(at(20), at(21)));
-        assert!(losses.again(at(19), at(22)));
-        assert!(!losses.again(at(30), at(31)));
+        hosts.lost(second);
+        assert!(losses.again(second));
+        assert!(losses.again(first));
+        assert!(losses.again(second));
+        assert!(!losses.again(hosts.now()));
     }
 }

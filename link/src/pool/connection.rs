@@ -24,6 +24,7 @@ use crate::{
     error::LinkError,
     flush::{self, Verdict},
     keepalive::{Pulse, keepalive},
+    losses::Generation,
     transport::Transport,
 };
 
@@ -122,9 +123,14 @@ pub(super) async fn greet(
 /// Publishes a connection and drives it until it takes no more flows. Says why.
 ///
 /// Its flows go on until they end: a task of the pool drives it until then.
-pub(crate) async fn drive(pool: &Arc<Pool>, opened: Opened, registry: Arc<Registry>) -> Leave {
+pub(crate) async fn drive(
+    pool: &Arc<Pool>,
+    opened: Opened,
+    registry: Arc<Registry>,
+    generation: Generation,
+) -> Leave {
     let (left, leave) = oneshot::channel();
-    let connection = pool.publish(opened.requests.clone(), registry);
+    let connection = pool.publish(opened.requests.clone(), registry, generation);
     let shared = Arc::clone(&connection.shared);
     let place = Place {
         pool: Arc::clone(pool),
@@ -151,6 +157,9 @@ impl Place {
         let (Some(connection), Some(left)) = (self.connection.take(), self.left.take()) else {
             return debug!(%reason, "a connection that left the pool");
         };
+        if matches!(reason, Leave::Lost(_)) {
+            self.pool.generations.lost(connection.generation);
+        }
         self.pool.retire(&connection);
         self.pool.set_down_if_empty(&reason.to_string());
         let _ = left.send(reason);

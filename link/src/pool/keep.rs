@@ -34,6 +34,7 @@ pub(super) async fn keep(pool: Arc<Pool>, endpoint: Arc<Endpoint>) {
     let mut patience = FIRST_PATIENCE;
     let mut jitter = Jitter::new();
     while !pool.closing.is_cancelled() {
+        let generation = pool.generations.now();
         let opened = tokio::select! {
             () = pool.closing.cancelled() => break,
             opened = open(&pool, &endpoint, patience) => opened,
@@ -42,7 +43,7 @@ pub(super) async fn keep(pool: Arc<Pool>, endpoint: Arc<Endpoint>) {
             Ok(connection) => {
                 patience = FIRST_PATIENCE;
                 let since = Instant::now();
-                let reason = drive(&pool, connection, Arc::default()).await;
+                let reason = drive(&pool, connection, Arc::default(), generation).await;
                 debug!(%reason, "connection left the pool");
                 if since.elapsed() >= STEADY {
                     pause = pool.config.backoff_min;

@@ -13,7 +13,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
 };
 
 use h2::client::SendRequest;
@@ -33,6 +32,7 @@ use crate::{
     endpoint::Endpoint,
     flush::{self, Verdict},
     lane,
+    losses::{Generation, Generations},
     session::Shutdown,
 };
 
@@ -57,6 +57,7 @@ pub(crate) struct Pool {
     /// How often the link has gone up or down, or down for another reason.
     changes: Arc<AtomicU64>,
     places: Mutex<Vec<Option<Connection>>>,
+    pub(crate) generations: Generations,
     /// Flows that were given to crews.
     turns: AtomicUsize,
     /// Connections that still carry flows, those that left the pool included.
@@ -67,8 +68,8 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Chunk>,
-    /// When it was opened.
-    pub(crate) born: Instant,
+    /// The host's, when the connection began to be made.
+    pub(crate) generation: Generation,
     shared: Arc<Shared>,
 }
 
@@ -221,6 +222,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             changes: Arc::default(),
             places: Mutex::default(),
+            generations: Generations::default(),
             turns: AtomicUsize::new(0),
             live: Mutex::default(),
         });
@@ -290,12 +292,17 @@ impl Pool {
     }
 
     /// Puts a connection into the pool.
-    fn publish(&self, requests: SendRequest<Chunk>, registry: Arc<Registry>) -> Connection {
+    fn publish(
+        &self,
+        requests: SendRequest<Chunk>,
+        registry: Arc<Registry>,
+        generation: Generation,
+    ) -> Connection {
         let lanes = self.config.lanes.as_ref();
         let name = lanes.and_then(|lanes| lanes.name(&registry));
         let connection = Connection {
             requests,
-            born: Instant::now(),
+            generation,
             shared: Arc::new(Shared {
                 registry,
                 name,
