@@ -38,6 +38,7 @@
 mod chunk;
 mod client;
 pub mod config;
+mod connect;
 mod cork;
 mod crew;
 mod datagrams;
@@ -73,6 +74,7 @@ pub mod wire;
 
 pub use client::{Client, Drained, LinkState, Opened};
 pub use config::{ClientConfig, ServerConfig, Tuning};
+pub use connect::connect;
 pub use datagrams::{DatagramReceiver, DatagramSender, Datagrams};
 pub use dial::dial;
 pub use drain::{Busy, Drain, Phase};

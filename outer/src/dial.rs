@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -70,8 +71,9 @@ pub(crate) async fn tcp(
     Ok((socket, address))
 }
 
-/// Has the kernel notice when the peer of a connection is silently gone. Best effort.
-pub(crate) fn probe(socket: &TcpStream) {
+/// Has the kernel notice when the peer of a connection is silently gone: of this one, or of all that
+/// a listener accepts. Best effort.
+pub(crate) fn probe(socket: &impl AsFd) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
@@ -113,7 +115,7 @@ async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refu
 }
 
 async fn attempt(address: SocketAddr) -> Result<TcpStream, Refusal> {
-    TcpStream::connect(address).await.map_err(|error| {
+    odyn_link::connect(address).await.map_err(|error| {
         debug!(%address, %error, "dial failed");
         Refusal::from_io(&error)
     })

@@ -158,10 +158,10 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
 /// The connection was not redirected, or conntrack lost it: the flow must be refused.
 pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<SocketAddr> {
     let socket = SockRef::from(stream);
-    let address = if stream.local_addr()?.is_ipv4() {
-        socket.original_dst_v4()?
-    } else {
-        socket.original_dst_v6()?
+    // The kernel knows which of them it is.
+    let address = match socket.original_dst_v4() {
+        Ok(address) => address,
+        Err(_) => socket.original_dst_v6()?,
     };
     address
         .as_socket()

@@ -62,7 +62,7 @@ impl Program {
     }
 
     async fn attempt(&self) -> io::Result<TcpStream> {
-        let socket = TcpStream::connect(self.address).await?;
+        let socket = odyn_link::connect(self.address).await?;
         // Where nobody listens, the kernel may give us the very port as our own and connect us
         // with ourselves; and the program could not have it any more.
         if socket.local_addr()? == self.address {

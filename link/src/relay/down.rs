@@ -3,12 +3,17 @@
 use std::{
     collections::VecDeque,
     io::IoSlice,
+    os::fd::AsRawFd,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, send},
+};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use crate::{
@@ -252,6 +257,8 @@ struct Queue {
     tail: BytesMut,
     /// Bytes of both.
     len: usize,
+    /// Something was written: the runtime knows whether there is room.
+    has_begun: bool,
 }
 
 impl Queue {
@@ -289,6 +296,12 @@ impl Queue {
         if self.chunks.is_empty() {
             self.close_tail();
         }
+        if !std::mem::replace(&mut self.has_begun, true)
+            && let Some(written) = self.write_first(tcp)?
+        {
+            self.advance(written);
+            return Poll::Ready(Ok(written));
+        }
         let tcp = Pin::new(tcp);
         let written = if self.chunks.len() == 1 {
             ready!(tcp.poll_write(cx, self.chunks.front().map_or(&[], |chunk| chunk)))?
@@ -301,6 +314,20 @@ impl Queue {
         };
         self.advance(written);
         Poll::Ready(Ok(written))
+    }
+
+    /// Asks the kernel, not the runtime, which may not have heard yet that the socket is connected.
+    fn write_first(&self, tcp: &TcpStream) -> std::io::Result<Option<usize>> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match self
+            .chunks
+            .front()
+            .map(|chunk| send(tcp.as_raw_fd(), chunk, flags))
+        {
+            Some(Ok(written)) => Ok(Some(written)),
+            None | Some(Err(Errno::EAGAIN | Errno::EINTR)) => Ok(None),
+            Some(Err(error)) => Err(error.into()),
+        }
     }
 
     fn advance(&mut self, mut count: usize) {
