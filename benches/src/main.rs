@@ -20,6 +20,7 @@ mod stage;
 mod vm;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -104,8 +105,18 @@ enum Command {
     Client(Client),
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In one line, whatever RUST_BACKTRACE says.
+            eprintln!("odyn-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Client(client)) => client.run(),
         Some(Command::Report {
