@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd,
     time::Duration,
 };
 
@@ -71,9 +70,11 @@ pub(crate) async fn tcp(
     Ok((socket, address))
 }
 
-/// Has the kernel notice when the peer of a connection is silently gone: of this one, or of all that
-/// a listener accepts. Best effort.
-pub(crate) fn probe(socket: &impl AsFd) {
+/// Has the kernel notice when the peer of a connection is silently gone. Best effort.
+///
+/// For one that was accepted, too: what a listener has in its queue when it is taken over from the
+/// service manager inherits nothing of what is set then.
+pub(crate) fn probe(socket: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
@@ -185,6 +186,19 @@ mod tests {
         assert_eq!(refused, Refusal::ConnectionRefused);
         let other = tcp(&[multicast, closed], LONG).await.unwrap_err();
         assert_ne!(other, Refusal::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn both_ends_of_a_connection_can_be_probed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialled, _) = tcp(&[listener.local_addr().unwrap()], LONG).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        probe(&accepted);
+        for socket in [dialled, accepted] {
+            let socket = SockRef::from(&socket);
+            assert!(socket.keepalive().unwrap());
+            assert!(socket.tcp_keepalive_time().unwrap() <= Duration::from_secs(60));
+        }
     }
 
     #[tokio::test]

@@ -158,10 +158,11 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
 /// The connection was not redirected, or conntrack lost it: the flow must be refused.
 pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<SocketAddr> {
     let socket = SockRef::from(stream);
-    // The kernel knows which of them it is.
-    let address = match socket.original_dst_v4() {
-        Ok(address) => address,
-        Err(_) => socket.original_dst_v6()?,
+    // By the socket's own family: the kernel answers for the other as well, with whatever it finds.
+    let address = if stream.local_addr()?.is_ipv4() {
+        socket.original_dst_v4()?
+    } else {
+        socket.original_dst_v6()?
     };
     address
         .as_socket()

@@ -29,6 +29,7 @@ use super::{
     header::{self, NoHeader},
     rules::ClientRules,
 };
+use crate::dial;
 
 /// How long a header of the PROXY protocol may take where no first byte has a limit: it is the
 /// first thing that a load balancer sends.
@@ -93,6 +94,7 @@ impl Client {
     pub(super) async fn serve(mut self, socket: TcpStream) -> Option<End> {
         let start = Instant::now();
         let (peer, port) = (self.peer, self.port);
+        dial::probe(&socket);
         let ends = match self.identify(&socket).await {
             Ok(ends) => ends,
             Err(error) => {

@@ -29,7 +29,7 @@ use super::{
     listeners::Listeners,
     mapping::{Bind, Mapping},
 };
-use crate::{control::Control, dial};
+use crate::control::Control;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -190,7 +190,6 @@ impl Listening {
         };
         match inherited.map(|socket| socket.and_then(TcpListener::from_std)) {
             Some(Ok(socket)) => {
-                dial::probe(&socket);
                 info!(mapping = %self.mapping, "listening at a socket of the service manager");
                 self.socket = Some(socket);
                 self.is_inherited = true;
@@ -297,27 +296,6 @@ pub(super) fn socket_at(address: SocketAddr) -> io::Result<std::net::TcpListener
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    dial::probe(&socket);
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-
-    use socket2::SockRef;
-
-    use super::*;
-
-    #[test]
-    fn clients_are_probed_as_their_listener_says() {
-        let listener = socket_at("127.0.0.1:0".parse().unwrap()).unwrap();
-        listener.set_nonblocking(false).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        let accepted = SockRef::from(&accepted);
-        assert!(accepted.keepalive().unwrap());
-        assert!(accepted.tcp_keepalive_time().unwrap() <= Duration::from_secs(60));
-    }
 }
