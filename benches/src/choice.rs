@@ -82,7 +82,8 @@ fn matches(name: &str, part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loads::{self, Scale};
+    use crate::loads;
+    use crate::loads::Scale;
 
     fn all() -> Vec<Box<dyn Load>> {
         loads::all(&Scale {

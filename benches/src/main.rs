@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
+
 use client::Client;
 use contenders::between::Link;
 use contenders::ours::{Ours, VARIANTS};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use nix::sys::signal::{self, Signal};
+use nix::sys::signal;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 /// Clock ticks per second of /proc; fixed by the kernel's interface to programs.

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use crate::clock::now;
 use crate::lru::Lru;
-use crate::pool::{self, Family};
+use crate::pool;
+use crate::pool::Family;
 
 /// A synthetic address, read back.
 #[derive(Debug, Clone, PartialEq, Eq)]

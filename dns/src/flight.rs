@@ -13,9 +13,9 @@ use crate::cache::{Cache, Key};
 use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
-use crate::facts::{self, Facts};
-use crate::name;
+use crate::facts::Facts;
 use crate::upstream::{Upstream, UpstreamError};
+use crate::{facts, name};
 
 type Landing = watch::Receiver<Option<Arc<Facts>>>;
 

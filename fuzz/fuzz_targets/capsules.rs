@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use odyn_link::wire::capsule::{Decoder, MAX_DATAGRAM, encode};
+use odyn_proto::wire::capsule::{Decoder, MAX_DATAGRAM, encode};
 
 /// Datagrams, and whether the stream ended well.
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Bytes>, bool) {

@@ -5,7 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use odyn_net::capture::rejected;
-use odyn_net::egress::sni::{self, Hello};
+use odyn_net::egress::sni;
+use odyn_net::egress::sni::Hello;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(packet) = rejected::parse(bytes) {

@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use odyn_link::wire::feed::{
+use odyn_proto::wire::feed::{
     AckDecoder, FIRST, MAX_NAME, MAX_RECORD, PREFIX, Record, RecordDecoder, parse_opening,
 };
 

@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use odyn_link::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
-use odyn_link::wire::{flush, hybrid, ingress, lane, proxy_status};
+use odyn_proto::wire::authority::{parse_connect, parse_udp_path, write_connect, write_udp_path};
+use odyn_proto::wire::{flush, hybrid, ingress, lane, proxy_status};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, rest)) = bytes.split_first() else {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use odyn_proxy_header::{Decoder, Header, HeaderError, MAX_V2, write_v1, write_v2};
+use odyn_proto::proxy_header::{Decoder, Header, HeaderError, MAX_V2, write_v1, write_v2};
 
 /// Reads a header from pieces of this size; says what it is and how long.
 fn read(bytes: &[u8], size: usize) -> Result<Option<(usize, Header)>, HeaderError> {

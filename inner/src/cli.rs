@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use enclaver_outer::ingress::{Bind, Mapping, MappingError};
-use odyn_link::{Endpoint, LaneMode};
+use odyn_link::LaneMode;
+use odyn_proto::Endpoint;
 use odyn_settings::PrintConfig;
 
 use crate::attestation::Nsm;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use odyn_link::{GuestName, Identity, RunId};
+use odyn_proto::{GuestName, Identity, RunId};
 
 /// The identity of this run: the name of the policy, else the machine's, and a run that no other
 /// has.

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use odyn_net::cli::Command;
 use odyn_net::exit::{Failure, StartError};
-use odyn_net::init::on_exit::{self, OnExit};
-use odyn_net::settings::{self, Asked, Refused};
-use odyn_net::{doctor, run, simulate};
+use odyn_net::init::on_exit;
+use odyn_net::init::on_exit::OnExit;
+use odyn_net::settings::{Asked, Refused};
+use odyn_net::{doctor, run, settings, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

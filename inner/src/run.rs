@@ -5,24 +5,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use enclaver_outer::GuestState;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{Client, ClientConfig, LinkState};
 use odyn_policy::Policy;
+use odyn_proto::GuestState;
 use tokio::time::Instant;
 
 use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
 use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
-use crate::egress::{self, Door};
+use crate::egress::Door;
 use crate::exit::{Failure, StartError};
 use crate::program::identity::Identity;
 use crate::program::launch::Launch;
 use crate::program::watch::{Ending, Watch, Watched};
 use crate::report::{LogFeed, Report, StdioMode};
-use crate::{identity, ingress, init, logging, services, shutdown};
+use crate::{egress, identity, ingress, init, logging, services, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -116,7 +116,7 @@ struct Parts {
     policy: Arc<Policy>,
     audit: Audit,
     client: Client,
-    guest: odyn_link::Identity,
+    guest: odyn_proto::Identity,
     drain_timeout: Duration,
 }
 

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attestation::{self, Nsm};
+use crate::attestation::Nsm;
 use crate::egress::Door;
 use crate::exit::{Failure, StartError};
-use crate::{api, kms};
+use crate::{api, attestation, kms};
 
 /// How long a request that is being answered at the end of the program is waited for: whoever asked is
 /// gone, or a process that it left behind.

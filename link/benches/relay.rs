@@ -7,26 +7,21 @@
 //! measurement (2), `ODYN_TUNE` sets knobs for both halves: `max_frame=65536,connections=2`.
 #![allow(missing_docs, clippy::print_stdout)]
 
-use std::{
-    env,
-    io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use bytes::Bytes;
+use odyn_link::reverse::{Opening, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, Endpoint, Handler, LaneMode, Lanes, ListenOptions, Listener,
-    Peer, Refusal, ServerConfig, Target, TargetHost, Tuning, relay,
-    reverse::{Opening, opening},
-    serve,
+    Client, ClientConfig, Counters, Handler, LaneMode, Lanes, ListenOptions, Listener, Peer,
+    ServerConfig, Tuning, relay, serve,
 };
+use odyn_proto::{Endpoint, Refusal, Target, TargetHost};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -386,7 +381,7 @@ impl Handler for Dialler {
         let address = SocketAddr::new(list[0], target.port);
         match tokio::net::TcpStream::connect(address).await {
             Ok(socket) => Ok((socket, address)),
-            Err(error) => Err(Refusal::from_io(&error)),
+            Err(error) => Err(odyn_link::refusal_from_io(&error)),
         }
     }
 

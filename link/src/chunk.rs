@@ -3,14 +3,10 @@
 //! h2 drops what a stream has queued as soon as it is reset. To reset a flow only after its last
 //! bytes, one must know when they have left h2's queue: each chunk says so when it is dropped.
 
-use std::{
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures::task::AtomicWaker;

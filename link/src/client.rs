@@ -1,49 +1,42 @@
 //! The guest's side: opens flows on a pool of connections.
 
-use std::{
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, ext::Protocol};
-use http::{HeaderValue, Method, Request, Uri, header, uri::Authority};
-use tokio::{
-    net::TcpStream,
-    sync::watch,
-    task::JoinError,
-    time::{sleep_until, timeout},
-};
+use h2::RecvStream;
+use h2::ext::Protocol;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Uri, header};
+use odyn_proto::wire::authority;
+use odyn_proto::wire::authority::CANDIDATES;
+use odyn_proto::wire::flush::Undelivered;
+use odyn_proto::wire::ingress::Incoming;
+use odyn_proto::{Endpoint, Target};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::DropGuard;
 
-use crate::{
-    config::{ClientConfig, Tuning},
-    datagrams::Datagrams,
-    delivery::Registry,
-    drain::{Busy, Drain, Phase},
-    early::Early,
-    endpoint::Endpoint,
-    error::OpenError,
-    exchange::{Exchange, With},
-    lane::{self, Access},
-    pool::{
-        Class, Pool, Slot,
-        connection::{Leave, drive},
-    },
-    relay::{Network, Program},
-    reverse::{Arrival, Greeted, request as reverse_request},
-    session::Shutdown,
-    stream::{Side, Stream},
-    target::Target,
-    wire::{
-        authority::{self, CANDIDATES},
-        flush::Undelivered,
-        ingress::Incoming,
-    },
-};
+use crate::config::{ClientConfig, Tuning};
+use crate::datagrams::Datagrams;
+use crate::delivery::Registry;
+use crate::drain::{Busy, Drain, Phase};
+use crate::early::Early;
+use crate::error::OpenError;
+use crate::exchange::{Exchange, With};
+use crate::lane;
+use crate::lane::Access;
+use crate::pool::connection::{Leave, drive};
+use crate::pool::{Class, Pool, Slot};
+use crate::relay::{Network, Program};
+use crate::reverse::{Arrival, Greeted, request as reverse_request};
+use crate::session::Shutdown;
+use crate::stream::{Side, Stream};
 
 /// Authority of the requests that are not for a target.
 pub(crate) const OUTER: &str = "enclaver-outer";

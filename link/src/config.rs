@@ -1,13 +1,12 @@
 //! The knobs of the link, and why each has the value it has.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    lane::{LaneMode, Lanes},
-    limit::FlowLimit,
-};
+use crate::lane::{LaneMode, Lanes};
+use crate::limit::FlowLimit;
 
 /// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -25,7 +24,7 @@ pub(crate) const RESET_MEMORY: Duration = Duration::from_secs(30);
 
 /// Largest header list that we take, in bytes (RFC 9113 section 6.5.2).
 ///
-/// The longest that we send is [`MAX_CANDIDATES`](crate::wire::authority::MAX_CANDIDATES)
+/// The longest that we send is [`MAX_CANDIDATES`](odyn_proto::wire::authority::MAX_CANDIDATES)
 /// IPv6 addresses.
 pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
 

@@ -1,6 +1,7 @@
 //! TCP connections that may be there at once.
 
-use std::{io, net::SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 
 use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -37,10 +38,8 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 mod tests {
     use std::io::ErrorKind;
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpSocket},
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 

@@ -9,13 +9,9 @@
 //! is written. No turn ends without an attempt to write it, and whatever follows on the connection
 //! is written behind it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 /// Largest write that is kept: to copy as much takes a fraction of a system call.
 const SMALL: usize = 8 * 1024;

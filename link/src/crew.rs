@@ -12,25 +12,19 @@
 //! Whoever is in a crew must end its turns by itself, as relays do ([`TURN`](crate::lane::TURN)): the
 //! runtime counts only those of the crew as a whole. Long computations belong elsewhere.
 
-use std::{
-    cell::Cell,
-    collections::VecDeque,
-    fmt,
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
-};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
-use tokio::{
-    runtime::Handle,
-    task::coop::{has_budget_remaining, unconstrained},
-};
+use tokio::runtime::Handle;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tracing::error;
 
 /// Turns within a turn: after so many, other tasks of the runtime have theirs.

@@ -1,20 +1,24 @@
 //! One UDP flow on the link: datagrams in capsules.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use h2::{Reason, RecvStream, SendStream};
-use odyn_udp::{MAX_SENT, Taken};
+use odyn_proto::wire::capsule;
+use odyn_proto::wire::capsule::{Decoder, MAX_DATAGRAM};
+use odyn_udp_batch::{MAX_SENT, Taken};
 
-use crate::{
-    chunk::{Chunk, InFlight},
-    error::DatagramError,
-    flush::Verdict,
-    pool::Slot,
-    relay::{End, Program},
-    wire::capsule::{self, Decoder, MAX_DATAGRAM},
-};
+use crate::chunk::{Chunk, InFlight};
+use crate::error::DatagramError;
+use crate::flush::Verdict;
+use crate::pool::Slot;
+use crate::relay::{End, Program};
+
+// What a capsule may carry is what a socket may send.
+const _: () = assert!(MAX_DATAGRAM == odyn_udp_batch::MAX_DATAGRAM);
 
 /// The link's end of a UDP flow. Dropping it ends the flow.
 #[derive(Debug)]

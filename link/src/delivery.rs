@@ -8,17 +8,17 @@
 //! Whether it is so is asked only by `POST /flush`: a flow tells its state in two words of memory
 //! and costs nothing else.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::{lane::Slot, outq::Probe, relay::Counters, wire::flush::Undelivered};
+use odyn_proto::wire::flush::Undelivered;
+
+use crate::lane::Slot;
+use crate::outq::Probe;
+use crate::relay::Counters;
 
 /// How long a flow that has ended is kept when its peer does not take the last bytes. Then it is
 /// the kernel's, which goes on for as long as it does for any process that is gone.

@@ -1,17 +1,21 @@
 //! Connecting the transport.
 
-use std::{future::Future, io, path::Path, time::Duration};
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
 
-use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::UnixStream, time::timeout};
+use odyn_proto::Endpoint;
+use odyn_proto::wire::hybrid;
+use odyn_proto::wire::hybrid::HybridError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tokio_vsock::{VsockAddr, VsockStream};
 
-use crate::{
-    config::Tuning,
-    endpoint::Endpoint,
-    error::DialError,
-    transport::Transport,
-    wire::hybrid::{self, HybridError},
-};
+use crate::config::Tuning;
+use crate::error::DialError;
+use crate::transport::Transport;
 
 /// Connects to `endpoint` in at most `limit`.
 ///

@@ -8,17 +8,16 @@
 //! A request that carried bytes is sent again only when the host half certainly did nothing for it:
 //! else the destination could get them twice.
 
-use std::{
-    io,
-    os::fd::AsRawFd,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::SendStream;
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 use crate::chunk::{Chunk, InFlight};
 

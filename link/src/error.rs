@@ -1,72 +1,39 @@
 //! What can go wrong, and whose fault it is.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::{
-    endpoint::EndpointError,
-    wire::{
-        authority::TargetError, capsule::CapsuleError, hybrid::HybridError, ingress::IngressError,
-    },
-};
+use odyn_proto::wire::authority::TargetError;
+use odyn_proto::wire::capsule::CapsuleError;
+use odyn_proto::wire::hybrid::HybridError;
+use odyn_proto::wire::ingress::IngressError;
+use odyn_proto::{EndpointError, Refusal};
 
-/// Why the host did not open a flow: the error types of RFC 9209 section 2.3 that we use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody listens at the target.
-    #[error("connection refused")]
-    ConnectionRefused,
-    /// The target did not answer in time.
-    #[error("connection timed out")]
-    ConnectionTimeout,
-    /// The host has no route to the target.
-    #[error("destination unroutable")]
-    Unroutable,
-    /// The host's operator does not allow the target.
-    #[error("destination prohibited by the host")]
-    Prohibited,
-    /// The host has no room for a further flow.
-    #[error("too many flows on the host")]
-    LimitReached,
-    /// The host's resolver gave no answer in time.
-    #[error("resolver timed out")]
-    DnsTimeout,
-    /// The host's resolver failed.
-    #[error("resolver failed")]
-    DnsError,
-    /// The host did not understand the request.
-    #[error("malformed request")]
-    BadRequest,
-    /// Something else failed on the host.
-    #[error("internal error of the host")]
-    Internal,
-}
-
-impl Refusal {
-    /// The refusal that describes a failed `connect()`.
-    pub fn from_io(error: &io::Error) -> Self {
-        use io::ErrorKind as K;
-        match error.kind() {
-            // A reset instead of an answer to the SYN is a refusal too.
-            K::ConnectionRefused | K::ConnectionReset | K::ConnectionAborted => {
-                Self::ConnectionRefused
-            }
-            K::TimedOut => Self::ConnectionTimeout,
-            // EINVAL: no address of the target's scope to send from.
-            K::NetworkUnreachable
-            | K::HostUnreachable
-            | K::AddrNotAvailable
-            | K::NetworkDown
-            | K::InvalidInput => Self::Unroutable,
-            // EACCES and EPERM: the host's firewall rejects the packet.
-            K::PermissionDenied => Self::Prohibited,
-            _ => match error.raw_os_error() {
-                Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOBUFS) => {
-                    Self::LimitReached
-                }
-                Some(nix::libc::EAFNOSUPPORT | nix::libc::EPROTONOSUPPORT) => Self::Unroutable,
-                _ => Self::Internal,
-            },
+/// The refusal that describes a failed `connect()`.
+pub fn refusal_from_io(error: &io::Error) -> Refusal {
+    use io::ErrorKind as K;
+    match error.kind() {
+        // A reset instead of an answer to the SYN is a refusal too.
+        K::ConnectionRefused | K::ConnectionReset | K::ConnectionAborted => {
+            Refusal::ConnectionRefused
         }
+        K::TimedOut => Refusal::ConnectionTimeout,
+        // EINVAL: no address of the target's scope to send from.
+        K::NetworkUnreachable
+        | K::HostUnreachable
+        | K::AddrNotAvailable
+        | K::NetworkDown
+        | K::InvalidInput => Refusal::Unroutable,
+        // EACCES and EPERM: the host's firewall rejects the packet.
+        K::PermissionDenied => Refusal::Prohibited,
+        _ => match error.raw_os_error() {
+            Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOBUFS) => {
+                Refusal::LimitReached
+            }
+            Some(nix::libc::EAFNOSUPPORT | nix::libc::EPROTONOSUPPORT) => Refusal::Unroutable,
+            _ => Refusal::Internal,
+        },
     }
 }
 

@@ -1,32 +1,31 @@
 //! Asks the other half, on whichever connection is best, until there is an answer.
 
-use std::{
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Instant,
-};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream, client::ResponseFuture};
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
 use http::{HeaderValue, Request, Response, StatusCode};
+use odyn_proto::Refusal;
+use odyn_proto::wire::{lane as wire_lane, proxy_status};
 use tokio::time::{sleep_until, timeout};
 
-use crate::{
-    chunk::{Chunk, InFlight},
-    client::{Client, LinkState},
-    delivery::Tracked,
-    drain::Phase,
-    early::{Early, Sent},
-    error::{OpenError, Refusal},
-    lane::{self, Access},
-    losses::Losses,
-    pool::{Class, Connection, Slot},
-    reverse::Arrival,
-    wire::{lane as wire_lane, proxy_status},
-};
+use crate::chunk::{Chunk, InFlight};
+use crate::client::{Client, LinkState};
+use crate::delivery::Tracked;
+use crate::drain::Phase;
+use crate::early::{Early, Sent};
+use crate::error::OpenError;
+use crate::lane;
+use crate::lane::Access;
+use crate::losses::Losses;
+use crate::pool::{Class, Connection, Slot};
+use crate::reverse::Arrival;
 
 /// How often a request is tried, whatever the reasons.
 const ATTEMPTS: usize = 16;

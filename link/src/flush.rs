@@ -1,34 +1,27 @@
-//! `POST /flush`, from both sides: see [`crate::wire::flush`].
+//! `POST /flush`, from both sides: see [`odyn_proto::wire::flush`].
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::{
-    Reason, RecvStream, SendStream,
-    client::{ResponseFuture, SendRequest},
-    server::SendResponse,
-};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until, timeout_at},
-};
+use odyn_proto::wire::flush;
+use odyn_proto::wire::flush::Undelivered;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
-use crate::{
-    chunk::{Chunk, InFlight},
-    client::{OUTER, path_uri, plain_request, read_body},
-    delivery::Registry,
-    drain::{Phase, Step},
-    error::LinkError,
-    wire::flush::{self, Undelivered},
-};
+use crate::chunk::{Chunk, InFlight};
+use crate::client::{OUTER, path_uri, plain_request, read_body};
+use crate::delivery::Registry;
+use crate::drain::{Phase, Step};
+use crate::error::LinkError;
 
 /// Authority of the requests that are for the guest itself.
 const GUEST: &str = "guest";

@@ -1,6 +1,7 @@
 //! PINGs: to notice a link that is silently gone, and to know that all was received.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
+use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::time::{sleep, timeout};

@@ -46,12 +46,12 @@ mod delivery;
 mod dial;
 mod drain;
 mod early;
-mod endpoint;
+
 mod error;
 mod exchange;
 mod feed;
 mod flush;
-pub mod identity;
+
 mod io;
 mod keepalive;
 mod lane;
@@ -68,9 +68,8 @@ mod service;
 mod session;
 mod socket;
 mod stream;
-mod target;
+
 mod transport;
-pub mod wire;
 
 pub use client::{Client, Drained, LinkState, Opened};
 pub use config::{ClientConfig, ServerConfig, Tuning};
@@ -78,10 +77,8 @@ pub use connect::connect;
 pub use datagrams::{DatagramReceiver, DatagramSender, Datagrams};
 pub use dial::dial;
 pub use drain::{Busy, Drain, Phase};
-pub use endpoint::{Endpoint, EndpointError};
-pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, Refusal};
+pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, refusal_from_io};
 pub use feed::{Feed, FeedSink, Pending, now};
-pub use identity::{GuestName, Identity, RunId};
 pub use io::LinkIo;
 pub use lane::{LaneMode, Lanes};
 pub use limit::{FlowLimit, FlowPermit};
@@ -93,6 +90,4 @@ pub use relay_udp::relay_udp;
 pub use server::{FlowKind, FlowReport, Handler, serve};
 pub use session::Shutdown;
 pub use stream::Stream;
-pub use target::{Target, TargetHost};
 pub use transport::{Peer, Transport};
-pub use wire::feed::{Opening, Record};

@@ -1,9 +1,7 @@
 //! How many flows may be open at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts the flows of every connection that shares it, and refuses those that are too many. The
 /// limit can change while flows are open: none is ended by a lower one.

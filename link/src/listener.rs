@@ -1,20 +1,16 @@
 //! Listening for guests.
 
-use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use odyn_proto::Endpoint;
 use tokio::net::UnixListener;
 use tokio_vsock::{VsockAddr, VsockListener};
 
-use crate::{
-    config::Tuning,
-    endpoint::Endpoint,
-    error::ListenError,
-    transport::{Peer, Transport},
-};
+use crate::config::Tuning;
+use crate::error::ListenError;
+use crate::transport::{Peer, Transport};
 
 /// How to listen.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,8 @@
 //! How much of what was written to a TCP socket its peer has not acknowledged.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
@@ -135,7 +133,8 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
 
     #[tokio::test]
     async fn a_probe_sees_the_queue_and_then_the_end() {

@@ -1,20 +1,19 @@
 //! Moves datagrams between a connected UDP socket and a flow of the link.
 
-use std::{
-    future::Future,
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use odyn_udp::Batched;
-use tokio::{io::Interest, net::UdpSocket, task::yield_now};
+use odyn_udp_batch::Batched;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::yield_now;
 
-use crate::{
-    datagrams::{DatagramSender, Datagrams},
-    error::DatagramError,
-    relay::{Counters, End},
-};
+use crate::datagrams::{DatagramSender, Datagrams};
+use crate::error::DatagramError;
+use crate::relay::{Counters, End};
 
 /// Batches that are moved one after the other before others get their turn.
 const TURN: u32 = 4;

@@ -1,49 +1,43 @@
 //! The host's side: answers the requests of one connection.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::{
-    net::{TcpStream, UdpSocket},
-    time::sleep,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use odyn_proto::wire::authority::CANDIDATES;
+use odyn_proto::wire::feed::Opening;
+use odyn_proto::wire::{authority, feed, flush, lane, proxy_status, service};
+use odyn_proto::{Refusal, Target};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::{
-    chunk::{Chunk, InFlight},
-    client::{DNS_PATH, DNS_TYPE, read_message},
-    config::{ServerConfig, Tuning},
-    datagrams::Datagrams,
-    delivery::{Registry, Tracked},
-    error::{LinkError, OpenError, Refusal},
-    feed::{FeedSink, serve::serve as serve_feed},
-    lane::{Access, Named},
-    limit::FlowPermit,
-    outq::{Probe, Probed},
-    relay::{Counters, End, Network, relay_probed},
-    relay_udp::relay_udp_until,
-    session::{self, Answer, Shutdown},
-    stream::{Side, Stream},
-    target::Target,
-    transport::{Peer, Transport},
-    wire::{
-        authority::{self, CANDIDATES},
-        feed::{self, Opening},
-        flush, lane, proxy_status, service,
-    },
-};
+use crate::chunk::{Chunk, InFlight};
+use crate::client::{DNS_PATH, DNS_TYPE, read_message};
+use crate::config::{ServerConfig, Tuning};
+use crate::datagrams::Datagrams;
+use crate::delivery::{Registry, Tracked};
+use crate::error::{LinkError, OpenError};
+use crate::feed::FeedSink;
+use crate::feed::serve::serve as serve_feed;
+use crate::lane::{Access, Named};
+use crate::limit::FlowPermit;
+use crate::outq::{Probe, Probed};
+use crate::relay::{Counters, End, Network, relay_probed};
+use crate::relay_udp::relay_udp_until;
+use crate::session;
+use crate::session::{Answer, Shutdown};
+use crate::stream::{Side, Stream};
+use crate::transport::{Peer, Transport};
 
 /// UDP flows without datagrams for this long do not hold a host half that drains.
 const SILENCE: Duration = Duration::from_secs(1);

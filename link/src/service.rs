@@ -1,17 +1,17 @@
-//! The guest's side of the host half's own services: see [`wire::service`](crate::wire::service).
+//! The guest's side of the host half's own services: see [`wire::service`](odyn_proto::wire::service).
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
-
-use crate::{
-    client::{Client, authority_uri, outer_uri, read_body, request},
-    error::OpenError,
-    exchange::With,
-    io::LinkIo,
-    lane::Access,
-    pool::Class,
-    wire::service::{CREDENTIALS_PATH, CREDENTIALS_TYPE, Endpoint, KMS, MAX_CREDENTIALS, SERVICE},
+use odyn_proto::wire::service::{
+    CREDENTIALS_PATH, CREDENTIALS_TYPE, Endpoint, KMS, MAX_CREDENTIALS, SERVICE,
 };
+
+use crate::client::{Client, authority_uri, outer_uri, read_body, request};
+use crate::error::OpenError;
+use crate::exchange::With;
+use crate::io::LinkIo;
+use crate::lane::Access;
+use crate::pool::Class;
 
 impl Client {
     /// Opens a TCP flow to an endpoint of KMS, which the host half looks up.

@@ -1,26 +1,21 @@
 //! One connection on which the other half opens the streams.
 
-use std::{
-    future::{Future, poll_fn},
-    time::Duration,
-};
+use std::future::{Future, poll_fn};
+use std::time::Duration;
 
-use h2::{
-    RecvStream,
-    server::{self, SendResponse},
-};
+use h2::server::SendResponse;
+use h2::{RecvStream, server};
 use http::Request;
 use tokio::time::{sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::{
-    chunk::Chunk,
-    config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, Tuning},
-    crew::Crew,
-    error::LinkError,
-    keepalive::{Pulse, keepalive},
-    transport::Transport,
-};
+use crate::chunk::Chunk;
+use crate::config::{MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS, Tuning};
+use crate::crew::Crew;
+use crate::error::LinkError;
+use crate::keepalive::{Pulse, keepalive};
+use crate::transport::Transport;
 
 /// How the host half is told to end.
 #[derive(Debug, Clone, Default)]

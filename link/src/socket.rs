@@ -5,16 +5,13 @@
 //! second wake-up. So [`Quiet`] watches for bytes to read alone, and for room only from the moment
 //! on at which there is none.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    task::{Context, Poll, ready},
-};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::TcpStream,
-};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 
 /// Writes without a wait after which room is no longer watched for. Beginning and ending to watch
 /// costs a few system calls, which a flow that fills the socket all the time would pay for each wait.

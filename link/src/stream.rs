@@ -1,22 +1,18 @@
 //! One TCP flow on the link.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
-use crate::{
-    chunk::{Chunk, InFlight},
-    config::Tuning,
-    drain::{Drain, Settling},
-    early::Sent,
-    lane::Access,
-    pool::Slot,
-    relay::{Network, Program},
-};
+use crate::chunk::{Chunk, InFlight};
+use crate::config::Tuning;
+use crate::drain::{Drain, Settling};
+use crate::early::Sent;
+use crate::lane::Access;
+use crate::pool::Slot;
+use crate::relay::{Network, Program};
 
 /// The link's end of a TCP flow, to be given to [`relay`](crate::relay()).
 ///

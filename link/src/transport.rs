@@ -1,28 +1,22 @@
 //! The byte stream under HTTP/2.
 
-use std::{
-    fmt, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use tokio_vsock::VsockStream;
 
-use crate::{
-    config::Tuning,
-    cork::{Cork, Kept},
-    socket::{Quiet, Side, Socket},
-};
+use crate::config::Tuning;
+use crate::cork::{Cork, Kept};
+use crate::socket::{Quiet, Side, Socket};
 
 /// A connected socket of the link.
 #[derive(Debug)]
@@ -260,7 +254,8 @@ impl AsyncWrite for Transport {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, future::poll_fn};
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
 
     use futures::FutureExt;
     use tokio::io::AsyncReadExt;

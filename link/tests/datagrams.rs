@@ -5,9 +5,11 @@ mod common;
 
 use std::net::Ipv4Addr;
 
-use common::{World, soon};
-use odyn_link::{DatagramError, Datagrams, End, Target};
+use odyn_link::{DatagramError, Datagrams, End};
+use odyn_proto::Target;
 use tokio::net::UdpSocket;
+
+use common::{World, soon};
 
 async fn flow(world: &World) -> (Datagrams, UdpSocket) {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -3,27 +3,21 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use h2::Reason;
+use odyn_link::{Client, Counters, End, OpenError, Opened, ServerConfig, Stream, relay};
+use odyn_proto::{Refusal, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use common::{Host, World, bad_host, is_reset, listen, pair, soon, up};
-use h2::Reason;
-use odyn_link::{
-    Client, Counters, End, OpenError, Opened, Refusal, ServerConfig, Stream, Target, relay,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::oneshot,
-    task::JoinHandle,
-    time::sleep,
-};
 
 /// A program with its connection, and its flow while it is being opened.
 struct Opening {

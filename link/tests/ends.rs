@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{World, is_reset, listen, soon};
 use odyn_link::End;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use common::{World, is_reset, listen, soon};
 
 /// A flow whose two ends the test holds.
 async fn flow() -> (World, common::App, tokio::net::TcpStream) {
@@ -145,7 +146,7 @@ async fn a_dropped_stream_resets_the_other_side() {
     let world = World::new().await;
     let listener = listen().await;
     let address = listener.local_addr().unwrap();
-    let target = odyn_link::Target::address(address.ip(), address.port());
+    let target = odyn_proto::Target::address(address.ip(), address.port());
     let opened = world.client.connect_tcp(&target).await.unwrap();
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
     drop(opened);

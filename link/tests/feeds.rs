@@ -3,25 +3,25 @@
 
 mod common;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use common::{down, soon, up};
 use futures::future::BoxFuture;
 use odyn_link::{
-    Client, ClientConfig, Endpoint, Feed, FeedSink, GuestName, Handler, Identity, ListenOptions,
-    Listener, Opening, Peer, Record, Refusal, RunId, ServerConfig, Target, now, serve,
+    Client, ClientConfig, Feed, FeedSink, Handler, ListenOptions, Listener, Peer, ServerConfig,
+    now, serve,
 };
+use odyn_proto::wire::feed::{Opening, Record};
+use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId, Target};
 use tempfile::TempDir;
-use tokio::{
-    net::{TcpStream, UdpSocket},
-    sync::{OwnedMutexGuard, Semaphore},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use common::{down, soon, up};
 
 /// What the host has of one feed.
 #[derive(Default)]
@@ -90,7 +90,10 @@ impl Handler for Notebook {
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let address = SocketAddr::from(([127, 0, 0, 1], target.port));
         let socket = TcpStream::connect(address).await;
-        Ok((socket.map_err(|error| Refusal::from_io(&error))?, address))
+        Ok((
+            socket.map_err(|error| odyn_link::refusal_from_io(&error))?,
+            address,
+        ))
     }
 
     async fn connect_udp(&self, _: Target, _: &Peer) -> Result<(UdpSocket, SocketAddr), Refusal> {

@@ -3,19 +3,17 @@
 
 mod common;
 
-use std::{
-    future::pending,
-    time::{Duration, Instant},
-};
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use odyn_link::{Client, ClientConfig, Drained, End, Phase, ServerConfig};
+use odyn_proto::Target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use common::{App, Host, LIMIT, World, down, is_reset, listen, soon};
-use odyn_link::{Client, ClientConfig, Drained, End, Phase, ServerConfig, Target};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::oneshot,
-    task::JoinHandle,
-};
 
 const MIB: usize = 1024 * 1024;
 

@@ -3,26 +3,20 @@
 
 mod common;
 
-use std::{
-    net::Ipv4Addr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Host, World, bad_host, down, hold, soon, up};
 use h2::Reason;
 use http::{HeaderValue, Response};
-use odyn_link::{
-    Client, ClientConfig, DatagramError, Endpoint, LinkState, OpenError, ServerConfig, Target,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
-};
+use odyn_link::{Client, ClientConfig, DatagramError, LinkState, OpenError, ServerConfig};
+use odyn_proto::{Endpoint, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use common::{Host, World, bad_host, down, hold, soon, up};
 
 /// Bytes that look random and are the same in every run.
 fn noise(seed: u64, len: usize) -> Vec<u8> {

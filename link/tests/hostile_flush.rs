@@ -4,18 +4,19 @@
 
 mod common;
 
-use std::{
-    future::pending,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::future::pending;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{App, LIMIT, bad_host, hold, soon};
-use h2::{RecvStream, server::SendResponse};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::{Method, Request, Response, StatusCode};
-use odyn_link::{Client, End, Target};
+use odyn_link::{Client, End};
+use odyn_proto::Target;
 use tokio::io::AsyncWriteExt;
+
+use common::{App, LIMIT, bad_host, hold, soon};
 
 const SENT: u64 = 100_000;
 

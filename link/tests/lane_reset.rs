@@ -6,9 +6,10 @@ mod common;
 use std::future::pending;
 use std::time::Duration;
 
-use common::{LIMIT, World, is_reset, listen, soon};
 use odyn_link::{ClientConfig, End, LaneMode, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use common::{LIMIT, World, is_reset, listen, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_at_the_end_of_the_program_is_passed_on_behind_its_bytes() {

@@ -5,12 +5,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{App, World, is_reset, listen, soon};
 use odyn_link::{ClientConfig, LaneMode, ServerConfig};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use common::{App, World, is_reset, listen, soon};
 
 const MIB: usize = 1024 * 1024;
 
@@ -238,7 +237,7 @@ async fn peers_that_do_not_read_hold_no_more_than_buffers() {
 async fn lanes_for_no_flow_are_closed() {
     let world = world(LaneMode::Auto, 16).await;
     let path = common::socket_path(&world.dir);
-    let preamble = odyn_link::wire::lane::PREAMBLE.as_slice();
+    let preamble = odyn_proto::wire::lane::PREAMBLE.as_slice();
     let mut unknown = preamble.to_vec();
     unknown.extend_from_slice(&[0; 20]);
     for first in [unknown.as_slice(), preamble] {

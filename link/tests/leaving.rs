@@ -7,16 +7,17 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use common::{LIMIT, listen, soon};
 use http::{Method, Request};
+use odyn_link::reverse::{Ingress, Opening, Pending, Reverse, ReverseConfig, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, End, Endpoint, GuestName, Identity, LaneMode, ListenOptions,
-    Listener, RunId, Shutdown, Tuning, relay,
-    reverse::{Ingress, Opening, Pending, Reverse, ReverseConfig, opening},
-    wire::ingress::{Hello, Incoming},
+    Client, ClientConfig, Counters, End, LaneMode, ListenOptions, Listener, Shutdown, Tuning, relay,
 };
+use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::{Endpoint, GuestName, Identity, RunId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use common::{LIMIT, listen, soon};
 
 /// Connects every client to one address.
 struct Program {

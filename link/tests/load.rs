@@ -5,12 +5,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{World, echo_server, listen, soon};
 use odyn_link::{ClientConfig, End, ServerConfig};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use common::{World, echo_server, listen, soon};
 
 const MIB: usize = 1024 * 1024;
 
@@ -166,7 +165,7 @@ async fn two_thousand_resets_at_once_leave_the_neighbour_alone() {
     let world = Arc::new(narrow().await);
     let server = echo_server().await;
     let mut neighbour = world.connect(server).await;
-    let target = odyn_link::Target::address(server.ip(), server.port());
+    let target = odyn_proto::Target::address(server.ip(), server.port());
     // Given up while the host dials, right after, and with the answer under way.
     let mut tasks = Vec::new();
     for i in 0..2000 {
@@ -206,7 +205,7 @@ async fn opening_waits_when_the_connection_is_full() {
     let world = World::with(client, server).await;
     let echo = echo_server().await;
     let (one, _two) = (world.connect(echo).await, world.connect(echo).await);
-    let target = odyn_link::Target::address(echo.ip(), echo.port());
+    let target = odyn_proto::Target::address(echo.ip(), echo.port());
     let client = world.client.clone();
     let third = tokio::spawn(async move { client.connect_tcp(&target).await });
     drop(one.tcp);

@@ -5,12 +5,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{App, World, echo_server, soon};
 use odyn_link::{ClientConfig, End, ServerConfig};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::Semaphore,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+
+use common::{App, World, echo_server, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_flows_at_once() {
@@ -27,7 +26,7 @@ async fn five_thousand_flows_at_once() {
     config.tuning.max_lanes = 16;
     let world = Arc::new(World::with(config, ServerConfig::default()).await);
     let server = echo_server().await;
-    let target = odyn_link::Target::address(server.ip(), server.port());
+    let target = odyn_proto::Target::address(server.ip(), server.port());
     let gate = Arc::new(Semaphore::new(200));
     // Four sockets each: app, guest, host, server.
     let mut opening = Vec::new();

@@ -4,8 +4,10 @@
 mod common;
 
 use bytes::Bytes;
+use odyn_link::{ClientConfig, OpenError, ServerConfig};
+use odyn_proto::Refusal;
+
 use common::{World, soon};
-use odyn_link::{ClientConfig, OpenError, Refusal, ServerConfig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_every_size_are_answered() {

@@ -3,11 +3,14 @@
 
 mod common;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use odyn_link::{ClientConfig, FlowLimit, OpenError, ServerConfig};
+use odyn_proto::{Refusal, Target, TargetHost};
+use tokio::net::TcpSocket;
 
 use common::{World, listen, soon};
-use odyn_link::{ClientConfig, FlowLimit, OpenError, Refusal, ServerConfig, Target, TargetHost};
-use tokio::net::TcpSocket;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_arrives_as_itself() {

@@ -3,22 +3,18 @@
 
 mod common;
 
-use std::{
-    future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use odyn_link::{Client, ClientConfig, End, LinkState, OpenError, ServerConfig};
+use odyn_proto::{Endpoint, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
 use common::{Host, World, down, is_reset, listen, socket_path, soon, up};
-use odyn_link::{Client, ClientConfig, End, Endpoint, LinkState, OpenError, ServerConfig, Target};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixListener,
-};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_host_resets_its_flows_at_once_and_a_new_one_is_found() {
@@ -175,7 +171,7 @@ async fn the_clients_drain_cuts_what_does_not_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_host_opening_fails_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = odyn_link::Endpoint::Unix {
+    let endpoint = odyn_proto::Endpoint::Unix {
         path: dir.path().join("none"),
     };
     let mut config = ClientConfig::default();

@@ -3,29 +3,28 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroU16,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use odyn_link::reverse::{
+    Arrival, Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening,
 };
+use odyn_link::{
+    Client, ClientConfig, Counters, Drained, End, Lanes, Leave, LinkError, LinkState,
+    ListenOptions, Listener, OpenError, Shutdown, Stream, Tuning, dial, relay,
+};
+use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use common::{LIMIT, is_reset, lanes, listen, pair, soon, up};
-use odyn_link::{
-    Client, ClientConfig, Counters, Drained, End, Endpoint, GuestName, Identity, Lanes, Leave,
-    LinkError, LinkState, ListenOptions, Listener, OpenError, Refusal, RunId, Shutdown, Stream,
-    Tuning, dial, relay,
-    reverse::{Arrival, Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening},
-    wire::ingress::{Hello, Incoming},
-};
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
 
 /// Connects clients of port 80 to one address, and refuses the others.
 struct Program {
@@ -290,7 +289,7 @@ async fn what_the_guest_does_not_want_is_refused_and_harms_nothing() {
         );
     }
     // Nor is a guest a way to anywhere else.
-    let target = odyn_link::Target::address(world.listener.local_addr().unwrap().ip(), 80);
+    let target = odyn_proto::Target::address(world.listener.local_addr().unwrap().ip(), 80);
     let opened = world.host.client.connect_tcp(&target).await;
     assert!(
         matches!(opened, Err(OpenError::Refused(Refusal::BadRequest))),

@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::{World, soon};
-use odyn_link::wire::service::Endpoint;
-use odyn_link::{OpenError, Refusal};
+use odyn_link::OpenError;
+use odyn_proto::Refusal;
+use odyn_proto::wire::service::Endpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use common::{World, soon};
 
 fn kms(port: u16) -> Endpoint {
     Endpoint::new("kms.test", port).unwrap()

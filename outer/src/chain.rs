@@ -1,14 +1,13 @@
 //! The AWS SDK's own chain: environment, profile, web identity, container, instance profile (IMDSv2).
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials, error::CredentialsError, future},
-};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use tokio::sync::OnceCell;
-
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use enclaver_outer::kms::Source;
+use tokio::sync::OnceCell;
 
 /// The chain, made when it is first needed: on machines that never serve KMS it costs nothing.
 #[derive(Debug, Default)]

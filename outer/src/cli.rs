@@ -1,18 +1,17 @@
 //! The command line.
 
-use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, ParseIntError},
-    path::PathBuf,
-    time::Duration,
-};
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, ParseIntError};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use enclaver_outer::GuestLogs;
 use enclaver_outer::ingress::{Mapping, ProxyFrom};
 use ipnet::IpNet;
-use odyn_link::wire::service::Endpoint as KmsEndpoint;
-use odyn_link::{Endpoint, LaneMode};
+use odyn_link::LaneMode;
+use odyn_proto::Endpoint;
+use odyn_proto::wire::service::Endpoint as KmsEndpoint;
 use odyn_settings::PrintConfig;
 
 use crate::admin::DEFAULT_SOCKET;

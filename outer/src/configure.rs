@@ -5,10 +5,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 use odyn_settings::{Error as SettingsError, Report, Settings};
 
-use crate::{
-    cli::{Cli, Command, DEFAULT_FILE, Run, Status},
-    exit::Failure,
-};
+use crate::cli::{Cli, Command, DEFAULT_FILE, Run, Status};
+use crate::exit::Failure;
 
 /// What the command line asks for.
 pub(crate) enum Asked {

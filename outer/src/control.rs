@@ -1,20 +1,15 @@
 //! What an operator may change while guests are served.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use odyn_link::FlowLimit;
-
 use tokio::sync::watch;
 
-use crate::{
-    ingress::{ClientRules, Mapping},
-    limits::Limits,
-    presence::Presence,
-    resolver::SystemResolver,
-};
+use crate::ingress::{ClientRules, Mapping};
+use crate::limits::Limits;
+use crate::presence::Presence;
+use crate::resolver::SystemResolver;
 
 /// The rules of the host. They hold for each flow as they are when it is opened.
 #[derive(Debug, Clone)]

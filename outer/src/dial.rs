@@ -1,18 +1,14 @@
 //! Dials the candidates of a target.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use odyn_link::{Refusal, Target, TargetHost};
+use odyn_proto::{Refusal, Target, TargetHost};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{TcpStream, UdpSocket},
-    time::{sleep, timeout},
-};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::limits::Limits;
@@ -118,7 +114,7 @@ async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refu
 async fn attempt(address: SocketAddr) -> Result<TcpStream, Refusal> {
     odyn_link::connect(address).await.map_err(|error| {
         debug!(%address, %error, "dial failed");
-        Refusal::from_io(&error)
+        odyn_link::refusal_from_io(&error)
     })
 }
 
@@ -133,7 +129,7 @@ pub(crate) async fn udp(candidates: &[SocketAddr]) -> Result<(UdpSocket, SocketA
             Ok(socket) => return Ok((socket, *address)),
             Err(error) => {
                 debug!(%address, %error, "no UDP socket");
-                first.get_or_insert(Refusal::from_io(&error));
+                first.get_or_insert(odyn_link::refusal_from_io(&error));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Why the program could not do its work, and the exit code that says so (sysexits.h).
 
-use std::{io, process::ExitCode};
+use std::io;
+use std::process::ExitCode;
 
 use odyn_link::ListenError;
 use odyn_settings::Error as SettingsError;

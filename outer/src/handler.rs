@@ -1,14 +1,21 @@
 //! Answers the requests of the guests.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use odyn_link::wire::service::Endpoint;
-use odyn_link::{End, FeedSink, FlowReport, Handler, Opening, Peer, Refusal, Target};
+use odyn_link::{End, FeedSink, FlowReport, Handler, Peer};
+use odyn_proto::wire::feed::Opening;
+use odyn_proto::wire::service::Endpoint;
+use odyn_proto::{Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::{debug, warn};
 
-use crate::{control::Control, dial, guests::Guests, kms::Kms, resolver::ResolveError};
+use crate::control::Control;
+use crate::dial;
+use crate::guests::Guests;
+use crate::kms::Kms;
+use crate::resolver::ResolveError;
 
 /// What the guests get.
 pub(crate) struct Dialler {

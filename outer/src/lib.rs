@@ -19,8 +19,9 @@ mod presence;
 pub mod resolver;
 
 pub use control::{Control, Counts, Rules};
-pub use guests::{FeedView, GuestState, GuestView, Guests, Snapshot, States};
+pub use guests::{FeedView, GuestView, Guests, Snapshot, States};
 pub use kms::Kms;
 pub use limits::Limits;
 pub use logs::GuestLogs;
+pub use odyn_proto::GuestState;
 pub use outer::{Builder, Outer, Summary};

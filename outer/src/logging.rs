@@ -3,16 +3,14 @@
 //! When that is the journal, it has times of its own, and each line says how much it matters, so
 //! that `journalctl -p warning` works.
 
-use std::io::{self, IsTerminal, Stderr, Write};
+use std::io;
+use std::io::{IsTerminal, Stderr, Write};
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt,
-    reload,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 /// Changes what is logged.
 pub(crate) struct Filter(reload::Handle<EnvFilter, Registry>);

@@ -13,20 +13,17 @@ mod reload;
 mod service;
 mod status;
 
-use std::{io::Write, process::ExitCode};
+use std::io::Write;
+use std::process::ExitCode;
 
 use enclaver_outer::ingress::Inherited;
-use nix::sys::{
-    prctl,
-    resource::{Resource, getrlimit, setrlimit},
-};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_settings::Error as SettingsError;
 use tracing::warn;
 
-use crate::{
-    configure::{Asked, Configured},
-    exit::Failure,
-};
+use crate::configure::{Asked, Configured};
+use crate::exit::Failure;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,9 +1,7 @@
 //! What the service manager is told (sd_notify(3)). Without one, nothing happens here.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::warn;

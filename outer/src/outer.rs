@@ -1,30 +1,27 @@
 //! The service: accepts guests on its listeners and serves each.
 
-use std::{io, sync::Arc, time::Duration};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use odyn_link::reverse::{Opening, opening};
 use odyn_link::{
     FlowLimit, LaneMode, Lanes, LinkError, Listener, Peer, ServerConfig, Shutdown, Transport,
-    Tuning,
-    reverse::{Opening, opening},
-    serve,
+    Tuning, serve,
 };
-use tokio::{
-    sync::{Semaphore, watch},
-    time::sleep,
-};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::{
-    control::{Control, Rules},
-    guests::{Guests, States},
-    handler::Dialler,
-    ingress::{ClientRules, Ingress, Inherited, Listeners, Mapping},
-    kms::Kms,
-    limits::Limits,
-    logs::{Destination, GuestLogs},
-    resolver::SystemResolver,
-};
+use crate::control::{Control, Rules};
+use crate::guests::{Guests, States};
+use crate::handler::Dialler;
+use crate::ingress::{ClientRules, Ingress, Inherited, Listeners, Mapping};
+use crate::kms::Kms;
+use crate::limits::Limits;
+use crate::logs::{Destination, GuestLogs};
+use crate::resolver::SystemResolver;
 
 /// Longest wait for a connection to a destination, unless told otherwise.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

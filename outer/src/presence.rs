@@ -1,9 +1,7 @@
 //! The guests that are connected, and what each of them shares between its connections.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use odyn_link::Peer;
 

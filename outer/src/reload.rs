@@ -1,17 +1,20 @@
 //! SIGHUP: the settings are read again, and what can change without a restart changes.
 
-use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
 
-use enclaver_outer::{Control, Limits, ingress::ClientRules, resolver::SystemResolver};
+use enclaver_outer::ingress::ClientRules;
+use enclaver_outer::resolver::SystemResolver;
+use enclaver_outer::{Control, Limits};
 use odyn_settings::Report;
 use tracing::{error, info, warn};
 
-use crate::{
-    cli::Run,
-    configure::{self, Asked, Configured},
-    exit::Failure,
-    logging::Filter,
-};
+use crate::cli::Run;
+use crate::configure;
+use crate::configure::{Asked, Configured};
+use crate::exit::Failure;
+use crate::logging::Filter;
 
 /// The settings that hold from now on. All others need a restart.
 const LIVE: &[&str] = &[

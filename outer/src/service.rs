@@ -1,34 +1,30 @@
 //! The service from its start to its end: signals, reloads, the service manager.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    time::{Duration, Instant},
-};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
 
-use enclaver_outer::{Control, Kms, Outer, States, Summary, ingress::Inherited};
+use enclaver_outer::ingress::Inherited;
+use enclaver_outer::{Control, Kms, Outer, States, Summary};
 use odyn_link::{ListenError, ListenOptions, Listener, Shutdown};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    time::timeout,
-};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{
-    admin::{self, View},
-    chain::Chain,
-    cli::{Permission, ReadyWhen, Run},
-    configure::Configured,
-    exit::Failure,
-    logging::Filter,
-    notify::{self, Notifier},
-    reload::{self, Reloader},
-    status::{Phase, Status},
-};
+use crate::admin::View;
+use crate::chain::Chain;
+use crate::cli::{Permission, ReadyWhen, Run};
+use crate::configure::Configured;
+use crate::exit::Failure;
+use crate::logging::Filter;
+use crate::notify::Notifier;
+use crate::reload::Reloader;
+use crate::status::{Phase, Status};
+use crate::{admin, notify, reload};
 
 /// File descriptors that are not for flows: standard streams, listeners, connections of guests,
 /// the resolver's sockets.

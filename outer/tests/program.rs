@@ -3,16 +3,16 @@
 
 mod common;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Program, fails, flow, ping_pong, soon, spawn};
 use nix::sys::signal::Signal;
-use odyn_link::{End, LinkState, OpenError, Refusal, Target};
+use odyn_link::{End, LinkState, OpenError};
+use odyn_proto::{Refusal, Target};
 use tokio::net::UdpSocket;
+
+use common::{Program, fails, flow, ping_pong, soon, spawn};
 
 /// A resolver that answers every query with itself as an empty answer.
 async fn resolver() -> SocketAddr {

@@ -3,18 +3,19 @@
 
 mod common;
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Program, flow, ping_pong, soon};
-use enclaver_outer::GuestState;
 use nix::sys::signal::Signal;
-use odyn_link::{Client, End, Feed, GuestName, Identity, OpenError, Refusal, Target, now};
+use odyn_link::{Client, End, Feed, OpenError, now};
+use odyn_proto::{GuestName, GuestState, Identity, Refusal, Target};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixDatagram,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixDatagram;
+
+use common::{Program, flow, ping_pong, soon};
 
 /// The service manager's end.
 struct Manager {

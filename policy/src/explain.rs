@@ -12,7 +12,8 @@ use crate::policy::Policy;
 use crate::ports::{Protocol, Protocols};
 use crate::rule::{Effect, Rule, RuleRef, Target};
 use crate::settings::Mode;
-use crate::special::{self, Special};
+use crate::special;
+use crate::special::Special;
 
 /// How a decision came about.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@
 
 use std::fmt;
 
-use crate::name::{self, Name, NameError};
+use crate::name;
+use crate::name::{Name, NameError};
 
 /// What a name rule says about names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

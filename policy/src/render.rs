@@ -1,6 +1,7 @@
 //! Diagnostics as text for people, in the manner of a compiler.
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::fmt::Write;
 
 use crate::diagnostic::{Diagnostic, Span};
 

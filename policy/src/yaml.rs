@@ -1,6 +1,7 @@
 //! The text of a policy as a tree. What is wrong with it goes to the sink.
 
 use odyn_yaml::{Anchors, ProblemKind};
+
 pub(crate) use odyn_yaml::{Key, Kind, Node, Scalar, Value, nearest, short};
 
 use crate::codes;

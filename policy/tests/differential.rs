@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Random, address, name, policy, port, protocol};
 use odyn_policy::reference::{Reference, Verdict};
 use odyn_policy::{Destination, Flow, Mode, NameDecision, Policy, Reason, load};
+
+use common::{Random, address, name, policy, port, protocol};
 
 fn rounds(seed: u64, count: usize, rules: usize, mut each: impl FnMut(&mut Random, &Policy, &str)) {
     for round in 0..count {

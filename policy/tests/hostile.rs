@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::Random;
 use odyn_policy::{check_bytes, render};
+
+use common::Random;
 
 const SIZE: usize = 1 << 19;
 

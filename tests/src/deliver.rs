@@ -2,11 +2,11 @@
 //!
 //! Both sides know what byte stands at each place, so a checksum is not needed to find a gap.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 /// Length of the block that is repeated: no power of two, so that a lost buffer shows.
 const BLOCK: usize = 65_521;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::audit::{self, AuditRecord};
+use crate::audit;
+use crate::audit::AuditRecord;
 use crate::namespace::{Namespace, command_in};
 use crate::process::{Process, code};
 use crate::world::{NOBODY, World, as_user, executable, log_level};

@@ -1,6 +1,7 @@
 //! A child process with its output in files and a deadline on every wait.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -1,9 +1,9 @@
 //! Datagrams: one way, there and back, and questions to a resolver.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use anyhow::ensure;
 

@@ -1,9 +1,9 @@
 //! As many bytes as will go.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use super::{Sample, connect, join};
 

@@ -1,9 +1,9 @@
 //! How long 64 bytes take there and back.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use super::{Sample, bulk, connect, join, quantiles};
 

@@ -1,10 +1,10 @@
 //! The server.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 
 use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 

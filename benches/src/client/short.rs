@@ -1,9 +1,9 @@
 //! Connections that carry one byte each way.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use super::{Sample, connect, join, port_after, quantiles};
 

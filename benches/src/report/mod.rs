@@ -9,6 +9,7 @@ mod targets;
 use std::path::Path;
 
 use anyhow::Context;
+
 use results::Results;
 
 /// The whole text: machine, tables, targets, notes.

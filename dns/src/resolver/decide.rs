@@ -16,10 +16,10 @@ use crate::flight::Lookup;
 use crate::gate::{Denial, Gate, Verdict};
 use crate::judge::{Objection, Refusal, judge};
 use crate::name::{canonical, canonical_text};
-use crate::pool::{self, Family};
+use crate::pool::Family;
 use crate::reply::Reply;
-use crate::special;
 use crate::upstream::Upstream;
+use crate::{pool, special};
 
 /// What is done with a type for a name that is allowed.
 enum Plan {

@@ -16,14 +16,15 @@ use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
 use crate::facts::Facts;
-use crate::flight::{self, Flights, Lookup};
+use crate::flight::{Flights, Lookup};
 use crate::gate::{Denial, Gate, Transport, Verdict};
 use crate::judge::{Objection, Refusal, judge};
 use crate::name::canonical_text;
 use crate::pool::Family;
-use crate::query::{self, Parsed};
+use crate::query::Parsed;
 use crate::reply::Reply;
 use crate::upstream::Upstream;
+use crate::{flight, query};
 use outcome::Asking;
 
 /// The resolver. Clones share everything.

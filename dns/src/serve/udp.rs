@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use odyn_udp::Segments;
+use odyn_udp_batch::Segments;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};

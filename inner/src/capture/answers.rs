@@ -8,12 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use odyn_udp::{Batched, Received, Taken};
+use odyn_udp_batch::{Batched, Received, Taken};
 
 use super::datagrams::Route;
-use super::icmp;
 use super::sockets::reply_socket;
-use super::tun;
+use super::{icmp, tun};
 
 /// Answers datagrams.
 pub enum Answers {

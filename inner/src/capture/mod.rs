@@ -19,6 +19,7 @@ use std::io;
 use std::net::IpAddr;
 
 use clap::ValueEnum;
+
 use routes::OwnAddresses;
 use sockets::FamilySockets;
 use tun::{Tun, TunError};

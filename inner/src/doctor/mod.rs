@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::libc::VMADDR_CID_LOCAL;
-use odyn_link::Endpoint;
+use odyn_proto::Endpoint;
 
 use self::diagnosis::{Link, Purpose, diagnose};
 use self::kernel_config::ReadError;

@@ -1,7 +1,8 @@
 //! The report, for people and as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 

@@ -129,7 +129,8 @@ mod tests {
     use std::mem::discriminant;
 
     use super::*;
-    use crate::capture::nft::{Steering, ruleset::capture};
+    use crate::capture::nft::Steering;
+    use crate::capture::nft::ruleset::capture;
 
     /// A rule that capture learns later must get its trial here.
     #[test]

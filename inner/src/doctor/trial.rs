@@ -6,7 +6,8 @@
 //! demand as it would for `odyn-net run`; that is the one thing that stays.
 
 use std::error::Error;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

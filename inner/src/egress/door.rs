@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use odyn_link::wire::service::Endpoint;
 use odyn_link::{
     Busy, Client, Datagrams, Drain, Drained, LinkIo, LinkState, OpenError, Opened, Phase, Stream,
-    Target, TargetHost,
 };
 use odyn_policy::{KmsProxy, Permit};
+use odyn_proto::wire::service::Endpoint;
+use odyn_proto::{Target, TargetHost};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 

@@ -190,7 +190,8 @@ pub(super) fn rule_of(rule: &RuleRef) -> (Arc<str>, u32) {
 
 /// How a flow that could not be opened ended.
 pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
-    use odyn_link::{OpenError, Refusal};
+    use odyn_link::OpenError;
+    use odyn_proto::Refusal;
     match error {
         OpenError::Refused(refusal) => match refusal {
             Refusal::ConnectionRefused => End::Refused,

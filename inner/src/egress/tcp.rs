@@ -11,9 +11,9 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::Egress;
 use super::judge::{Passed, Stopped, end_of_open};
-use super::sni::{self, Hello};
+use super::sni::Hello;
+use super::{Egress, sni};
 use crate::audit::{End, Record, Refusal};
 use crate::capture::sockets::{is_exhaustion, original_destination};
 

@@ -20,7 +20,8 @@ use super::{Egress, tcp, udp};
 use crate::audit::{End, Refusal};
 use crate::capture::datagrams::Route;
 use crate::capture::rejected::Packet;
-use crate::capture::tun::{self, Accepted, Handler, Held, Tun, Unreachable, Worker};
+use crate::capture::tun;
+use crate::capture::tun::{Accepted, Handler, Held, Tun, Unreachable, Worker};
 
 /// Longer queries are cut, and answered as the malformed messages they then are.
 const LONGEST_QUERY: usize = 4096;

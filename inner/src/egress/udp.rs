@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use nix::errno::Errno;
 use odyn_link::{Busy, Counters, DatagramError, Datagrams, Phase};
 use odyn_policy::{Protocol, Reason};
-use odyn_udp::MAX_SENT;
+use odyn_udp_batch::MAX_SENT;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;

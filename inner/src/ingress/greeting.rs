@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use odyn_policy::ProxyProtocol;
-use odyn_proxy_header::{Tlv, write_v1, write_v2};
+use odyn_proto::proxy_header::{Tlv, write_v1, write_v2};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_link::reverse::{Reverse, ReverseConfig};
-use odyn_link::wire::ingress::{Hello, MAX_PORTS};
-use odyn_link::{Drain, Endpoint, Identity, LaneMode};
+use odyn_link::{Drain, LaneMode};
+use odyn_proto::wire::ingress::{Hello, MAX_PORTS};
+use odyn_proto::{Endpoint, Identity};
 
 pub use self::ports::Ports;
 use self::serve::Clients;

@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
+use odyn_ingress_tls::Fault;
 use odyn_policy::{Ingress, IngressTls, ProxyProtocol, TlsFiles};
-use odyn_tls::Fault;
 
 use super::program::Program;
 use super::tls::Tls;

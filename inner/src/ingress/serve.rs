@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use odyn_link::reverse::{Gone, Ingress, Pending};
-use odyn_link::wire::ingress::Incoming;
-use odyn_link::{Drain, End as Relayed, Refusal as Answer, relay};
+use odyn_link::{Drain, End as Relayed, relay};
+use odyn_proto::Refusal as Answer;
+use odyn_proto::wire::ingress::Incoming;
 
 use super::denials::Denials;
 use super::greeting::Greeting;
@@ -83,7 +84,7 @@ impl Clients {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::debug!(flow = record.id(), %error, "the program took no connection");
-                client.refuse(Answer::from_io(&error));
+                client.refuse(odyn_link::refusal_from_io(&error));
                 return record.ended(end_of_connect(&error));
             }
         };
@@ -144,7 +145,7 @@ impl Clients {
 }
 
 fn end_of_connect(error: &std::io::Error) -> End {
-    match Answer::from_io(error) {
+    match odyn_link::refusal_from_io(error) {
         Answer::ConnectionRefused => End::Refused,
         Answer::LimitReached => End::Exhausted,
         _ => End::Unreachable,

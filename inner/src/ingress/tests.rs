@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use odyn_link::reverse::{Arrival, Opening, greet, opening};
-use odyn_link::wire::ingress::Incoming;
 use odyn_link::{
-    Client, ClientConfig, GuestName, LaneMode, ListenOptions, Listener, OpenError, Refusal, RunId,
-    Shutdown, Tuning,
+    Client, ClientConfig, LaneMode, ListenOptions, Listener, OpenError, Shutdown, Tuning,
 };
+use odyn_proto::wire::ingress::Incoming;
+use odyn_proto::{GuestName, Refusal, RunId};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 

@@ -1,9 +1,8 @@
 //! /dev: the kernel's own, or a few nodes where the kernel has none.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::{fs, io};
 
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};

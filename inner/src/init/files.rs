@@ -1,9 +1,9 @@
 //! The few files in /etc without which names do not resolve, and the machine's name.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::{fs, io};
 
 use tempfile::NamedTempFile;
 

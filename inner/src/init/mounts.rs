@@ -1,8 +1,7 @@
 //! The file systems that programs expect, where they are missing.
 
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::egress::KmsDoor;
 use crate::exit::{Failure, StartError};
 use door::{HostCredentials, HostDial};
+
 pub use environment::Changes;
 use environment::Given;
 

@@ -8,9 +8,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use enclaver_outer::GuestState;
+use odyn_proto::GuestState;
+
 pub use log::LogFeed;
-use odyn_link::{Client, Feed, Identity, LinkState, now};
+use odyn_link::{Client, Feed, LinkState, now};
+use odyn_proto::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 

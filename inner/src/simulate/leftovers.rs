@@ -1,11 +1,10 @@
 //! The link's directory of a simulation that was killed: the next one removes it.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::unistd::geteuid;
 

@@ -4,7 +4,8 @@
 //! by a Unix socket (systemd-resolved, nscd, avahi) would answer with real addresses, which no
 //! name rule matches, and /etc/hosts likewise: the host half reads it instead.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};

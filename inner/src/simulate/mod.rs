@@ -14,9 +14,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use enclaver_outer::{Kms, Outer, kms::Environment, resolver::SystemResolver};
+use enclaver_outer::kms::Environment;
+use enclaver_outer::resolver::SystemResolver;
+use enclaver_outer::{Kms, Outer};
 use nix::sys::prctl;
-use odyn_link::Endpoint;
+use odyn_proto::Endpoint;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, GUEST_COMMAND, Run, Simulate};

@@ -1,7 +1,6 @@
 //! A network and a mount namespace of our own, without root where there is none.
 
-use std::fs;
-use std::io;
+use std::{fs, io};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use ciborium::Value;
 use pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs::ECDSA_P384_SHA384};
+use webpki::aws_lc_rs::ECDSA_P384_SHA384;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::Document;
 use super::document::{PROTECTED, Signed};

@@ -7,12 +7,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::Proxy;
-use super::actions;
 use super::answer::Failure;
 use super::fields::Fields;
 use super::retry::{ATTEMPTS, Advice, advice, pause};
 use super::upstream::NoAnswer;
+use super::{Proxy, actions};
 use crate::Error;
 use crate::envelope::KEY_ENCRYPTION_ALGORITHM;
 use crate::sign::{Incoming, Refused, Scope, sign};

@@ -1,23 +1,27 @@
 //! Carries a feed to the host, over as many connections as it takes.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use http::{HeaderValue, Method};
+use odyn_proto::Identity;
+use odyn_proto::identity::{GUEST, RUN};
+use odyn_proto::wire::feed;
+use odyn_proto::wire::feed::{AckDecoder, FIRST, NEXT, PREFIX};
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::{Feed, queue::Work};
-use crate::{
-    chunk::{Chunk, InFlight},
-    client::{Client, outer_uri, request},
-    error::OpenError,
-    exchange::{Exchange, With},
-    identity::{GUEST, Identity, RUN},
-    pool::Class,
-    wire::feed::{self, AckDecoder, FIRST, NEXT, PREFIX},
-};
+use super::Feed;
+use super::queue::Work;
+use crate::chunk::{Chunk, InFlight};
+use crate::client::{Client, outer_uri, request};
+use crate::error::OpenError;
+use crate::exchange::{Exchange, With};
+use crate::pool::Class;
 
 /// Bytes that are handed to HTTP/2 at once: others share the connection.
 const PIECE: usize = 32 * 1024;

@@ -6,16 +6,20 @@
 //! [`FeedSink`] has written it. When the connection is lost, the feed is opened again on another
 //! one: the host says which record it wants next, so none is lost, and while the host half lives
 //! none comes twice. What the records mean is not known here. The format is in
-//! [`wire::feed`](crate::wire::feed).
+//! [`wire::feed`](odyn_proto::wire::feed).
 
 mod carry;
 mod queue;
 pub(crate) mod serve;
 
 use futures::future::BoxFuture;
+
 pub use queue::{Feed, Pending, now};
 
-use crate::{client::Client, error::Refusal, identity::Identity, wire::feed::Record};
+use odyn_proto::wire::feed::Record;
+use odyn_proto::{Identity, Refusal};
+
+use crate::client::Client;
 
 /// Where the host writes one feed, while it is open.
 ///

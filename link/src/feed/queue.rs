@@ -1,15 +1,12 @@
 //! The guest's end of a feed: a queue that keeps each record until the host has written it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use odyn_proto::wire::feed::{MAX_RECORD, Record};
 use tokio::sync::Notify;
-
-use crate::wire::feed::{MAX_RECORD, Record};
 
 /// What a record costs beside its payload, so that many small ones are bounded too.
 const RECORD_COST: usize = 64;

@@ -1,21 +1,18 @@
 //! The host's end of a feed: reads records, has them written, acknowledges them.
 
-use std::{
-    future::{Future, poll_fn},
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderValue, Response};
+use odyn_proto::wire::feed::{FeedError, NEXT, Record, RecordDecoder};
 use tracing::debug;
 
 use super::FeedSink;
-use crate::{
-    chunk::{Chunk, InFlight},
-    wire::feed::{FeedError, NEXT, Record, RecordDecoder},
-};
+use crate::chunk::{Chunk, InFlight};
 
 /// Most bytes that a sink is given at once, one record more or less.
 const BATCH: usize = 128 * 1024;

@@ -1,27 +1,22 @@
 //! The guest's side: decides which flows get a lane, and dials it.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::Semaphore,
-    time::timeout,
-};
+use odyn_proto::Endpoint;
+use odyn_proto::wire::lane;
+use odyn_proto::wire::lane::Key;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{LaneMode, Nature, Opened, Permits, Slot, Threads};
-use crate::{
-    config::Tuning,
-    delivery::Entry,
-    dial::dial,
-    endpoint::Endpoint,
-    error::LinkError,
-    wire::lane::{self, Key},
-};
+use crate::config::Tuning;
+use crate::delivery::Entry;
+use crate::dial::dial;
+use crate::error::LinkError;
 
 /// Lanes that chatty flows may have, all together. A lane saves a chatty flow time while there are
 /// few of them; many share frames, and so system calls, and are faster where they are.

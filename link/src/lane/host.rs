@@ -1,26 +1,21 @@
 //! The host's side: knows the connections by name, and gives flows the lanes that guests dial.
 
-use std::{
-    collections::HashMap,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::HeaderValue;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::Semaphore,
-    time::timeout,
-};
+use odyn_proto::wire::lane;
+use odyn_proto::wire::lane::{Key, Name, OFFSET_BYTES};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::{LaneMode, Opened, Permits, Threads};
-use crate::{
-    config::Tuning,
-    delivery::Registry,
-    error::LinkError,
-    transport::Transport,
-    wire::lane::{self, Key, Name, OFFSET_BYTES},
-};
+use crate::config::Tuning;
+use crate::delivery::Registry;
+use crate::error::LinkError;
+use crate::transport::Transport;
 
 /// The lanes of a host half, of all its guests.
 #[derive(Debug)]
@@ -142,9 +137,11 @@ impl Drop for Named {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, time::Duration};
+    use std::future::poll_fn;
+    use std::time::Duration;
 
-    use tokio::{net::UnixStream, time::sleep};
+    use tokio::net::UnixStream;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::delivery::Tracked;

@@ -2,7 +2,7 @@
 //!
 //! HTTP/2 carries every flow at first, so that none waits for a handshake. A flow that proves to be
 //! busy ([`Nature`]) moves to a lane of its own, where its bytes go from socket to socket, and its
-//! place in HTTP/2 falls silent: small messages no longer stand behind it. [`crate::wire::lane`]
+//! place in HTTP/2 falls silent: small messages no longer stand behind it. [`odyn_proto::wire::lane`]
 //! has what is said on the wire.
 //!
 //! ```text
@@ -30,38 +30,32 @@ mod pump;
 mod slot;
 mod threads;
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nix::unistd::{read, write};
-use tokio::{
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::{Sleep, sleep},
-};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 
 pub use self::host::Lanes;
 pub(crate) use self::host::Named;
 use self::pump::Pump;
-pub(crate) use self::{
-    guest::{Access, Guest},
-    pace::{Nature, Pace},
-    pump::{Broken, Step},
-    slot::Slot,
-    threads::Threads,
-};
-use crate::{
-    socket::{Quiet, Side, Socket},
-    stream::Cut,
-    wire::lane::{NO_OFFSET, OFFSET_BYTES},
-};
+
+pub(crate) use self::guest::{Access, Guest};
+pub(crate) use self::pace::{Nature, Pace};
+pub(crate) use self::pump::{Broken, Step};
+pub(crate) use self::slot::Slot;
+pub(crate) use self::threads::Threads;
+use odyn_proto::wire::lane::{NO_OFFSET, OFFSET_BYTES};
+
+use crate::socket::{Quiet, Side, Socket};
+use crate::stream::Cut;
 
 /// When flows move to lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

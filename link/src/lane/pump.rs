@@ -4,18 +4,15 @@
 //! a pipe: between a TCP and a Unix socket the kernel then hands pages on and copies nothing. A
 //! socket that can't do it (vsock of old kernels) is read and written.
 
-use std::{
-    io,
-    os::fd::{BorrowedFd, OwnedFd},
-    task::{Context, Poll, ready},
-};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::{pipe2, read, write};
 
 use crate::socket::{Side, Socket};
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice},
-    unistd::{pipe2, read, write},
-};
 
 /// Room of a pipe: what one turn of a flow moves at most. More is more throughput, and a longer
 /// wait for whoever comes next.

@@ -1,9 +1,7 @@
 //! Where a flow finds the lane that somebody else opens for it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll},
-};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 

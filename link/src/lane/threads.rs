@@ -1,20 +1,13 @@
 //! Where flows on lanes are carried.
 
-use std::{
-    future::Future,
-    io,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::{io, thread};
 
 use tokio::runtime::{Builder, Handle};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::AbortOnDropHandle,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 /// How much less than the others the threads of lanes want the processor (setpriority(2)). A

@@ -1,32 +1,28 @@
 //! One connection on which we open the streams: from its handshake to its last flow.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
-};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 
-use h2::{
-    PingPong,
-    client::{self, SendRequest},
-};
+use h2::client::SendRequest;
+use h2::{PingPong, client};
 use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use super::{Connection, Pool, Shared};
-use crate::{
-    chunk::Chunk,
-    config::{ClientConfig, MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS},
-    cork::Cork,
-    delivery::Registry,
-    drain::{Phase, Step},
-    error::LinkError,
-    flush::{self, Verdict},
-    keepalive::{Pulse, keepalive},
-    losses::Generation,
-    transport::Transport,
-};
+use crate::chunk::Chunk;
+use crate::config::{ClientConfig, MAX_HEADER_LIST, MAX_WINDOW, RESET_MEMORY, RESET_STREAMS};
+use crate::cork::Cork;
+use crate::delivery::Registry;
+use crate::drain::{Phase, Step};
+use crate::error::LinkError;
+use crate::flush;
+use crate::flush::Verdict;
+use crate::keepalive::{Pulse, keepalive};
+use crate::losses::Generation;
+use crate::transport::Transport;
 
 /// A connection on which HTTP/2 has started.
 pub(crate) struct Opened {

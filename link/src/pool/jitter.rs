@@ -1,6 +1,8 @@
 //! Pauses that differ.
 
-use std::{collections::hash_map::RandomState, hash::BuildHasher, time::Duration};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::time::Duration;
 
 /// Spreads the attempts of many clients that lost the same host.
 pub(crate) struct Jitter {

@@ -4,21 +4,18 @@
 //! ends or the host says that it will take no more flows (GOAWAY). Then the place dials again at
 //! once, while the old connection is driven on until its last flow has ended.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
+use odyn_proto::Endpoint;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::{
-    Pool,
-    connection::{self, Opened, drive},
-    jitter::Jitter,
-};
-use crate::{
-    dial::dial,
-    endpoint::Endpoint,
-    error::{DialError, LinkError},
-};
+use super::connection::{Opened, drive};
+use super::jitter::Jitter;
+use super::{Pool, connection};
+use crate::dial::dial;
+use crate::error::{DialError, LinkError};
 
 /// A connection that ended sooner than this was no success: a host that takes connections and
 /// drops them is dialled as seldom as one that is away.

@@ -7,34 +7,31 @@ mod jitter;
 mod keep;
 mod report;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use h2::client::SendRequest;
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use self::jitter::Jitter;
-use self::{keep::keep, report::report};
-use crate::{
-    chunk::Chunk,
-    client::LinkState,
-    config::ClientConfig,
-    crew::Crew,
-    delivery::Registry,
-    drain::Drain,
-    endpoint::Endpoint,
-    flush::{self, Verdict},
-    lane,
-    losses::{Generation, Generations},
-    session::Shutdown,
-};
+use odyn_proto::Endpoint;
+
+use self::keep::keep;
+use self::report::report;
+use crate::chunk::Chunk;
+use crate::client::LinkState;
+use crate::config::ClientConfig;
+use crate::crew::Crew;
+use crate::delivery::Registry;
+use crate::drain::Drain;
+use crate::flush::Verdict;
+use crate::losses::{Generation, Generations};
+use crate::session::Shutdown;
+use crate::{flush, lane};
 
 /// What the tasks and the handles of a client share.
 #[derive(Debug)]

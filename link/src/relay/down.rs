@@ -1,25 +1,20 @@
 //! From the link to the socket.
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-    os::fd::AsRawFd,
-    pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, ready},
-};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, send},
-};
-use tokio::{io::AsyncWrite, net::TcpStream};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
-use crate::{
-    lane::{Broken, Lane, Step, TURN},
-    stream::{Cut, Stream},
-};
+use crate::lane::{Broken, Lane, Step, TURN};
+use crate::stream::{Cut, Stream};
 
 /// Chunks up to this size are put together when they have to wait: each would otherwise keep
 /// alive the large buffer that it was read into.

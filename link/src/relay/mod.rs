@@ -28,29 +28,25 @@ mod network;
 mod program;
 mod up;
 
-use std::{
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
-use self::{down::Down, up::Up};
-pub(crate) use self::{network::Network, program::Program};
-use crate::{
-    lane::{Lane, Nature, Opened, Pace},
-    outq::{Probed, unacknowledged},
-    stream::{Cut, Side, Stream},
-    wire::lane::NO_OFFSET,
-};
+use self::down::Down;
+use self::up::Up;
+
+pub(crate) use self::network::Network;
+pub(crate) use self::program::Program;
+use odyn_proto::wire::lane::NO_OFFSET;
+
+use crate::lane::{Lane, Nature, Opened, Pace};
+use crate::outq::{Probed, unacknowledged};
+use crate::stream::{Cut, Side, Stream};
 
 /// Bytes moved by a relay, readable while it runs.
 #[derive(Debug, Default)]

@@ -8,11 +8,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, End, Flow, Moving, Turn};
-use crate::{
-    delivery::{LINGER, Tracked},
-    flush::acknowledged,
-    stream::Cut,
-};
+use crate::delivery::{LINGER, Tracked};
+use crate::flush::acknowledged;
+use crate::stream::Cut;
 
 /// What a flow beside the network needs.
 #[derive(Debug)]

@@ -14,11 +14,9 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::{Done, End, Flow, Moving, Turn};
-use crate::{
-    drain::{Busy, Drain},
-    flush::{Outcome, Verdict},
-    stream::Cut,
-};
+use crate::drain::{Busy, Drain};
+use crate::flush::{Outcome, Verdict};
+use crate::stream::Cut;
 
 /// What a flow beside a program needs.
 #[derive(Debug)]

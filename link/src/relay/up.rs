@@ -1,28 +1,22 @@
 //! From the socket to the link.
 
-use std::{
-    future::Future,
-    io,
-    mem::MaybeUninit,
-    pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::future::Future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, ReadBuf},
-    net::TcpStream,
-    time::{Sleep, sleep},
-};
+use odyn_proto::wire::lane::OFFSET_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
-use crate::{
-    config::Tuning,
-    lane::{Broken, Lane, Step, TURN},
-    stream::{Cut, Stream},
-    wire::lane::OFFSET_BYTES,
-};
+use crate::config::Tuning;
+use crate::lane::{Broken, Lane, Step, TURN};
+use crate::stream::{Cut, Stream};
 
 /// Size of the first read, and of the room for it on the stack. Doubled while reads fill their
 /// buffer, up to the configured size.

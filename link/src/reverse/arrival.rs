@@ -1,15 +1,14 @@
 //! A client on the host, from its arrival to its end.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use crate::{
-    delivery::{Registry, Tracked},
-    outq::{Probe, Probed},
-    relay::{Counters, End, relay_probed},
-    stream::Stream,
-};
+use crate::delivery::{Registry, Tracked};
+use crate::outq::{Probe, Probed};
+use crate::relay::{Counters, End, relay_probed};
+use crate::stream::Stream;
 
 /// A client's connection on the host. What its guest has sent and it has not taken is known to the
 /// connection of the link from the moment on at which the guest is asked for it.

@@ -1,18 +1,18 @@
 //! The host's side: the first request on a reversed connection.
 
 use http::{HeaderMap, Method, Request, StatusCode};
+use odyn_proto::identity;
+use odyn_proto::wire::ingress;
+use odyn_proto::wire::ingress::{Hello, Incoming};
 use tokio::time::timeout;
 
-use crate::{
-    client::{authority_uri, path_uri, plain_request},
-    config::ClientConfig,
-    error::LinkError,
-    flush::{self, Parked},
-    identity,
-    pool::connection::{Opened, handshake},
-    transport::Transport,
-    wire::ingress::{self, Hello, Incoming},
-};
+use crate::client::{authority_uri, path_uri, plain_request};
+use crate::config::ClientConfig;
+use crate::error::LinkError;
+use crate::flush;
+use crate::flush::Parked;
+use crate::pool::connection::{Opened, handshake};
+use crate::transport::Transport;
 
 /// Authority of the requests that are not for a client.
 const GUEST: &str = "guest";

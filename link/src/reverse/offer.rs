@@ -1,44 +1,37 @@
 //! The guest's side: dials reversed connections and answers what the host asks on them.
 
-use std::{
-    convert::Infallible,
-    future::{Future, poll_fn},
-    num::NonZeroU16,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use h2::{RecvStream, server::SendResponse};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::{HeaderValue, Method, Request, Response};
+use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::{flush, ingress, lane as wire_lane};
+use odyn_proto::{Endpoint, Refusal, identity};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::opening::say_reversed;
-use crate::{
-    chunk::Chunk,
-    config::{Tuning, processors},
-    dial::dial,
-    drain::{Drain, Phase, Settling},
-    endpoint::Endpoint,
-    error::{LinkError, Refusal},
-    flush::{Outcome, Verdict, ask_parked},
-    identity,
-    lane::{self, Access},
-    pool::Jitter,
-    relay::Program,
-    server::refuse,
-    session::{self, Answer, Shutdown},
-    stream::{Side, Stream},
-    wire::{
-        flush,
-        ingress::{self, Hello, Incoming},
-        lane as wire_lane,
-    },
-};
+use crate::chunk::Chunk;
+use crate::config::{Tuning, processors};
+use crate::dial::dial;
+use crate::drain::{Drain, Phase, Settling};
+use crate::error::LinkError;
+use crate::flush::{Outcome, Verdict, ask_parked};
+use crate::lane::Access;
+use crate::pool::Jitter;
+use crate::relay::Program;
+use crate::server::refuse;
+use crate::session::{Answer, Shutdown};
+use crate::stream::{Side, Stream};
+use crate::{lane, session};
 
 /// What the guest does with the clients that the host has for it.
 pub trait Ingress: Send + Sync + 'static {

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use odyn_proto::wire::lane;
+use odyn_proto::wire::lane::{KEY_BYTES, Key};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::{
-    error::LinkError,
-    transport::Transport,
-    wire::lane::{self, KEY_BYTES, Key},
-};
+use crate::error::LinkError;
+use crate::transport::Transport;
 
 /// What a guest sends first on a reversed connection. As long as HTTP/2's preface (RFC 9113
 /// section 3.4), and different in its first byte.

@@ -1,36 +1,31 @@
 //! A link over a real Unix socket, with a host that dials loopback.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::Request;
+use odyn_link::reverse::{Opening, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, End, Endpoint, FlowReport, Handler, LaneMode, Lanes, LinkState,
-    ListenOptions, Listener, Opened, Peer, Refusal, ServerConfig, Stream, Target, TargetHost,
-    relay,
-    reverse::{Opening, opening},
-    serve,
+    Client, ClientConfig, Counters, End, FlowReport, Handler, LaneMode, Lanes, LinkState,
+    ListenOptions, Listener, Opened, Peer, ServerConfig, Stream, relay, serve,
 };
+use odyn_proto::{Endpoint, Refusal, Target, TargetHost};
 use tempfile::TempDir;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream, UdpSocket, UnixListener},
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::timeout,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Longest that anything here may take: a hang fails instead of hanging.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -75,7 +70,7 @@ impl Handler for Dialler {
         let address = first(&target);
         let socket = TcpStream::connect(address)
             .await
-            .map_err(|e| Refusal::from_io(&e))?;
+            .map_err(|e| odyn_link::refusal_from_io(&e))?;
         Ok((socket, address))
     }
 
@@ -90,14 +85,14 @@ impl Handler for Dialler {
         socket
             .connect(address)
             .await
-            .map_err(|e| Refusal::from_io(&e))?;
+            .map_err(|e| odyn_link::refusal_from_io(&e))?;
         Ok((socket, address))
     }
 
     /// Knows one name.
     async fn connect_kms(
         &self,
-        endpoint: odyn_link::wire::service::Endpoint,
+        endpoint: odyn_proto::wire::service::Endpoint,
         _: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         if endpoint.name != "kms.test" {
@@ -105,7 +100,7 @@ impl Handler for Dialler {
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port));
         let socket = TcpStream::connect(address).await;
-        Ok((socket.map_err(|e| Refusal::from_io(&e))?, address))
+        Ok((socket.map_err(|e| odyn_link::refusal_from_io(&e))?, address))
     }
 
     async fn credentials(&self, _: &Peer) -> Result<Bytes, Refusal> {

@@ -1,14 +1,14 @@
 //! `enclaver-outer status`.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    path::Path,
-};
+use std::io;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
 use enclaver_outer::Snapshot;
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode, client::conn::http1, header};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 

@@ -8,24 +8,29 @@ mod client;
 pub(crate) mod ready;
 mod table;
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
+
 pub(crate) use client::{StatusError, status};
-use enclaver_outer::{Guests, Snapshot, ingress::Listeners};
+use enclaver_outer::ingress::Listeners;
+use enclaver_outer::{Guests, Snapshot};
 use futures::stream;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Frame, Incoming},
-    header::{self, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use odyn_link::{Endpoint, ListenError, ListenOptions, Listener, Tuning};
+use odyn_link::{ListenError, ListenOptions, Listener, Tuning};
+use odyn_proto::Endpoint;
 use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 /// Where `enclaver-outer status` looks, unless told otherwise.

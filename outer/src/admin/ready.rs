@@ -3,17 +3,23 @@
 //! At an address of its own (`--ready-listen`) nothing else is told: who may ask there need not be
 //! the operator.
 
-use std::{convert::Infallible, io, net::SocketAddr};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use enclaver_outer::ingress::{ListenerState, ListenerView, Listeners};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::{net::TcpListener, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::{ACCEPT_PAUSE, Body, MAX_CONNECTIONS, REQUEST_TIMEOUT, empty, json};

@@ -1,15 +1,16 @@
 //! Feeds of guests: into the destination of the logs, or into the registry.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;
-use odyn_link::{FeedSink, Opening, Peer, Record, Refusal};
+use odyn_link::{FeedSink, Peer};
+use odyn_proto::wire::feed::{Opening, Record};
+use odyn_proto::{GuestState, Refusal};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{
-    GuestState, Guests,
-    registry::{Key, Place, Turn},
-};
+use super::Guests;
+use super::registry::{Key, Place, Turn};
 use crate::logs::Output;
 
 /// The feed that says how a guest is.

@@ -3,15 +3,12 @@
 mod feeds;
 mod registry;
 mod snapshot;
-mod state;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
+use odyn_proto::GuestState;
 pub use snapshot::{FeedView, GuestView, Snapshot};
-pub use state::GuestState;
 use tokio::sync::watch;
 use tracing::info;
 

@@ -1,17 +1,12 @@
 //! Which guests there are and were. Bounded, whatever guests do: see the constants.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::SystemTime,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use odyn_link::{Identity, Peer, Refusal, RunId};
-
-use super::GuestState;
+use odyn_link::Peer;
+use odyn_proto::{GuestState, Identity, Refusal, RunId};
 
 /// Runs without an open feed that are remembered; the oldest is forgotten for the next.
 const MAX_QUIET: usize = 256;
@@ -207,7 +202,7 @@ fn address(peer: Peer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use odyn_link::GuestName;
+    use odyn_proto::GuestName;
 
     use super::*;
 

@@ -1,12 +1,14 @@
 //! How the guests are at one moment, for those who ask.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
+use odyn_proto::GuestState;
 use serde::{Deserialize, Serialize};
 
+use super::Guests;
+use super::registry::Registry;
 use crate::ingress::ListenerView;
-
-use super::{GuestState, Guests, registry::Registry};
 
 /// All guests that are remembered, by name and then by age.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

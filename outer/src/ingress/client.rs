@@ -1,34 +1,26 @@
 //! One client: from its connection to the relay with its guest.
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroU16,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use odyn_link::{
-    Counters, End, FlowPermit, OpenError, Stream,
-    reverse::{Arrival, Ending},
-    wire::ingress::Incoming,
-};
-use odyn_proxy_header::Header;
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use odyn_link::reverse::{Arrival, Ending};
+use odyn_link::{Counters, End, FlowPermit, OpenError, Stream};
+use odyn_proto::proxy_header::Header;
+use odyn_proto::wire::ingress::Incoming;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
-use super::{
-    LINGER,
-    admission::{Place, Refused},
-    guests::Guest,
-    header::{self, NoHeader},
-    rules::ClientRules,
-};
+use super::admission::{Place, Refused};
+use super::guests::Guest;
+use super::header::NoHeader;
+use super::rules::ClientRules;
+use super::{LINGER, header};
 use crate::dial;
 
 /// How long a header of the PROXY protocol may take where no first byte has a limit: it is the

@@ -1,14 +1,15 @@
 //! The guests that want clients, each with its reversed connections.
 
-use std::{
-    fmt,
-    num::NonZeroU16,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use odyn_link::{Client, ClientConfig, Identity, Leave, Peer, Shutdown, wire::ingress::Hello};
-use tokio::{sync::watch, time::timeout};
+use odyn_link::{Client, ClientConfig, Leave, Peer, Shutdown};
+use odyn_proto::Identity;
+use odyn_proto::wire::ingress::Hello;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::mapping::Mapping;
 
@@ -213,7 +214,7 @@ fn is_superseded(guest: &Arc<Guest>, table: &[Arc<Guest>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use odyn_link::{GuestName, RunId};
+    use odyn_proto::{GuestName, RunId};
 
     use super::*;
 

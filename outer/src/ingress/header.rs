@@ -1,9 +1,11 @@
 //! The header of the PROXY protocol before the bytes of a client.
 
-use std::{io, time::Duration};
+use std::io;
+use std::time::Duration;
 
-use odyn_proxy_header::{Decoder, Header, HeaderError};
-use tokio::{net::TcpStream, time::timeout};
+use odyn_proto::proxy_header::{Decoder, Header, HeaderError};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// How much is looked at at once: nearly every header.
 const LOOK: usize = 256;
@@ -58,10 +60,8 @@ async fn read(socket: &TcpStream) -> Result<Header, NoHeader> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     const LONG: Duration = Duration::from_secs(60);
 

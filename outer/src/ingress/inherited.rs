@@ -3,11 +3,9 @@
 //! them instead of being refused; or bound before anything else is done, so that whoever starts us learns
 //! at once that an address is taken.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use tracing::warn;

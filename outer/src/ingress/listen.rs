@@ -1,34 +1,27 @@
 //! One mapping: the listening socket, for as long as there is a guest for it.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use odyn_link::{End, FlowLimit, RunId};
+use odyn_link::{End, FlowLimit};
+use odyn_proto::RunId;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{sleep, sleep_until},
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{
-    LINGER,
-    admission::Admission,
-    client::{Client, canonical},
-    guests::{Guest, Guests},
-    inherited::Inherited,
-    listeners::Listeners,
-    mapping::{Bind, Mapping},
-};
+use super::LINGER;
+use super::admission::Admission;
+use super::client::{Client, canonical};
+use super::guests::{Guest, Guests};
+use super::inherited::Inherited;
+use super::listeners::Listeners;
+use super::mapping::{Bind, Mapping};
 use crate::control::Control;
 
 /// Connections that may wait to be accepted.

@@ -1,14 +1,14 @@
 //! Which listener reaches which guest, for those who ask.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{admission::Admission, guests::Guest, mapping::Mapping};
+use super::admission::Admission;
+use super::guests::Guest;
+use super::mapping::Mapping;
 
 /// The listeners for clients. Clones are handles of the same.
 #[derive(Debug, Clone)]

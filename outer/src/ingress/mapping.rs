@@ -1,8 +1,12 @@
 //! The operator's word on which guest gets which port where: `[GUEST:]PORT=ADDRESS:PORT`.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU16, str::FromStr};
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::str::FromStr;
 
-use odyn_link::{GuestName, Peer};
+use odyn_link::Peer;
+use odyn_proto::GuestName;
 
 use super::guests::Guest;
 

@@ -15,33 +15,26 @@ mod listeners;
 mod mapping;
 mod rules;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use odyn_link::{
-    ClientConfig, FlowLimit, Lanes, LinkError, Peer, Shutdown, Transport, Tuning, reverse::greet,
-    wire::ingress::Hello,
-};
+use odyn_link::reverse::greet;
+use odyn_link::{ClientConfig, FlowLimit, Lanes, LinkError, Peer, Shutdown, Transport, Tuning};
+use odyn_proto::wire::ingress::Hello;
 use tokio::time::sleep;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::{
-    guests::Guest,
-    listen::{Common, Listening},
-};
-pub use self::{
-    inherited::Inherited,
-    listeners::{ListenerState, ListenerView, Listeners},
-    mapping::{Bind, Mapping, MappingError, Selector},
-    rules::{ClientRules, ProxyFrom, ProxyFromError},
-};
+use self::guests::Guest;
+use self::listen::{Common, Listening};
+
+pub use self::inherited::Inherited;
+pub use self::listeners::{ListenerState, ListenerView, Listeners};
+pub use self::mapping::{Bind, Mapping, MappingError, Selector};
+pub use self::rules::{ClientRules, ProxyFrom, ProxyFromError};
 use crate::control::Control;
 
 /// How long clients and their listening socket wait for a guest that was lost: long enough for it

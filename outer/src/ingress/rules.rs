@@ -1,13 +1,11 @@
 //! The operator's word on how many clients there may be, how long they may be silent, and which of
 //! them are load balancers.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    num::{NonZeroU16, NonZeroU32},
-    str::FromStr,
-    time::Duration,
-};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 

@@ -1,20 +1,15 @@
 //! The credentials that guests are given, and where they come from.
 
-use std::{
-    fmt::Debug,
-    time::{Duration, SystemTime},
-};
+use std::fmt::Debug;
+use std::time::{Duration, SystemTime};
 
-use aws_credential_types::{
-    Credentials as AwsCredentials,
-    provider::{error::CredentialsError, future},
-};
+use aws_credential_types::Credentials as AwsCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future;
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 /// How long one answer is given to everybody who asks: a guest that asks all the time does not reach

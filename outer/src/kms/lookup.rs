@@ -7,7 +7,7 @@ use futures::future::join;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
-use odyn_link::Refusal;
+use odyn_proto::Refusal;
 
 use crate::resolver::{Share, SystemResolver};
 

@@ -7,15 +7,18 @@ mod credentials;
 mod lookup;
 mod names;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use odyn_link::Refusal;
-use odyn_link::wire::service::Endpoint;
+use odyn_proto::Refusal;
+use odyn_proto::wire::service::Endpoint;
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use crate::{control::Rules, dial, resolver::Share};
+use crate::control::Rules;
+use crate::dial;
+use crate::resolver::Share;
 
 pub use credentials::{Environment, Source};
 

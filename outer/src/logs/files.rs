@@ -5,17 +5,19 @@
 //! written when the host half was killed; it is cut off, as the guest sends it again. So a record
 //! is in the file once, also when the host half is killed at any moment.
 
-use std::{
-    collections::HashMap,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{fs, io};
 
-use odyn_link::{Record, RunId};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
+use odyn_proto::RunId;
+use odyn_proto::wire::feed::Record;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::RETRY;

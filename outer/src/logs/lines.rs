@@ -7,12 +7,10 @@
 //!
 //! What a guest writes cannot look like another guest's line, nor like a command to a terminal.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
-use odyn_link::Record;
+use odyn_proto::wire::feed::Record;
 
 /// Longest text of one line; what is longer is continued on the next.
 const MAX_TEXT: usize = 16 * 1024;

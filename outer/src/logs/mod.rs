@@ -5,15 +5,17 @@ mod files;
 mod lines;
 mod stdout;
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use odyn_link::{Record, RunId};
+use odyn_proto::RunId;
+use odyn_proto::wire::feed::Record;
 
-use self::{
-    files::{Files, LogFile},
-    lines::Style,
-    stdout::Writer,
-};
+use self::files::{Files, LogFile};
+use self::lines::Style;
+use self::stdout::Writer;
 
 /// Pause after a write failed, as on a full disk.
 const RETRY: Duration = Duration::from_secs(1);

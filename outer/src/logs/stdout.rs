@@ -2,11 +2,12 @@
 
 use std::{io, thread};
 
-use odyn_link::Record;
+use odyn_proto::wire::feed::Record;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{RETRY, lines::Style};
+use super::RETRY;
+use super::lines::Style;
 
 /// Texts that wait to be written. Each guest waits for its own.
 const QUEUE: usize = 16;

@@ -36,6 +36,7 @@ use conf::Conf;
 use hosts::Hosts;
 use question::Question;
 use server::{Answer, Failure};
+
 pub use share::Share;
 use watched::Watched;
 

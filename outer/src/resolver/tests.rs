@@ -8,10 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{DNSClass, Name, RData};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use tokio::net::{TcpListener, UdpSocket};
-
-use hickory_proto::rr::{Record, RecordType};
 
 use super::*;
 

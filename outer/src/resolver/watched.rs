@@ -1,10 +1,11 @@
 //! A small system file, parsed, and parsed again when it has changed.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
 
 /// More than this of a file is not read: even long block lists are shorter.
 const LONGEST: u64 = 16 << 20;

@@ -1,26 +1,21 @@
 //! The program as it is built, started and stopped, and flows over it.
 #![allow(missing_docs, dead_code)]
 
-use std::{
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use odyn_link::{Client, ClientConfig, Counters, End, Endpoint, LinkState, Target, relay};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use odyn_link::{Client, ClientConfig, Counters, End, LinkState, relay};
+use odyn_proto::{Endpoint, Target};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -5,11 +5,11 @@ use std::io::Write;
 use anyhow::Result;
 use odyn_policy::{Diagnostic, Loaded, Severity};
 
-use crate::Outcome;
 use crate::cli::{CheckArgs, Format};
-use crate::image::{self, Image};
+use crate::image::Image;
 use crate::output::{human, json, sarif};
 use crate::source::Source;
+use crate::{Outcome, image};
 
 /// One file and what was found in it.
 pub(crate) struct Checked {

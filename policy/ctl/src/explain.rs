@@ -1,8 +1,8 @@
 //! `policyctl explain`.
 
-use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::IpAddr;
+use std::{fmt, io};
 
 use anyhow::{Context, Result, bail};
 use odyn_policy::{

@@ -1,13 +1,14 @@
 //! The files of a guest's image, below the directory that it was unpacked to.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use odyn_ingress_tls::MAX_FILE;
 use odyn_policy::{Diagnostic, IngressTls, Policy, TlsFiles};
-use odyn_tls::MAX_FILE;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 /// What to do for files to be looked at.
@@ -66,7 +67,7 @@ pub(crate) fn check(policy: &Policy, file_name: &str, image: Option<&Image>) -> 
 }
 
 fn faults(files: &TlsFiles, file_name: &str, image: &Image) -> Vec<Diagnostic> {
-    match odyn_tls::load(files, |path| image.read(path)) {
+    match odyn_ingress_tls::load(files, |path| image.read(path)) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.iter().map(|f| f.diagnostic(file_name)).collect(),
     }

@@ -10,7 +10,8 @@ mod image;
 mod output;
 mod source;
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;

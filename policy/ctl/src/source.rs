@@ -1,7 +1,8 @@
 //! Policy files as bytes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};

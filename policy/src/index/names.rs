@@ -9,7 +9,8 @@
 
 use super::table::{Table, hash};
 use super::{NONE, Slot, number};
-use crate::pattern::{self, Label, Pattern};
+use crate::pattern;
+use crate::pattern::{Label, Pattern};
 
 /// The tree.
 #[derive(Debug, Default)]

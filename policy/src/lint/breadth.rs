@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::codes;
 use crate::diagnostic::Sink;
 use crate::pattern::Pattern;
 use crate::rule::{Effect, Rule, Target};
-use crate::special::{self, Special};
+use crate::special::Special;
+use crate::{codes, special};
 
 /// Services that hand the credentials of the instance, the task or the pod to whoever asks.
 const METADATA: [(&str, &str); 6] = [

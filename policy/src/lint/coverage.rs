@@ -5,11 +5,10 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use crate::codes;
 use crate::diagnostic::Sink;
 use crate::pattern::{Label, Pattern};
 use crate::rule::{Effect, Rule, Target};
-use crate::special;
+use crate::{codes, special};
 
 /// Most rules of one destination that a rule is compared with.
 const MAX_COMPARED: usize = 256;

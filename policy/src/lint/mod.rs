@@ -10,7 +10,8 @@ mod ports;
 mod useless;
 
 use crate::diagnostic::Sink;
-use crate::load::{self, Loaded, Manifest};
+use crate::load;
+use crate::load::{Loaded, Manifest};
 use crate::policy::Policy;
 
 /// Reads a policy as [`crate::load`] does and adds warnings about what it means.

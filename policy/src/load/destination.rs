@@ -7,11 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::codes;
-use crate::name::{self, NameError};
+use crate::name::NameError;
 use crate::pattern::{Pattern, PatternError};
 use crate::rule::Target;
-use crate::yaml;
+use crate::{codes, name, yaml};
 
 /// Why a text is no destination.
 #[derive(Debug, PartialEq, Eq)]

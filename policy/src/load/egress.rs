@@ -1,7 +1,7 @@
 //! `egress`: the rules.
 
-use super::destination;
-use super::fields::{self, Fields};
+use super::fields::Fields;
+use super::{destination, fields};
 use crate::codes;
 use crate::diagnostic::Sink;
 use crate::ports::{Ports, Protocol, Protocols};

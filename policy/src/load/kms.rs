@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{self, Fields};
+use super::fields;
+use super::fields::Fields;
 use super::services::{Listener, User};
 use super::tls::{boolean, file};
 use crate::codes;

@@ -7,12 +7,12 @@ mod kms;
 pub(crate) mod services;
 mod tls;
 
-use crate::codes;
 use crate::diagnostic::{Diagnostic, Severity, Sink, Span};
 use crate::policy::Policy;
 use crate::rule::{Effect, Rule};
 use crate::settings::Settings;
-use crate::yaml::{self, Node};
+use crate::yaml::Node;
+use crate::{codes, yaml};
 use fields::Fields;
 use services::Listener;
 

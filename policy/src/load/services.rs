@@ -3,7 +3,8 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::fields::{self, Fields};
+use super::fields;
+use super::fields::Fields;
 use super::kms::kms_proxy;
 use super::tls::tls;
 use crate::codes;

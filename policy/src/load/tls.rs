@@ -1,6 +1,7 @@
 //! `ingress[].tls`.
 
-use super::fields::{self, Fields};
+use super::fields;
+use super::fields::Fields;
 use crate::codes;
 use crate::diagnostic::{Sink, Span};
 use crate::settings::{

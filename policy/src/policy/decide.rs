@@ -11,7 +11,8 @@ use crate::permit::{Addresses, Permit};
 use crate::ports::Protocol;
 use crate::rule::Effect;
 use crate::settings::Mode;
-use crate::special::{self, Special};
+use crate::special;
+use crate::special::Special;
 
 /// What rules say about a destination and port, before addresses are looked at.
 #[derive(Clone, Copy)]

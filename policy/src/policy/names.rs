@@ -12,7 +12,8 @@ use crate::permit::NamePermit;
 use crate::ports::Protocol;
 use crate::rule::{Effect, RuleRef};
 use crate::settings::Mode;
-use crate::special::{self, Special};
+use crate::special;
+use crate::special::Special;
 
 impl Policy {
     /// Whether a name may be asked about: some port and protocol is allowed for it and not denied.

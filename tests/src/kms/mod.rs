@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use odyn_kms::credentials::Credentials;
 
 use emulator::Emulator;
+
 pub use server::{acceptor, serve};
 
 /// The key that everybody may use.

@@ -2,10 +2,9 @@
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::{fs, io};
 
 const FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;

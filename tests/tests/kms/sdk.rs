@@ -5,8 +5,9 @@ use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::{Credentials, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{DataKeyPairSpec, DataKeySpec, KeyAgreementAlgorithmSpec};
-use aws_sdk_kms::types::{KeySpec, SigningAlgorithmSpec};
+use aws_sdk_kms::types::{
+    DataKeyPairSpec, DataKeySpec, KeyAgreementAlgorithmSpec, KeySpec, SigningAlgorithmSpec,
+};
 use aws_sdk_kms::{Client, Config};
 use odyn_kms::proxy::Demands;
 use odyn_tests::kms::{Fault, KEY};

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
-use odyn_tests::deliver::{self, PYTHON_SEND, check, reader, whole};
+use odyn_tests::deliver::{PYTHON_SEND, check, reader, whole};
 use odyn_tests::guest::Output;
 use odyn_tests::process::until;
-use odyn_tests::{Guest, serve};
+use odyn_tests::{Guest, deliver, serve};
 
 use crate::{shop, skipped_by_tun, start};
 

@@ -1,10 +1,10 @@
 //! How flows end: half-close, reset, refusal, stall, and the last bytes.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use odyn_tests::process::until;
 use odyn_tests::{Guest, serve, servers};
-use std::time::Duration;
 
 use crate::{program, shop, start};
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use odyn_tests::process::{self, until};
-use odyn_tests::{Guest, serve, servers};
+use odyn_tests::process::until;
+use odyn_tests::{Guest, process, serve, servers};
 
 use crate::{neighbour, program, shop, skipped_by_tun, start};
 

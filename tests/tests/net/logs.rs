@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use odyn_tests::process::{self, until};
-use odyn_tests::{Guest, World};
+use odyn_tests::process::until;
+use odyn_tests::{Guest, World, process};
 
 use crate::{SHOP, shop, start};
 

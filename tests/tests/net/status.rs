@@ -4,9 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use odyn_tests::process::{self, until};
+use odyn_tests::process::until;
 use odyn_tests::world::{Builder, executable};
-use odyn_tests::{Guest, World};
+use odyn_tests::{Guest, World, process};
 use serde_json::Value;
 
 use crate::{SHOP, shop, start};

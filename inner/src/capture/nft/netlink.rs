@@ -13,10 +13,9 @@ use nftnl::expr::{
 };
 use nftnl::{Batch, FinalizedBatch, MsgType, ProtoFamily, Table};
 
-use crate::capture::routes::LOOPBACK_INDEX;
-
 use super::expr::{DestinationType, Log, Tproxy};
 use super::ruleset::{Action, Chain, Hook, Kind, L4, Match, Policy, Rule, Ruleset, TABLE};
+use crate::capture::routes::LOOPBACK_INDEX;
 
 /// Route types (linux/rtnetlink.h).
 const RTN_LOCAL: u32 = 2;

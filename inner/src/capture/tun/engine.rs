@@ -8,7 +8,8 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::build::{self, Unreachable};
+use super::build;
+use super::build::Unreachable;
 use super::device::{Device, Frame};
 use super::held::Held;
 use super::packet::{ICMP, ICMPV6, Ip, Parsed, Tcp, UDP, parse, udp};
@@ -16,7 +17,8 @@ use super::reassembly::Reassembly;
 use super::rewrite::rewrite;
 use super::table::{Id, MAX_FLOWS, Refusal, Step, Table, opens};
 use crate::capture::datagrams::Route;
-use crate::capture::rejected::{self, Packet, Recent};
+use crate::capture::rejected;
+use crate::capture::rejected::{Packet, Recent};
 use crate::capture::routes::OwnAddresses;
 
 const DNS_PORT: u16 = 53;

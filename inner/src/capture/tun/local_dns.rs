@@ -1,8 +1,7 @@
 //! DNS at local addresses. A query to 127.0.0.53 never comes by the device, so we listen there.
 
-use std::fs;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{fs, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};

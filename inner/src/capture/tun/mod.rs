@@ -32,9 +32,8 @@ use socket2::Type;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
 
-use super::nft;
 use super::routes::{OwnAddresses, RouteError};
-use super::sockets;
+use super::{nft, sockets};
 use device::{Device, DeviceError, NAME};
 use engine::{Engine, Ports};
 

@@ -7,7 +7,8 @@ pub(super) use judge::{judge, name_of};
 pub(super) use parse::{ConfigError, KernelConfig};
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 /// Configurations have a few hundred KiB.

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use super::catalogue::Id;
 use super::check::{Finding, Verdict};
-use super::trial::{self, Trial};
+use super::trial;
+use super::trial::Trial;
 
 /// Everything that was found out.
 pub(super) struct Live {

@@ -1,9 +1,8 @@
 //! What /proc, /sys and the process itself tell.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};

@@ -1,11 +1,12 @@
 //! Certificates and keys on the disk.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::{fs, io};
 
 use nix::fcntl::OFlag;
-use odyn_tls::MAX_FILE;
+use odyn_ingress_tls::MAX_FILE;
 
 /// What tells one version of a file from the next. With the time of the inode's change, which
 /// nobody can set back.

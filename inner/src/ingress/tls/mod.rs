@@ -18,11 +18,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use odyn_ingress_tls::Fault;
 use odyn_policy::TlsFiles;
-use odyn_tls::Fault;
 use rustls::ServerConfig;
 
 use self::files::Stamp;
+
 pub(super) use self::pair::Pairs;
 pub(super) use self::session::{Outcome, Session};
 
@@ -52,7 +53,7 @@ impl Tls {
     pub(super) fn load(wanted: &TlsFiles) -> Result<Self, Vec<Fault>> {
         // Before they are read: who writes them meanwhile is noticed later.
         let stamps = stamps(wanted);
-        let config = odyn_tls::load(wanted, files::read)?;
+        let config = odyn_ingress_tls::load(wanted, files::read)?;
         Ok(Self {
             wanted: wanted.clone(),
             current: Mutex::new(Current {
@@ -80,7 +81,7 @@ impl Tls {
 
     fn reload(&self, current: &mut Current) {
         let first = self.wanted.files().next().map(|file| file.path.as_str());
-        match odyn_tls::load(&self.wanted, files::read) {
+        match odyn_ingress_tls::load(&self.wanted, files::read) {
             Ok(config) => {
                 current.config = config;
                 tracing::info!(first, "certificates of an ingress port were read again");

@@ -1,6 +1,7 @@
 //! Findings for people.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 
 use odyn_policy::{Mode, Policy, Renderer, Severity};
 

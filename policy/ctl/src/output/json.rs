@@ -1,6 +1,7 @@
 //! Findings as a JSON array, one object each. Fields are added, never changed or taken away.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 
 use odyn_policy::{Diagnostic, Span};
 use serde::Serialize;

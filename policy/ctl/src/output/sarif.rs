@@ -1,6 +1,7 @@
 //! Findings as SARIF 2.1.0 (OASIS), the format that code scanning services take.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::path::Path;
 
 use odyn_policy::{Diagnostic, Severity, Span, codes};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use futures::stream::{self, StreamExt as _};
+use futures::stream;
+use futures::stream::StreamExt as _;
 use http::uri::PathAndQuery;
 use tokio::sync::oneshot;
 use tokio::time::sleep;

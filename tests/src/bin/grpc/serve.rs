@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use anyhow::Result;
-use futures::TryStreamExt as _;
-use futures::stream;
+use futures::{TryStreamExt as _, stream};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::body::Body;
 use tonic::server::Grpc;

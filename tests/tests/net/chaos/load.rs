@@ -1,6 +1,7 @@
 //! A guest with every kind of flow at once, what it saw, and what it costs.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;

@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use odyn_tests::cut::Wire;
 use odyn_tests::guest::Running;
-use odyn_tests::process::{self, run, until};
-use odyn_tests::{AuditRecord, Namespace, World};
+use odyn_tests::process::{run, until};
+use odyn_tests::{AuditRecord, Namespace, World, process};
 
 use self::load::{Event, INGRESS, Load, POLICY, SOON};
 use self::measure::{Footprint, Random, Times, WARM_UP, back_to, deaths, now, print_times};

@@ -4,10 +4,9 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use odyn_tests::Guest;
-use odyn_tests::World;
 use odyn_tests::process::until;
 use odyn_tests::tls_client::{Authority, Client, Issued, Session, close_notify, read_all};
+use odyn_tests::{Guest, World};
 
 use super::{Secured, certificate, policy_world, session, tls_world};
 use crate::ingress::{ADDRESS, SOON, app, connect, expected, stop};

@@ -1,0 +1,197 @@
+//! YAML text to a tree in which everything knows its place. The only module that knows the parser.
+//!
+//! The parser is `saphyr-parser`: pure Rust without `unsafe`, events with spans. `serde_yaml` and
+//! its forks give a place only with an error of their own and none with a value, so that half of
+//! what `policyctl check` says could not point anywhere; it serves as the second opinion in the
+//! policy crate's tests, which compare the two parsers' trees.
+//!
+//! A text may be hostile. Its length, its depth and what aliases expand to are bounded, and
+//! nothing here recurses over events.
+
+#![forbid(unsafe_code)]
+
+mod characters;
+mod compose;
+mod problem;
+mod scalar;
+mod suggest;
+
+use saphyr_parser::{Marker, Parser, Span as ParserSpan, StrInput};
+
+use compose::Composer;
+
+pub use problem::{Problem, ProblemKind, Span};
+pub use scalar::{Kind, Scalar};
+pub use suggest::nearest;
+
+/// Longest text, in bytes: room for 100 000 rules with comments.
+pub const MAX_TEXT: usize = 16 << 20;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// The kinds of values.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A single value.
+    Scalar(Scalar),
+    /// A list.
+    Sequence(Vec<Node>),
+    /// Keys with values, as they were written: a key may be there twice.
+    Mapping(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its text, without quotes.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Node {
+    /// What it is, in the words of an error message.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match &self.value {
+            Value::Sequence(_) => "a list".to_owned(),
+            Value::Mapping(_) => "a mapping".to_owned(),
+            Value::Scalar(scalar) => match scalar.kind() {
+                Kind::Null => "nothing".to_owned(),
+                Kind::Bool(_) => format!("the boolean {}", scalar.text),
+                Kind::Integer => format!("the integer {}", short(&scalar.text)),
+                Kind::Float => format!("the number {}", short(&scalar.text)),
+                Kind::String => format!("the string {:?}", short(&scalar.text)),
+            },
+        }
+    }
+
+    /// Whether it is nothing, `~` or `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(s) if s.kind() == Kind::Null)
+    }
+
+    /// Nodes in this tree.
+    fn size(&self) -> usize {
+        // Depth is bounded by MAX_DEPTH, so recursion is too.
+        1 + match &self.value {
+            Value::Scalar(_) => 0,
+            Value::Sequence(items) => items.iter().map(Self::size).sum(),
+            Value::Mapping(entries) => entries.iter().map(|(_, node)| 1 + node.size()).sum(),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        1 + match &self.value {
+            Value::Scalar(_) => 0,
+            Value::Sequence(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            Value::Mapping(entries) => entries.iter().map(|(_, n)| n.depth()).max().unwrap_or(0),
+        }
+    }
+}
+
+/// A text that is shown inside a message, cut when it is long.
+#[must_use]
+pub fn short(text: &str) -> String {
+    const MAX: usize = 80;
+    match text.char_indices().nth(MAX) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether a file may have anchors and aliases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchors {
+    /// They are followed, within limits.
+    Followed,
+    /// They are a problem like any other.
+    Refused,
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// What is wrong, in the order of the text. [`ProblemKind::Empty`] when there is no document, or
+/// nothing in it.
+pub fn parse(text: &str, anchors: Anchors) -> Result<Node, Vec<Problem>> {
+    if text.len() > MAX_TEXT {
+        let message = format!("the file is larger than {} MiB", MAX_TEXT >> 20);
+        return Err(vec![Problem::too_large(Span::START, message)]);
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    characters::check(text)?;
+    let root = compose(text, anchors).map_err(|problem| vec![problem])?;
+    match root {
+        Some(root) if !root.is_null() => Ok(root),
+        _ => Err(vec![Problem::new(
+            ProblemKind::Empty,
+            Span::START,
+            "the file has no content",
+        )]),
+    }
+}
+
+fn compose(text: &str, anchors: Anchors) -> Result<Option<Node>, Problem> {
+    let mut composer = Composer::new(anchors);
+    let mut parser = Parser::<StrInput<'_>>::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((event, span)) => composer.take(event, place(span))?,
+            Err(error) => {
+                let mark = error.marker();
+                let span = Span {
+                    line: number(mark.line()),
+                    column: number(mark.col() + 1),
+                    len: 1,
+                };
+                let message = format!("not valid YAML: {}", error.info());
+                let mut problem = Problem::syntax(span, message);
+                problem.help = syntax_help(text, error.marker());
+                return Err(problem);
+            }
+        }
+    }
+    Ok(composer.finish())
+}
+
+/// What people most often get wrong, judged by the text at which the parser gave up.
+fn syntax_help(text: &str, mark: &Marker) -> Option<String> {
+    let line = text.lines().nth(mark.line().checked_sub(1)?)?;
+    if line
+        .trim_start_matches([' ', '-', '[', ','])
+        .starts_with('*')
+        || line.contains("[*")
+    {
+        return Some("names that start with a star need quotes, as in \"*.example.com\"".into());
+    }
+    if line.contains('\t') {
+        return Some("indent with spaces: YAML does not take tabs".into());
+    }
+    None
+}
+
+fn place(span: ParserSpan) -> Span {
+    // Only what stands on the first line can be underlined; the renderer cuts at its end.
+    Span {
+        line: number(span.start.line()),
+        column: number(span.start.col() + 1),
+        len: if span.start.line() == span.end.line() {
+            number(span.end.col().saturating_sub(span.start.col()))
+        } else {
+            number(span.end.index().saturating_sub(span.start.index()))
+        },
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,67 @@
+//! What the guest asks the host to reach.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A destination, as asked for by the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Where.
+    pub host: TargetHost,
+    /// Port, not 0.
+    pub port: u16,
+}
+
+/// The host part of a [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TargetHost {
+    /// Addresses in order of preference, at least one. The guest's policy has checked each.
+    Addresses(Vec<IpAddr>),
+    /// The loopback interface of the machine that the outer half runs on (`host` in a policy).
+    ParentLoopback,
+}
+
+impl Target {
+    /// One address.
+    pub fn address(address: impl Into<IpAddr>, port: u16) -> Self {
+        Self {
+            host: TargetHost::Addresses(vec![address.into()]),
+            port,
+        }
+    }
+
+    /// A port on the parent's loopback interface.
+    pub fn parent(port: u16) -> Self {
+        Self {
+            host: TargetHost::ParentLoopback,
+            port,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            TargetHost::ParentLoopback => write!(f, "host:{}", self.port),
+            TargetHost::Addresses(list) => match list.as_slice() {
+                [] => write!(f, "nowhere:{}", self.port),
+                [IpAddr::V6(one), rest @ ..] => {
+                    write!(f, "[{one}]:{}", self.port)?;
+                    more(f, rest.len())
+                }
+                [IpAddr::V4(one), rest @ ..] => {
+                    write!(f, "{one}:{}", self.port)?;
+                    more(f, rest.len())
+                }
+            },
+        }
+    }
+}
+
+fn more(f: &mut fmt::Formatter<'_>, count: usize) -> fmt::Result {
+    if count == 0 {
+        Ok(())
+    } else {
+        write!(f, " (+{count})")
+    }
+}
