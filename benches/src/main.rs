@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<String>,
     /// A variant of ours, in place of the usual ones; may be repeated. Variables of OUTER_ go to
-    /// the host half, others to the guest half.
+    /// the host, others to the guest; ODYN_NET and ENCLAVER_OUTER are executables of another build.
     #[arg(long = "variant", value_name = "NAME[:VARIABLE=VALUE,...]")]
     variants: Vec<Ours>,
     /// What carries the links of those that can take either, odyn-net and socat: unix, vsock, or both

@@ -1,7 +1,7 @@
 //! odyn-net and enclaver-outer, in the variants that are still in the running.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::{Contender, Family, Running, text};
 use crate::stage::{HOST, HTTP, PORT, SINK, SINK_NAME, Stage, until, wait};
 
 /// What is measured unless the command line names variants. A variable of `OUTER_` goes to the
-/// host half, any other to the guest half; a variant whose variables this build does not know is
-/// named and left out.
+/// host, any other to the guest; `ODYN_NET` and `ENCLAVER_OUTER` name the executables of another
+/// build. A variant whose variables its build does not know is named and left out.
 pub(crate) const VARIANTS: [&str; 4] = [
     "odyn-net:ODYN_CAPTURE=nftables",
     "odyn-net-tun:ODYN_CAPTURE=tun",
@@ -75,6 +75,12 @@ impl Ours {
         self.env.iter().filter(mine).cloned().collect()
     }
 
+    /// An executable of this variant, which may name another build of it.
+    fn executable(&self, variable: &str, name: &str) -> PathBuf {
+        let own = self.env.iter().find(|(own, _)| own == variable);
+        own.map_or_else(|| executable(variable, name), |(_, path)| path.into())
+    }
+
     /// The command line of odyn-net up to the program's own words, and its variables.
     fn guest_words(
         &self,
@@ -82,7 +88,7 @@ impl Ours {
         between: &Between,
         policy: &Path,
     ) -> (Vec<String>, Vec<(String, String)>) {
-        let mut words = vec![text(&executable("ODYN_NET", "odyn-net"))];
+        let mut words = vec![text(&self.executable("ODYN_NET", "odyn-net"))];
         words.extend(["run", "--log-level", "error", "--user", "nobody"].map(str::to_owned));
         for (flag, value) in [
             ("--policy", text(policy)),
@@ -102,7 +108,7 @@ impl Ours {
         between: &Between,
         http: Option<&[String; 2]>,
     ) -> anyhow::Result<Process> {
-        let outer = text(&executable("ENCLAVER_OUTER", "enclaver-outer"));
+        let outer = text(&self.executable("ENCLAVER_OUTER", "enclaver-outer"));
         let (link, mappings) = (between.url(), http.map(mappings).unwrap_or_default());
         let mut words = vec![&*outer, "run", "--listen", &link, "--log-level", "error"];
         for mapping in &mappings {
@@ -165,13 +171,16 @@ impl Contender for Ours {
         let help: String = halves
             .iter()
             .filter_map(|(variable, name)| {
-                let mut command = Command::new(executable(variable, name));
+                let mut command = Command::new(self.executable(variable, name));
                 Some(command.args(["run", "--help"]).output().ok()?.stdout)
             })
             .map(|help| String::from_utf8_lossy(&help).into_owned())
             .collect();
-        let unknown = self.env.iter().find(|(name, _)| !help.contains(&**name));
+        let mut unknown = self.env.iter().filter(|(name, _)| {
+            halves.iter().all(|(variable, _)| variable != name) && !help.contains(&**name)
+        });
         unknown
+            .next()
             .map(|(name, _)| format!("this build knows no {name}"))
             .or_else(|| self.link.missing())
     }
