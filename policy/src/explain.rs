@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::condition::Condition;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::{Denial, Reason};
 use crate::name::Name;
@@ -37,8 +38,8 @@ pub enum Verdict {
         /// The addresses that may be dialled; empty for the parent's loopback, and when the
         /// addresses were not given.
         addresses: Vec<IpAddr>,
-        /// Whether the flow must carry its name in TLS.
-        sni_required: bool,
+        /// The conditions that the flow's bytes must meet.
+        conditions: Vec<Condition>,
     },
     /// It may not.
     Deny(Denial),
@@ -106,7 +107,7 @@ impl Policy {
                     Opened::Addresses(addresses) => addresses.to_vec(),
                     Opened::Host => Vec::new(),
                 },
-                sni_required: permit.sni_required(),
+                conditions: permit.conditions().to_vec(),
             },
         };
         let mut teller = Teller::new(self, flow.port, flow.protocol);
@@ -137,11 +138,11 @@ impl Policy {
     pub fn explain_unresolved(&self, name: &Name, port: u16, protocol: Protocol) -> Explanation {
         let judged = self.judge_name(name, port, protocol);
         let verdict = match judged {
-            Ok((rule, report, sni_required)) => Verdict::Allow {
+            Ok((rule, report)) => Verdict::Allow {
+                conditions: rule.as_ref().map_or(&[][..], RuleRef::conditions).to_vec(),
                 rule,
                 report,
                 addresses: Vec::new(),
-                sni_required,
             },
             Err(denial) => Verdict::Deny(denial),
         };

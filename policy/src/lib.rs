@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codes;
+mod condition;
 mod decision;
 mod denial;
 mod diagnostic;
@@ -44,6 +45,7 @@ mod settings;
 mod special;
 mod yaml;
 
+pub use condition::Condition;
 pub use decision::{Decision, Destination, Flow, NameDecision};
 pub use denial::{Denial, Reason};
 pub use diagnostic::{Diagnostic, Related, Severity, Span};

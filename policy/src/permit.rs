@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::condition::Condition;
 use crate::denial::Denial;
 use crate::name::Name;
 use crate::ports::Protocol;
@@ -20,7 +21,6 @@ pub struct Permit {
     protocol: Protocol,
     rule: Option<RuleRef>,
     report: Option<Denial>,
-    sni_required: bool,
 }
 
 #[derive(Clone)]
@@ -58,13 +58,11 @@ impl Permit {
             protocol,
             rule: None,
             report: None,
-            sni_required: false,
         }
     }
 
-    pub(crate) fn with_rule(mut self, rule: RuleRef, sni_required: bool) -> Self {
+    pub(crate) fn with_rule(mut self, rule: RuleRef) -> Self {
         self.rule = Some(rule);
-        self.sni_required = sni_required;
         self
     }
 
@@ -106,10 +104,18 @@ impl Permit {
         self.report.as_ref()
     }
 
+    /// The conditions that the flow's bytes must meet, as the rule that allows it states them.
+    ///
+    /// Empty when only `mode: report` lets the flow pass.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        self.rule.as_ref().map_or(&[], RuleRef::conditions)
+    }
+
     /// Whether the flow must start with a TLS ClientHello that carries the flow's name.
     #[must_use]
     pub fn sni_required(&self) -> bool {
-        self.sni_required
+        self.conditions().contains(&Condition::Sni)
     }
 }
 
@@ -121,7 +127,7 @@ impl fmt::Debug for Permit {
             .field("protocol", &self.protocol)
             .field("rule", &self.rule)
             .field("report", &self.report)
-            .field("sni_required", &self.sni_required)
+            .field("conditions", &self.conditions())
             .finish()
     }
 }

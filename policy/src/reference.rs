@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 
+use crate::condition::Condition;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::Reason;
 use crate::name::Name;
@@ -30,8 +31,8 @@ pub struct Verdict {
     pub reason: Option<Reason>,
     /// What may be dialled.
     pub addresses: Vec<IpAddr>,
-    /// Whether TLS must carry the name.
-    pub sni_required: bool,
+    /// The conditions on the flow's bytes.
+    pub conditions: Vec<Condition>,
 }
 
 impl From<&Decision> for Verdict {
@@ -48,7 +49,7 @@ impl From<&Decision> for Verdict {
                     Opened::Addresses(addresses) => addresses.to_vec(),
                     Opened::Host => Vec::new(),
                 },
-                sni_required: permit.sni_required(),
+                conditions: permit.conditions().to_vec(),
             },
             Decision::Deny(denial) => Self::denied(No {
                 reason: denial.reason,
@@ -81,7 +82,7 @@ impl Verdict {
             line: no.line,
             reason: Some(no.reason),
             addresses: Vec::new(),
-            sni_required: false,
+            conditions: Vec::new(),
         }
     }
 }
@@ -308,7 +309,7 @@ impl<'a> Reference<'a> {
                 line: Some(rule.span.line),
                 reason: None,
                 addresses,
-                sni_required: rule.sni_required,
+                conditions: rule.conditions.to_vec(),
             },
             Err(denial) if self.report => Verdict {
                 allowed: true,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::condition::Condition;
 use crate::diagnostic::Span;
 use crate::pattern::Pattern;
 use crate::ports::{Ports, Protocol, Protocols};
@@ -27,33 +28,19 @@ pub struct RuleRef {
 pub(crate) struct RuleTable {
     file: Arc<str>,
     rules: Box<[Rule]>,
-    /// Bit by rule, apart from the rules because every decision reads it.
-    sni_required: Box<[u64]>,
 }
 
 impl RuleTable {
     pub(crate) fn new(file: Arc<str>, mut rules: Vec<Rule>) -> Self {
         rules.sort_by_cached_key(Rule::rank);
-        let mut sni_required = vec![0; rules.len().div_ceil(64)];
-        for (bits, rules) in sni_required.iter_mut().zip(rules.chunks(64)) {
-            for (bit, rule) in rules.iter().enumerate() {
-                *bits |= u64::from(rule.sni_required) << bit;
-            }
-        }
         Self {
             file,
             rules: rules.into_boxed_slice(),
-            sni_required: sni_required.into_boxed_slice(),
         }
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
-    }
-
-    pub(crate) fn requires_sni(&self, id: u32) -> bool {
-        let bits = self.sni_required.get(id as usize / 64).copied();
-        bits.unwrap_or_default() >> (id % 64) & 1 == 1
     }
 
     /// `None` for a number that no rule has.
@@ -90,6 +77,12 @@ impl RuleRef {
     #[must_use]
     pub fn span(&self) -> Span {
         self.rule().map_or(Span::START, |rule| rule.span)
+    }
+
+    /// The conditions on flows that the rule allows.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        self.rule().map_or(&[], |rule| &rule.conditions)
     }
 
     /// The name under which the policy file was loaded.
@@ -182,7 +175,8 @@ pub(crate) struct Rule {
     pub(crate) target: Target,
     pub(crate) ports: Ports,
     pub(crate) protocols: Protocols,
-    pub(crate) sni_required: bool,
+    /// On the flows that the rule allows; empty for a deny rule.
+    pub(crate) conditions: Box<[Condition]>,
     /// Where the destination stands in the file, and as what.
     pub(crate) span: Span,
     pub(crate) text: Box<str>,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use odyn_policy::{
-    Decision, Destination, Flow, Name, NameDecision, Policy, Protocol, Reason, Target, load,
+    Condition, Decision, Destination, Flow, Name, NameDecision, Policy, Protocol, Reason, Target,
+    load,
 };
 
 fn policy(egress: &str) -> Policy {
@@ -341,7 +342,10 @@ fn sni_is_what_the_named_rule_says() {
         ("c.example=203.0.113.1:443/tcp", false),
     ] {
         match decide(&policy, flow) {
-            Decision::Allow(permit) => assert_eq!(permit.sni_required(), wanted, "{flow}"),
+            Decision::Allow(permit) => {
+                let required = permit.conditions().contains(&Condition::Sni);
+                assert_eq!(required, wanted, "{flow}");
+            }
             Decision::Deny(denial) => panic!("{flow}: {denial}"),
         }
     }

@@ -6,8 +6,8 @@ use std::{fmt, io};
 
 use anyhow::{Context, Result, bail};
 use odyn_policy::{
-    Considered, Denial, Destination, Effect, Explanation, Flow, HOST_ALIAS, Name, Policy, Protocol,
-    RuleRef, Stage, Verdict, render,
+    Condition, Considered, Denial, Destination, Effect, Explanation, Flow, HOST_ALIAS, Name,
+    Policy, Protocol, RuleRef, Stage, Verdict, render,
 };
 
 use crate::Outcome;
@@ -139,7 +139,7 @@ fn verdict(to: &To, verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
             rule,
             report,
             addresses,
-            sni_required,
+            conditions,
         } => {
             writeln!(out, "allow {to}")?;
             if let Some(rule) = rule {
@@ -149,8 +149,10 @@ fn verdict(to: &To, verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
                 writeln!(out, "  only because of mode: report; enforce would deny it")?;
                 reason(denial, out)?;
             }
-            if *sni_required {
-                writeln!(out, "  TLS must carry the name (sni: required)")?;
+            for condition in conditions {
+                match condition {
+                    Condition::Sni => writeln!(out, "  TLS must carry the name (sni: required)")?,
+                }
             }
             for address in addresses {
                 writeln!(out, "  dials: {address}")?;

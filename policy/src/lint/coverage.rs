@@ -66,7 +66,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
                 continue;
             }
             let message = format!("`{}` stands twice in the list", rule.target);
-            let help = if other.sni_required == rule.sni_required {
+            let help = if other.conditions == rule.conditions {
                 "remove one of the two"
             } else {
                 "the first one decides whether SNI is required: remove one of the two"
@@ -77,8 +77,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
             return;
         }
         // A narrower rule still decides whether SNI is required.
-        let decides_sni =
-            other.sni_required != rule.sni_required && !(same_target && other_at < &at);
+        let decides_sni = other.conditions != rule.conditions && !(same_target && other_at < &at);
         if limits_covered(other) && !decides_sni {
             let message = format!(
                 "`{}` does nothing: the rule for `{}` covers it",

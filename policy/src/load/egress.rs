@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::{destination, fields};
 use crate::codes;
+use crate::condition::Condition;
 use crate::diagnostic::Sink;
 use crate::ports::{Ports, Protocol, Protocols};
 use crate::rule::{Effect, Rule, Target};
@@ -53,7 +54,7 @@ fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
         target,
         ports: Ports::all(),
         protocols: Protocols::Any,
-        sni_required: false,
+        conditions: Box::default(),
         span: node.span,
         text: text_of(node),
     })
@@ -109,10 +110,10 @@ fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
         None => Some(Ports::all()),
     };
     let protocols = protocols(&fields, sink);
-    let sni_required = sni(&fields, sink);
+    let conditions: Box<[Condition]> = sni(&fields, sink).into_iter().collect();
     let target = target?;
     let mut protocols = protocols?;
-    if sni_required {
+    if !conditions.is_empty() {
         protocols = check_sni(&fields, effect, &target, protocols, sink);
     }
     Some(Rule {
@@ -120,7 +121,7 @@ fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
         target,
         ports: ports?,
         protocols,
-        sni_required,
+        conditions,
         span: to.span,
         text: text_of(to),
     })
@@ -147,15 +148,15 @@ fn protocols(fields: &Fields<'_>, sink: &mut Sink) -> Option<Protocols> {
     }
 }
 
-fn sni(fields: &Fields<'_>, sink: &mut Sink) -> bool {
+fn sni(fields: &Fields<'_>, sink: &mut Sink) -> Option<Condition> {
     match fields.string("sni", "required", sink).as_deref() {
-        None => false,
-        Some("required") => true,
+        None => None,
+        Some("required") => Some(Condition::Sni),
         Some(other) => {
             let message = format!("`sni` can only be required, not {:?}", short(other));
             sink.error(codes::BAD_VALUE, fields.span("sni"), message)
                 .help("leave the key out if SNI is not required");
-            false
+            None
         }
     }
 }

@@ -193,9 +193,7 @@ impl Policy {
     /// Puts the rule that allows the flow on its permit.
     fn sign(&self, permit: Permit, found: &Match) -> Permit {
         match self.reference(found.allow) {
-            Some(rule) if permit.report().is_none() => {
-                permit.with_rule(rule, self.rules.requires_sni(found.allow))
-            }
+            Some(rule) if permit.report().is_none() => permit.with_rule(rule),
             _ => permit,
         }
     }

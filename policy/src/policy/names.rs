@@ -166,13 +166,13 @@ impl Policy {
     }
 
     /// What the rules say of a name as long as its addresses are not known: the rule that allows
-    /// it, what `mode: enforce` would have said, and whether SNI is required.
+    /// it, and what `mode: enforce` would have said.
     pub(crate) fn judge_name(
         &self,
         name: &Name,
         port: u16,
         protocol: Protocol,
-    ) -> Result<(Option<RuleRef>, Option<Denial>, bool), Denial> {
+    ) -> Result<(Option<RuleRef>, Option<Denial>), Denial> {
         if port == 0 {
             return Err(Denial::new(Reason::Port));
         }
@@ -185,11 +185,8 @@ impl Policy {
         });
         match self.objection(&found) {
             Some(denial) if self.settings.mode == Mode::Enforce => Err(denial),
-            Some(denial) => Ok((None, Some(denial), false)),
-            None => {
-                let sni = self.rules.requires_sni(found.allow);
-                Ok((self.reference(found.allow), None, sni))
-            }
+            Some(denial) => Ok((None, Some(denial))),
+            None => Ok((self.reference(found.allow), None)),
         }
     }
 }
