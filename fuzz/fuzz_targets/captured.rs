@@ -1,15 +1,15 @@
 //! What the guest half reads from a program besides DNS: the headers of
-//! rejected packets, and the first bytes of a connection under `sni: required`.
+//! Rejected packets, and the first bytes of a connection under `sni: required`.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use odyn_net::capture::rejected;
+use odyn_net::capture::nflog;
 use odyn_net::egress::sni;
 use odyn_net::egress::sni::Hello;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some(packet) = rejected::parse(bytes) {
+    if let Some(packet) = nflog::parse(bytes) {
         assert!(!packet.protocol_name().is_empty());
         assert!(
             packet

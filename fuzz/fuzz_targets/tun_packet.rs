@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
 use odyn_net::capture::checksum::Sum;
-use odyn_net::capture::datagrams::Route;
 use odyn_net::capture::tun::Unreachable;
 use odyn_net::capture::tun::build::{bare_syn, error, port_unreachable, reset, udp_answer};
 use odyn_net::capture::tun::packet::{ICMPV6, Ip, Parsed, TCP, Tcp, UDP, parse};
 use odyn_net::capture::tun::reassembly::Reassembly;
 use odyn_net::capture::tun::rewrite::{is_sound, rewrite};
+use odyn_net::capture::udp_recv::UdpFlowKey;
 
 const ENDS_V4: [&str; 2] = ["198.18.0.77:1025", "198.18.0.1:65498"];
 const ENDS_V6: [&str; 2] = ["[fd6f:6479:6e00::4d]:65535", "[fd6f:6479:6e00::1]:65498"];
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Parsed::Udp(ip, source, destination, data) => {
             assert!(data.len() + 8 + ip.header <= bytes.len());
-            let route = Route {
+            let route = UdpFlowKey {
                 client: SocketAddr::new(ip.source, source),
                 original: SocketAddr::new(ip.destination, destination),
             };

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use odyn_net::capture::datagrams::Route;
 use odyn_net::capture::routes::OwnAddresses;
 use odyn_net::capture::tun::Refusal;
 use odyn_net::capture::tun::packet::Tcp;
 use odyn_net::capture::tun::table::{Step, Table};
+use odyn_net::capture::udp_recv::UdpFlowKey;
 
 const LIMIT: usize = 12;
 
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         };
         let six = port & 1 == 1;
-        let route = Route {
+        let route = UdpFlowKey {
             client: SocketAddr::new(
                 if six {
                     "fd6f:6479:6e00::1"

@@ -15,8 +15,8 @@ use crate::attestation::Nsm;
 use crate::capture::Method;
 use crate::init::Init;
 use crate::init::on_exit::OnExit;
-use crate::program::launch::Launch;
-use crate::report::StdioMode;
+use crate::supervisor::launch::Launch;
+use crate::telemetry::StdioMode;
 
 /// The settings file that is used when it exists and no other is named.
 pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";

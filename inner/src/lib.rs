@@ -4,7 +4,7 @@
 //! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
 //! turns captured flows into permits and link flows; [`ingress`] brings clients to the program;
 //! [`kms`] and [`api`] serve the program itself;
-//! [`program`] starts and watches the program; [`run`] and [`simulate`] wire them together.
+//! [`supervisor`] starts and watches the app; [`run`] and [`simulate`] wire them together.
 //! [`doctor`] says what of all this a kernel can do.
 #![deny(unsafe_code)]
 
@@ -16,15 +16,14 @@ pub mod cli;
 pub mod doctor;
 pub mod egress;
 pub mod exit;
-pub mod identity;
+pub mod guest_id;
 pub mod ingress;
 pub mod init;
 pub mod kms;
-pub mod logging;
-pub mod program;
-pub mod report;
 pub mod run;
 pub mod services;
 pub mod settings;
 pub mod shutdown;
 pub mod simulate;
+pub mod supervisor;
+pub mod telemetry;

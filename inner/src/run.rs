@@ -16,13 +16,14 @@ use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
 use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
-use crate::egress::Door;
+use crate::egress::PermittedLink;
 use crate::exit::{Failure, StartError};
-use crate::program::identity::Identity;
-use crate::program::launch::Launch;
-use crate::program::watch::{Ending, Watch, Watched};
-use crate::report::{LogFeed, Report, StdioMode};
-use crate::{egress, identity, ingress, init, logging, services, shutdown};
+use crate::supervisor::exit_status::AppExit;
+use crate::supervisor::launch::Launch;
+use crate::supervisor::supervise::{SupervisedProcess, Supervisor};
+use crate::supervisor::user::AppUser;
+use crate::telemetry::{LogFeed, StdioMode, Telemetry, logging};
+use crate::{egress, guest_id, ingress, init, services, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -70,7 +71,7 @@ async fn report(
     audit: Audit,
     log: Option<LogFeed>,
 ) -> Result<ExitCode, StartError> {
-    let guest = identity::own(policy.settings().name.as_deref())
+    let guest = guest_id::own(policy.settings().name.as_deref())
         .map_err(os_error("make an id for this run"))?;
     let drain_timeout = args
         .common
@@ -79,7 +80,7 @@ async fn report(
     let mut config = ClientConfig::default();
     config.tuning.lanes = args.common.lanes;
     let client = Client::new(args.link.clone(), config);
-    let mut report = Report::start(&client, &guest, log);
+    let mut report = Telemetry::start(&client, &guest, log);
     let parts = Parts {
         policy,
         audit,
@@ -106,7 +107,7 @@ async fn report(
 
 /// How a run went.
 struct Ended {
-    ending: Ending,
+    ending: AppExit,
     /// When the host half must have everything.
     deadline: Instant,
 }
@@ -120,7 +121,7 @@ struct Parts {
     drain_timeout: Duration,
 }
 
-async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, StartError> {
+async fn serve(args: Run, parts: Parts, report: &mut Telemetry) -> Result<Ended, StartError> {
     let Parts {
         policy,
         audit,
@@ -131,7 +132,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     let mut launch = prepare_launch(&args.common)?;
     let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
     // From here on a first process hears what it is told; before, the kernel loses it.
-    let mut watch = Watch::install().map_err(os_error("install signal handlers"))?;
+    let mut watch = Supervisor::install().map_err(os_error("install signal handlers"))?;
     let own = OwnAddresses {
         v4: odyn_dns::pool::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
@@ -145,17 +146,17 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
             )
         })?;
     tracing::info!(method = capture.method().as_str(), "network captured");
-    let door = Door::new(client);
-    let link_state = door.state();
+    let link = PermittedLink::new(client);
+    let link_state = link.state();
     let ingress = ingress::start(
         args.link.clone(),
         args.common.lanes,
         ports,
         guest,
         audit.clone(),
-        door.shared_drain(),
+        link.shared_drain(),
     );
-    let running = egress::start(capture, own, Arc::clone(&policy), door.clone(), audit)
+    let running = egress::start(capture, own, Arc::clone(&policy), link.clone(), audit)
         .map_err(os_error("serve the captured network"))?;
 
     let url = args.link.to_string();
@@ -163,11 +164,11 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
         () = await_link(link_state, &url) => {}
         signal = watch.told_to_stop() => {
             // As if it had hit the program, which then need not start.
-            let ending = Ending::Signaled(signal as i32);
+            let ending = AppExit::Signaled(signal as i32);
             return Ok(Ended { ending, deadline: Instant::now() });
         }
     }
-    let services = services::start(policy.settings(), &door, args.nsm).await?;
+    let services = services::start(policy.settings(), &link, args.nsm).await?;
     launch.environment(services.environment().iter().cloned());
     let stdio = report
         .stdio(StdioMode::choose(args.stdio))
@@ -178,11 +179,11 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
     tracing::info!(pid = child.id(), "program started");
     report.state(&GuestState::Running);
     let ending = watch
-        .wait(&Watched::group(child.id()))
+        .wait(&SupervisedProcess::group(child.id()))
         .await
         .map_err(os_error("wait for the program"))?;
     services.stop().await;
-    door.begin_drain();
+    link.begin_drain();
     // Their sockets must end for the drain to end.
     watch.end_leftovers().await;
     tracing::info!(
@@ -194,7 +195,7 @@ async fn serve(args: Run, parts: Parts, report: &mut Report) -> Result<Ended, St
 
     report.state(&GuestState::Draining);
     let deadline = Instant::now() + drain_timeout;
-    shutdown::drain(&running, &door, drain_timeout, async {
+    shutdown::drain(&running, &link, drain_timeout, async {
         watch.told_to_stop().await;
     })
     .await;
@@ -243,14 +244,14 @@ fn open_audit(common: &Common) -> Result<Audit, StartError> {
 }
 
 fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
-    let identity = common
+    let user = common
         .user
         .as_deref()
-        .map(Identity::resolve)
+        .map(AppUser::resolve)
         .transpose()
         .map_err(|error| StartError::new(Failure::Config, error.to_string()))?;
     Ok(Launch::new(
-        identity.as_ref(),
+        user.as_ref(),
         raise_open_files(),
         common.command.clone(),
     ))

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attestation::Nsm;
-use crate::egress::Door;
+use crate::egress::PermittedLink;
 use crate::exit::{Failure, StartError};
 use crate::{api, attestation, kms};
 
@@ -29,7 +29,11 @@ pub struct Services {
 ///
 /// # Errors
 /// A port is taken, or the policy's section cannot be followed.
-pub async fn start(settings: &Settings, door: &Door, nsm: Nsm) -> Result<Services, StartError> {
+pub async fn start(
+    settings: &Settings,
+    link: &PermittedLink,
+    nsm: Nsm,
+) -> Result<Services, StartError> {
     let mut services = Services {
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -48,7 +52,7 @@ pub async fn start(settings: &Settings, door: &Door, nsm: Nsm) -> Result<Service
         tasks.spawn(api::serve(listener, Arc::clone(&module), stop.clone()));
     }
     if let Some(wanted) = &settings.kms_proxy {
-        let prepared = kms::prepare(wanted, door.kms(wanted), module)?;
+        let prepared = kms::prepare(wanted, link.kms(wanted), module)?;
         prepared.start(stop, tasks);
         services.environment = prepared.environment().await;
         prepared.serve(stop, tasks);

@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 
 use odyn_link::Drained;
 
-use crate::egress::{Door, Running};
+use crate::egress::{PermittedLink, RunningEgress};
 
 /// Drains for at most `limit`, or until `force` is ready. Connections of the link stay.
 ///
-/// Clients of the program (ingress) take part by the door's drain.
+/// Clients of the program (ingress) take part by the link's drain.
 pub async fn drain(
-    egress: &Running,
-    door: &Door,
+    egress: &RunningEgress,
+    link: &PermittedLink,
     limit: Duration,
     force: impl Future<Output = ()>,
 ) {
     let started = Instant::now();
     let drained = tokio::select! {
-        drained = door.drain(limit, force) => drained,
+        drained = link.drain(limit, force) => drained,
         () = stop_for_good(egress) => return,
     };
     report(&drained, started.elapsed());
 }
 
-/// Never ready: the end of the drain is the door's matter.
-async fn stop_for_good(egress: &Running) {
+/// Never ready: the end of the drain is the link's matter.
+async fn stop_for_good(egress: &RunningEgress) {
     egress.stop().await;
     std::future::pending().await
 }

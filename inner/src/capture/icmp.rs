@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::checksum::Sum;
-use super::datagrams::Route;
+use crate::capture::udp_recv::UdpFlowKey;
 
 const UDP: u8 = 17;
 const UDP_HEADER: u16 = 8;
@@ -39,7 +39,7 @@ impl Refusals {
 
     /// Refuses a datagram of `length` payload bytes. Best effort, as ICMP always is: a full
     /// socket buffer loses the error as a busy network would.
-    pub fn port_unreachable(&self, route: Route, length: usize) {
+    pub fn port_unreachable(&self, route: UdpFlowKey, length: usize) {
         let to = SocketAddr::new(route.client.ip(), 0);
         let sent = match (route.client.ip(), route.original.ip()) {
             (IpAddr::V4(from), IpAddr::V4(dst)) => self
@@ -58,7 +58,7 @@ impl Refusals {
 }
 
 /// Type 3, code 3, and the start of the packet that it is about.
-fn icmpv4(from: Ipv4Addr, to: Ipv4Addr, route: Route, length: usize) -> Vec<u8> {
+fn icmpv4(from: Ipv4Addr, to: Ipv4Addr, route: UdpFlowKey, length: usize) -> Vec<u8> {
     let udp = udp_header(route, length);
     let total = u16::from_be_bytes([udp[4], udp[5]]).saturating_add(V4_HEADER);
     let mut packet = vec![3, 3, 0, 0, 0, 0, 0, 0];
@@ -76,7 +76,7 @@ fn icmpv4(from: Ipv4Addr, to: Ipv4Addr, route: Route, length: usize) -> Vec<u8> 
 }
 
 /// Type 1, code 4; the kernel fills the ICMPv6 checksum in.
-fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, route: Route, length: usize) -> Vec<u8> {
+fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, route: UdpFlowKey, length: usize) -> Vec<u8> {
     let udp = udp_header(route, length);
     let mut packet = vec![1, 4, 0, 0, 0, 0, 0, 0];
     packet.extend([0x60, 0, 0, 0]);
@@ -88,7 +88,7 @@ fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, route: Route, length: usize) -> Vec<u8> 
 }
 
 /// The header of the datagram; a checksum of 0 is "none", and nobody verifies it here.
-fn udp_header(route: Route, length: usize) -> [u8; 8] {
+fn udp_header(route: UdpFlowKey, length: usize) -> [u8; 8] {
     let length = u16::try_from(length)
         .unwrap_or(u16::MAX)
         .saturating_add(UDP_HEADER);
@@ -106,8 +106,8 @@ fn checksum(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    fn route(client: &str, original: &str) -> Route {
-        Route {
+    fn route(client: &str, original: &str) -> UdpFlowKey {
+        UdpFlowKey {
             client: client.parse().unwrap(),
             original: original.parse().unwrap(),
         }

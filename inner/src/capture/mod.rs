@@ -5,15 +5,15 @@
 //! is rejected and reported. There are two ways: [`Nftables`], by rules in the kernel, and
 //! [`tun::Tun`], by a device whose other end is ours, for kernels without nf_tables.
 
-pub mod answers;
 pub mod checksum;
-pub mod datagrams;
 pub mod icmp;
+pub mod nflog;
 pub mod nft;
-pub mod rejected;
 pub mod routes;
 pub mod sockets;
 pub mod tun;
+pub mod udp_recv;
+pub mod udp_reply;
 
 use std::io;
 use std::net::IpAddr;
@@ -88,7 +88,7 @@ pub struct Nftables {
     /// Answers refused datagrams.
     pub refusals: icmp::Refusals,
     /// Packets that the kernel rejected; `None` when the kernel cannot report them.
-    pub rejected: Option<rejected::Rejected>,
+    pub rejected: Option<nflog::RejectedPackets>,
 }
 
 impl Capture {
@@ -172,8 +172,8 @@ impl Nftables {
     }
 }
 
-async fn open_rejected() -> Option<rejected::Rejected> {
-    match rejected::Rejected::open().await {
+async fn open_rejected() -> Option<nflog::RejectedPackets> {
+    match nflog::RejectedPackets::open().await {
         Ok(rejected) => Some(rejected),
         Err(error) => {
             tracing::warn!(%error, "rejected packets are not recorded: no NFLOG socket");

@@ -24,7 +24,7 @@ use super::rules;
 use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::capture::{Nftables, routes};
 use crate::cli::DOCTOR_TRIAL_COMMAND;
-use crate::program::filter;
+use crate::supervisor::seccomp;
 
 /// A trial takes milliseconds; modules that are loaded from a slow disk take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -142,7 +142,7 @@ fn seccomp() -> Finding {
     let applied = nix::sys::prctl::set_no_new_privs()
         .map_err(|error| error.to_string())
         // The filter for a program that is root: it has everything that the other one has.
-        .and_then(|()| filter::apply(true).map_err(|error| error.to_string()));
+        .and_then(|()| seccomp::apply(true).map_err(|error| error.to_string()));
     if let Err(error) = applied {
         return Finding::missing(error);
     }

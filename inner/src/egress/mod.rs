@@ -1,8 +1,8 @@
 //! Egress: captured flows are judged, and those that pass are carried over the link.
 
-mod door;
-mod gate;
-mod judge;
+mod authorize;
+mod dns_policy;
+mod link;
 pub mod sni;
 mod tcp;
 mod tun;
@@ -15,32 +15,32 @@ use odyn_policy::{Policy, Reason};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use door::{Door, KmsDoor};
-pub use gate::{LinkUpstream, PolicyGate, Resolver};
+pub use crate::egress::dns_policy::{DnsPolicy, LinkUpstream, Resolver};
+pub use crate::egress::link::{KmsLink, PermittedLink};
 pub(crate) use tcp::finish;
 
 use crate::audit::{Audit, Refusal};
-use crate::capture::answers::Answers;
-use crate::capture::rejected::{Packet, Rejected};
+use crate::capture::nflog::{RejectedPacket, RejectedPackets};
 use crate::capture::routes::OwnAddresses;
 use crate::capture::sockets::FamilySockets;
+use crate::capture::udp_reply::UdpReplies;
 use crate::capture::{Capture, Nftables};
-use judge::Judge;
+use crate::egress::authorize::Authorizer;
 
 /// Everything that a flow needs.
 pub struct Egress {
-    judge: Judge,
-    door: Door,
+    authorizer: Authorizer,
+    link: PermittedLink,
     audit: Audit,
-    answers: Answers,
+    answers: UdpReplies,
     udp_flows: udp::Flows,
     flows: TaskTracker,
     /// No datagram comes any more than those that are there.
     last_datagrams: CancellationToken,
 }
 
-/// The running egress; it ends by [`Running::stop`].
-pub struct Running {
+/// The running egress; it ends by [`RunningEgress::stop`].
+pub struct RunningEgress {
     stop: CancellationToken,
     last_datagrams: CancellationToken,
     flows: TaskTracker,
@@ -57,18 +57,18 @@ pub fn start(
     capture: Capture,
     own: OwnAddresses,
     policy: Arc<Policy>,
-    door: Door,
+    link: PermittedLink,
     audit: Audit,
-) -> io::Result<Running> {
+) -> io::Result<RunningEgress> {
     let mut config = odyn_dns::Config::default();
     config.ttl = policy.settings().dns.ttl;
     let queries = config.udp_inflight;
     let resolver = Resolver::new(
         config,
-        PolicyGate::new(Arc::clone(&policy), audit.clone()),
-        LinkUpstream::new(door.clone()),
+        DnsPolicy::new(Arc::clone(&policy), audit.clone()),
+        LinkUpstream::new(link.clone()),
     );
-    let mut running = Running {
+    let mut running = RunningEgress {
         stop: CancellationToken::new(),
         last_datagrams: CancellationToken::new(),
         flows: TaskTracker::new(),
@@ -76,11 +76,11 @@ pub fn start(
         tun: None,
     };
     let (flows, last_datagrams) = (running.flows.clone(), running.last_datagrams.clone());
-    let judge = Judge::new(policy, resolver.clone(), own);
+    let authorizer = Authorizer::new(policy, resolver.clone(), own);
     let egress = move |answers| {
         Arc::new(Egress {
-            judge,
-            door,
+            authorizer,
+            link,
             audit,
             answers,
             udp_flows: udp::Flows::default(),
@@ -94,11 +94,11 @@ pub fn start(
             refusals,
             rejected,
         }) => {
-            let egress = egress(Answers::Sockets(refusals));
+            let egress = egress(UdpReplies::Sockets(refusals));
             running.serve_nftables(families, rejected, &egress, &resolver);
         }
         Capture::Tun(captured) => {
-            let egress = egress(Answers::Packets(Arc::clone(&captured.shared)));
+            let egress = egress(UdpReplies::Packets(Arc::clone(&captured.shared)));
             let stop = running.stop.clone();
             running.tun = Some(tun::serve(captured, egress, resolver, queries, stop)?);
         }
@@ -113,15 +113,15 @@ impl Egress {
 
     /// As [`Egress::spawn`], for TCP.
     fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
-        self.door.carry(self.flows.track_future(flow));
+        self.link.carry(self.flows.track_future(flow));
     }
 }
 
-impl Running {
+impl RunningEgress {
     fn serve_nftables(
         &self,
         families: Vec<FamilySockets>,
-        rejected: Option<Rejected>,
+        rejected: Option<RejectedPackets>,
         egress: &Arc<Egress>,
         resolver: &Resolver,
     ) {
@@ -165,7 +165,7 @@ async fn serve_dns(server: impl Future<Output = io::Result<()>>, stop: Cancellat
     }
 }
 
-async fn record_rejected(mut rejected: Rejected, audit: Audit) {
+async fn record_rejected(mut rejected: RejectedPackets, audit: Audit) {
     loop {
         match rejected.next().await {
             Ok(packets) => {
@@ -181,7 +181,7 @@ async fn record_rejected(mut rejected: Rejected, audit: Audit) {
     }
 }
 
-fn record_packet(audit: &Audit, packet: Packet) {
+fn record_packet(audit: &Audit, packet: RejectedPacket) {
     audit
         .flow(packet.protocol_name(), packet.destination_text())
         .denied(Refusal::of(Reason::NotCapturable.as_str()));

@@ -11,11 +11,11 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Passed, Stopped, end_of_open};
 use super::sni::Hello;
 use super::{Egress, sni};
 use crate::audit::{End, Record, Refusal};
 use crate::capture::sockets::{is_exhaustion, original_destination};
+use crate::egress::authorize::{Admitted, Rejected, end_of_open};
 
 /// Pause after an accept that failed for lack of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// already, so that none of them is lost.
 pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: CancellationToken) {
     // Until the backlog is empty.
-    let _busy = egress.door.busy();
+    let _busy = egress.link.busy();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -33,7 +33,7 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
         };
         match accepted {
             Ok(stream) => {
-                let busy = egress.door.busy();
+                let busy = egress.link.busy();
                 egress.carry(flow(stream, Arc::clone(&egress), busy));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -69,8 +69,8 @@ async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
     };
     let mut record = egress.audit.flow("tcp", destination);
     match egress
-        .judge
-        .judge(destination, Protocol::Tcp, &mut record)
+        .authorizer
+        .authorize(destination, Protocol::Tcp, &mut record)
         .await
     {
         Ok(passed) => carry(stream, destination, passed, record, &egress, busy).await,
@@ -79,8 +79,8 @@ async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
             reset(&stream);
             drop(stream);
             match stopped {
-                Stopped::Denied(refusal) => record.denied(refusal),
-                Stopped::Unresolved => record.ended(End::Unresolved),
+                Rejected::Denied(refusal) => record.denied(refusal),
+                Rejected::Unresolved => record.ended(End::Unresolved),
             }
         }
     }
@@ -89,7 +89,7 @@ async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
 pub(super) async fn carry(
     stream: TcpStream,
     destination: SocketAddr,
-    passed: Passed,
+    passed: Admitted,
     mut record: Record,
     egress: &Egress,
     busy: Busy,
@@ -104,7 +104,7 @@ pub(super) async fn carry(
         });
         return;
     }
-    let opened = match egress.door.tcp_for(&passed.permit, &stream).await {
+    let opened = match egress.link.tcp_for(&passed.permit, &stream).await {
         Ok(opened) => opened,
         Err(error) => {
             tracing::debug!(%destination, %error, flow = record.id(), "not opened");
@@ -120,7 +120,7 @@ pub(super) async fn carry(
     finish(record, end);
 }
 
-async fn has_expected_sni(stream: &TcpStream, passed: &Passed) -> bool {
+async fn has_expected_sni(stream: &TcpStream, passed: &Admitted) -> bool {
     let Some(expected) = &passed.name else {
         return false;
     };

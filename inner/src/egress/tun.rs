@@ -14,14 +14,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::Resolver;
-use super::judge::{Stopped, end_of_open};
 use super::{Egress, tcp, udp};
 use crate::audit::{End, Refusal};
-use crate::capture::datagrams::Route;
-use crate::capture::rejected::Packet;
+use crate::capture::nflog::RejectedPacket;
 use crate::capture::tun;
 use crate::capture::tun::{Accepted, Handler, Held, Tun, Unreachable, Worker};
+use crate::capture::udp_recv::UdpFlowKey;
+use crate::egress::authorize::{Rejected, end_of_open};
+use crate::egress::dns_policy::Resolver;
 
 /// Longer queries are cut, and answered as the malformed messages they then are.
 const LONGEST_QUERY: usize = 4096;
@@ -54,7 +54,7 @@ pub(super) fn serve(
         let server = odyn_dns::serve_udp(socket, resolver.clone());
         servers.spawn(super::serve_dns(server, stop.clone()));
     }
-    let busy = egress.door.busy();
+    let busy = egress.link.busy();
     let program = Program {
         egress,
         resolver,
@@ -97,7 +97,7 @@ impl Handler for Program {
             // As nobody listens any more: dropped, it is reset.
             return;
         }
-        let busy = self.egress.door.busy();
+        let busy = self.egress.link.busy();
         self.egress
             .carry(flow(held, Arc::clone(&self.egress), busy));
     }
@@ -109,18 +109,18 @@ impl Handler for Program {
             .denied(Refusal::of("flow-limit"));
     }
 
-    fn datagram(&self, route: Route, data: &[u8]) {
+    fn datagram(&self, route: UdpFlowKey, data: &[u8]) {
         if self.stop.is_cancelled() {
             return;
         }
         udp::dispatch(&self.egress, route, data);
     }
 
-    fn closed(&self, route: Route) {
+    fn closed(&self, route: UdpFlowKey) {
         self.egress.udp_flows.close(route);
     }
 
-    fn query(&self, route: Route, query: &[u8]) {
+    fn query(&self, route: UdpFlowKey, query: &[u8]) {
         let query = query.get(..LONGEST_QUERY).unwrap_or(query);
         match self.resolver.step(query, route.client, Transport::Udp) {
             Step::Drop => {}
@@ -138,7 +138,7 @@ impl Handler for Program {
         }
     }
 
-    fn rejected(&self, packet: Packet) {
+    fn rejected(&self, packet: RejectedPacket) {
         super::record_packet(&self.egress.audit, packet);
     }
 }
@@ -147,17 +147,17 @@ async fn flow(held: Held, egress: Arc<Egress>, busy: Busy) {
     let destination = held.original();
     let mut record = egress.audit.flow("tcp", destination);
     let judged = egress
-        .judge
-        .judge(destination, Protocol::Tcp, &mut record)
+        .authorizer
+        .authorize(destination, Protocol::Tcp, &mut record)
         .await;
     let passed = match judged {
         Ok(passed) => passed,
-        Err(Stopped::Denied(refusal)) => {
+        Err(Rejected::Denied(refusal)) => {
             // First the program's answer, then our paper work.
             held.refuse(tun::Refusal::Reset);
             return record.denied(refusal);
         }
-        Err(Stopped::Unresolved) => {
+        Err(Rejected::Unresolved) => {
             held.refuse(tun::Refusal::Unreachable(Unreachable::Host));
             return record.ended(End::Unresolved);
         }
@@ -171,7 +171,7 @@ async fn flow(held: Held, egress: Arc<Egress>, busy: Busy) {
         drop(serving);
         return;
     }
-    let opened = match egress.door.tcp(&passed.permit).await {
+    let opened = match egress.link.tcp(&passed.permit).await {
         Ok(opened) => opened,
         Err(error) => {
             tracing::debug!(%destination, %error, flow = record.id(), "not opened");

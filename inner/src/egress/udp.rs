@@ -23,10 +23,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Egress;
-use super::judge::{Stopped, end_of_open};
 use crate::audit::{End, Record, Refusal};
-use crate::capture::answers::Reply;
-use crate::capture::datagrams::{MAX_DATAGRAM, Route, receive, try_receive};
+use crate::capture::udp_recv::{MAX_DATAGRAM, UdpFlowKey, receive, try_receive};
+use crate::capture::udp_reply::UdpReply;
+use crate::egress::authorize::{Rejected, end_of_open};
 
 /// A flow without datagrams for this long is over. RFC 4787 (REQ-5) asks for two minutes or more.
 const IDLE: Duration = Duration::from_secs(150);
@@ -45,7 +45,7 @@ const MAX_FLOWS: usize = 16_384;
 
 /// The flows that exist, shared by the listeners of both families.
 pub(super) struct Flows {
-    queues: Mutex<HashMap<Route, mpsc::Sender<Queued>>>,
+    queues: Mutex<HashMap<UdpFlowKey, mpsc::Sender<Queued>>>,
     room: Arc<Semaphore>,
 }
 
@@ -67,7 +67,7 @@ impl Default for Flows {
 /// Receives captured datagrams until `stop`, and then those that are there already.
 pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: CancellationToken) {
     // Until the socket is empty.
-    let _busy = egress.door.busy();
+    let _busy = egress.link.busy();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
@@ -93,7 +93,7 @@ pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: Cancell
 }
 
 /// Gives a datagram to its flow, or begins one.
-pub(super) fn dispatch(egress: &Arc<Egress>, route: Route, datagram: &[u8]) {
+pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8]) {
     let length = datagram.len();
     let room = Arc::clone(&egress.udp_flows.room);
     // At most 65 535: it fits.
@@ -127,25 +127,25 @@ pub(super) fn dispatch(egress: &Arc<Egress>, route: Route, datagram: &[u8]) {
         egress: Arc::clone(egress),
         route,
         queue,
-        busy: Some(egress.door.busy()),
+        busy: Some(egress.link.busy()),
     };
     egress.spawn(flow.run());
 }
 
 impl Flows {
     /// The program's socket is gone: its flow ends.
-    pub(super) fn close(&self, route: Route) {
+    pub(super) fn close(&self, route: UdpFlowKey) {
         self.lock().remove(&route);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Route, mpsc::Sender<Queued>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<UdpFlowKey, mpsc::Sender<Queued>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Flow {
     egress: Arc<Egress>,
-    route: Route,
+    route: UdpFlowKey,
     queue: mpsc::Receiver<Queued>,
     /// Until it is decided whether the flow is carried.
     busy: Option<Busy>,
@@ -168,8 +168,8 @@ impl Flow {
         let original = self.route.original;
         let mut record = egress.audit.flow("udp", original);
         let passed = match egress
-            .judge
-            .judge(original, Protocol::Udp, &mut record)
+            .authorizer
+            .authorize(original, Protocol::Udp, &mut record)
             .await
         {
             Ok(passed) if passed.permit.sni_required() => {
@@ -178,16 +178,16 @@ impl Flow {
                 return self.refuse_until_idle().await;
             }
             Ok(passed) => passed,
-            Err(Stopped::Denied(refusal)) => {
+            Err(Rejected::Denied(refusal)) => {
                 record.denied(refusal);
                 return self.refuse_until_idle().await;
             }
-            Err(Stopped::Unresolved) => {
+            Err(Rejected::Unresolved) => {
                 record.ended(End::Unresolved);
                 return self.refuse_queued();
             }
         };
-        let opened = match egress.door.udp(&passed.permit).await {
+        let opened = match egress.link.udp(&passed.permit).await {
             Ok(opened) => opened,
             Err(error) => {
                 record.ended(end_of_open(&error));
@@ -217,7 +217,12 @@ impl Flow {
     }
 
     /// Moves datagrams until the flow ends, or the guest does: `None`.
-    async fn pump(&mut self, reply: &Reply, link: &mut Datagrams, record: &Record) -> Option<End> {
+    async fn pump(
+        &mut self,
+        reply: &UdpReply,
+        link: &mut Datagrams,
+        record: &Record,
+    ) -> Option<End> {
         let counters = record.counters();
         // Nothing is left in them when anything is waited for, nor any room: a flow may be idle.
         let (mut queued, mut answers) = (Vec::new(), Vec::new());
@@ -280,14 +285,14 @@ impl Flow {
     }
 
     /// The program is gone: what it has sent is sent on, without losing any, and confirmed.
-    async fn finish(mut self, reply: &Reply, mut link: Datagrams, record: Record) {
+    async fn finish(mut self, reply: &UdpReply, mut link: Datagrams, record: Record) {
         let counters = record.counters();
         let egress = Arc::clone(&self.egress);
         tokio::select! {
             sent = self.send_last(reply, &mut link, &counters) => if let Err(error) = sent {
                 return record.ended(end_of_datagrams(&error));
             },
-            () = egress.door.reached(Phase::Forced) => {}
+            () = egress.link.reached(Phase::Forced) => {}
         }
         let (taken, _) = counters.get();
         super::tcp::finish(record, link.finish(taken).await);
@@ -295,7 +300,7 @@ impl Flow {
 
     async fn send_last(
         &mut self,
-        reply: &Reply,
+        reply: &UdpReply,
         link: &mut Datagrams,
         counters: &Counters,
     ) -> Result<(), DatagramError> {
@@ -368,7 +373,7 @@ fn send(link: &mut Datagrams, queued: &[Queued], counters: &Counters) -> Result<
 
 /// Moves what waits in the socket to the link, up to some bound.
 fn take(
-    reply: &Reply,
+    reply: &UdpReply,
     link: &mut Datagrams,
     counters: &Counters,
 ) -> io::Result<Result<(), DatagramError>> {
@@ -388,7 +393,7 @@ fn take(
 ///
 /// # Errors
 /// It is gone.
-fn give(reply: &Reply, answers: &[Bytes], counters: &Counters) -> io::Result<()> {
+fn give(reply: &UdpReply, answers: &[Bytes], counters: &Counters) -> io::Result<()> {
     let mut rest = answers;
     while !rest.is_empty() {
         let passed = match reply.try_send(rest) {

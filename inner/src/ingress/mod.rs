@@ -4,11 +4,11 @@
 //! ([`odyn_link::reverse`]). The host is not trusted: it may ask for any port and gets those of the
 //! policy's `ingress` only, each on the loopback interface, at the port that the policy says.
 
+mod app;
 mod denials;
-mod greeting;
+mod handler;
 mod ports;
-mod program;
-mod serve;
+mod proxy_header;
 mod tls;
 
 use std::num::NonZeroU16;
@@ -21,16 +21,16 @@ use odyn_proto::wire::ingress::{Hello, MAX_PORTS};
 use odyn_proto::{Endpoint, Identity};
 
 pub use self::ports::Ports;
-use self::serve::Clients;
 use crate::audit::Audit;
+use crate::ingress::handler::ClientHandler;
 
 /// How long a client's TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The running ingress. It takes part in the drain that it was given, and ends by
-/// [`Running::close`].
-pub struct Running {
-    clients: Arc<Clients>,
+/// [`RunningIngress::close`].
+pub struct RunningIngress {
+    clients: Arc<ClientHandler>,
     /// None when the policy wants no clients.
     reverse: Option<Reverse>,
 }
@@ -45,7 +45,7 @@ pub fn start(
     identity: Identity,
     audit: Audit,
     drain: Drain,
-) -> Running {
+) -> RunningIngress {
     start_with(link, lanes, ports, identity, audit, drain, HANDSHAKE)
 }
 
@@ -57,7 +57,7 @@ fn start_with(
     audit: Audit,
     drain: Drain,
     handshake: Duration,
-) -> Running {
+) -> RunningIngress {
     let mut listen: Vec<NonZeroU16> = ports.keys().copied().collect();
     listen.sort_unstable();
     if listen.len() > MAX_PORTS {
@@ -67,7 +67,7 @@ fn start_with(
         );
         listen.truncate(MAX_PORTS);
     }
-    let clients = Arc::new(Clients::new(ports, audit, handshake, drain.clone()));
+    let clients = Arc::new(ClientHandler::new(ports, audit, handshake, drain.clone()));
     let reverse = (!listen.is_empty()).then(|| {
         let hello = Hello {
             identity,
@@ -77,10 +77,10 @@ fn start_with(
         config.tuning.lanes = lanes;
         Reverse::start(link, config, hello, Arc::clone(&clients), drain)
     });
-    Running { clients, reverse }
+    RunningIngress { clients, reverse }
 }
 
-impl Running {
+impl RunningIngress {
     /// Waits for the end of the connections after a drain, for at most `limit`.
     pub async fn close(&self, limit: Duration) {
         if let Some(reverse) = &self.reverse {
@@ -88,7 +88,7 @@ impl Running {
         }
     }
 
-    /// Clients that are there at this moment.
+    /// ClientHandler that are there at this moment.
     pub fn open_flows(&self) -> usize {
         self.clients.count()
     }

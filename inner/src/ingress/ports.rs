@@ -8,9 +8,9 @@ use std::time::Duration;
 use odyn_ingress_tls::Fault;
 use odyn_policy::{Ingress, IngressTls, ProxyProtocol, TlsFiles};
 
-use super::program::Program;
 use super::tls::Tls;
 use crate::exit::{Failure, StartError};
+use crate::ingress::app::AppPort;
 
 /// Ports that can be served.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Ports {
 /// Where clients of one port go, and how.
 #[derive(Debug)]
 pub(super) struct Port {
-    pub(super) program: Program,
+    pub(super) program: AppPort,
     /// How long clients wait for the program to listen.
     pub(super) patience: Duration,
     pub(super) tls: Option<Tls>,
@@ -48,7 +48,7 @@ impl Ports {
                 }
             };
             let port = Port {
-                program: Program::new(entry.target_port),
+                program: AppPort::new(entry.target_port),
                 patience: entry.wait_timeout,
                 tls,
                 proxy_protocol: entry.proxy_protocol,

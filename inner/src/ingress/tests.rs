@@ -39,7 +39,7 @@ struct World {
     host: Client,
     ports: Vec<NonZeroU16>,
     guest: Client,
-    running: Running,
+    running: RunningIngress,
 }
 
 /// A guest without connections of its own: the drain is its.
@@ -224,7 +224,7 @@ async fn without_ports_nothing_is_dialled() {
     let endpoint = Endpoint::Unix {
         path: "/nonexistent".into(),
     };
-    let identity = crate::identity::own(Some("shop")).unwrap();
+    let identity = crate::guest_id::own(Some("shop")).unwrap();
     let audit = Audit::new(Sink::none()).unwrap();
     let running = start(
         endpoint,

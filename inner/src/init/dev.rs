@@ -7,8 +7,8 @@ use std::{fs, io};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 
-use super::Report;
 use super::mounts::{attempt, is_mount_point, make};
+use crate::init::InitReport;
 
 /// Devices that every program may use: name, major, minor.
 const NODES: [(&str, u64, u64); 6] = [
@@ -28,7 +28,7 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-pub(super) fn all(report: &mut Report) {
+pub(super) fn all(report: &mut InitReport) {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     if !is_mount_point("/dev") {
         match make("devtmpfs", "/dev", quiet, "mode=755") {

@@ -10,7 +10,7 @@ use std::path::Path;
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_nitro_enclaves_nsm_api::driver;
 
-use super::Report;
+use crate::init::InitReport;
 
 const NSM: &str = "/dev/nsm";
 
@@ -38,13 +38,13 @@ impl Source for Nsm {
 }
 
 /// Seeds the kernel's generator from the NSM, where there is one.
-pub(super) fn seed(report: &mut Report) {
+pub(super) fn seed(report: &mut InitReport) {
     if Path::new(NSM).exists() {
         seed_from(&Nsm, report);
     }
 }
 
-fn seed_from(source: &dyn Source, report: &mut Report) {
+fn seed_from(source: &dyn Source, report: &mut InitReport) {
     match source.draw().and_then(|bytes| credit::add(&bytes)) {
         Ok(count) => report.done(format!("seeded the kernel's generator with {count} bytes")),
         Err(error) => report.missed("the kernel's generator is not seeded from NSM", error),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn lines(source: &Fake) -> Vec<(bool, String)> {
-        let mut report = Report::default();
+        let mut report = InitReport::default();
         seed_from(source, &mut report);
         report.lines
     }

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use tempfile::NamedTempFile;
 
-use super::Report;
+use crate::init::InitReport;
 
 /// Any server would do, as port 53 is captured whatever the address; this one is ours and so
 /// never a surprise.
@@ -19,17 +19,17 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopba
 
 /// /etc/resolv.conf, when it is missing or empty. Without it libc asks 127.0.0.1, which is captured
 /// too; other resolvers give up.
-pub(super) fn resolver(report: &mut Report) {
+pub(super) fn resolver(report: &mut InitReport) {
     provide(Path::new("/etc/resolv.conf"), &resolv_conf(), true, report);
 }
 
 /// /etc/hosts, when it is missing. An empty one is somebody's decision.
-pub(super) fn hosts(report: &mut Report) {
+pub(super) fn hosts(report: &mut InitReport) {
     provide(Path::new("/etc/hosts"), HOSTS, false, report);
 }
 
 /// The policy's name, where the kernel knows none.
-pub(super) fn host_name(name: Option<&str>, report: &mut Report) {
+pub(super) fn host_name(name: Option<&str>, report: &mut InitReport) {
     let current = nix::unistd::gethostname().unwrap_or_default();
     let name: String = name
         .unwrap_or("localhost")
@@ -53,7 +53,7 @@ pub(super) fn host_name(name: Option<&str>, report: &mut Report) {
     }
 }
 
-fn provide(path: &Path, content: &str, replace_empty: bool, report: &mut Report) {
+fn provide(path: &Path, content: &str, replace_empty: bool, report: &mut InitReport) {
     let wanted = match fs::read(path) {
         Ok(bytes) => replace_empty && bytes.trim_ascii().is_empty(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn provided(path: &Path, replace_empty: bool) -> Option<String> {
-        provide(path, "new\n", replace_empty, &mut Report::default());
+        provide(path, "new\n", replace_empty, &mut InitReport::default());
         fs::read_to_string(path).ok()
     }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_one_line() {
-        let mut report = Report::default();
+        let mut report = InitReport::default();
         provide(Path::new("/proc/odyn/resolv.conf"), "x", true, &mut report);
         assert_eq!(report.lines.len(), 1);
         assert!(!report.lines[0].0, "{report:?}");

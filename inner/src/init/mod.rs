@@ -30,13 +30,13 @@ pub enum Init {
 
 /// What was done and what was not, kept until there is a log to say it in.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct InitReport {
     lines: Vec<(bool, String)>,
     /// Whether we are an init: then the name of the machine is our business too.
     active: bool,
 }
 
-impl Report {
+impl InitReport {
     fn done(&mut self, text: impl Into<String>) {
         self.lines.push((true, text.into()));
     }
@@ -65,14 +65,14 @@ impl Report {
 ///
 /// # Errors
 /// There is no /proc and none can be mounted: the program could not be started.
-pub fn prepare(init: Init) -> Result<Report, StartError> {
-    let mut report = Report {
+pub fn prepare(init: Init) -> Result<InitReport, StartError> {
+    let mut report = InitReport {
         active: match init {
             Init::Auto => getpid() == Pid::from_raw(1),
             Init::Yes => true,
             Init::No => false,
         },
-        ..Report::default()
+        ..InitReport::default()
     };
     if report.active {
         mounts::all(&mut report).map_err(|error| {

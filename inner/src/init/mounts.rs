@@ -7,7 +7,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
-use super::{Report, dev};
+use super::dev;
+use crate::init::InitReport;
 
 const SAFE: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
@@ -20,7 +21,7 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
 ///
 /// # Errors
 /// No /proc. Everything else is a line of the report.
-pub(super) fn all(report: &mut Report) -> io::Result<()> {
+pub(super) fn all(report: &mut InitReport) -> io::Result<()> {
     let has_proc =
         || statfs("/proc").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
     if !has_proc() {
@@ -41,7 +42,13 @@ pub(super) fn all(report: &mut Report) -> io::Result<()> {
 }
 
 /// Mounts, unless something is mounted there.
-pub(super) fn attempt(report: &mut Report, kind: &str, place: &str, flags: MsFlags, data: &str) {
+pub(super) fn attempt(
+    report: &mut InitReport,
+    kind: &str,
+    place: &str,
+    flags: MsFlags,
+    data: &str,
+) {
     if is_mount_point(place) {
         return;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use odyn_kms::credentials::Credentials;
 
-use crate::egress::KmsDoor;
+use crate::egress::KmsLink;
 
 /// Variables to set, or to remove.
 pub type Changes = Vec<(&'static str, Option<OsString>)>;
@@ -86,8 +86,8 @@ impl Given {
 }
 
 /// The region of the host's machine, if it knows.
-pub(super) async fn region(door: &KmsDoor) -> Option<String> {
-    let answer = tokio::time::timeout(PATIENCE, door.credentials()).await;
+pub(super) async fn region(link: &KmsLink) -> Option<String> {
+    let answer = tokio::time::timeout(PATIENCE, link.credentials()).await;
     let answer = answer.ok()?.ok()?;
     Credentials::from_json(&answer).ok()?.region
 }

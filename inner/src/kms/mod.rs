@@ -4,8 +4,8 @@
 //! The host half sees TLS. What it could do is refuse service, or give credentials of its own choice:
 //! those decide what KMS allows, not who can read the answers.
 
-mod door;
 mod environment;
+mod link;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::egress::KmsDoor;
+use crate::egress::KmsLink;
 use crate::exit::{Failure, StartError};
-use door::{HostCredentials, HostDial};
+use crate::kms::link::{HostCredentials, HostDial};
 
 pub use environment::Changes;
 use environment::Given;
@@ -35,7 +35,7 @@ pub struct Prepared {
     proxy: Arc<Proxy>,
     listener: TcpListener,
     given: Given,
-    door: KmsDoor,
+    link: KmsLink,
 }
 
 /// Makes the proxy that the policy wants. Must be called in a tokio runtime.
@@ -44,7 +44,7 @@ pub struct Prepared {
 /// The policy's section cannot be followed, or the port is taken.
 pub fn prepare(
     wanted: &KmsProxy,
-    door: KmsDoor,
+    link: KmsLink,
     module: Arc<dyn Module>,
 ) -> Result<Prepared, StartError> {
     let config =
@@ -60,8 +60,8 @@ pub fn prepare(
         .map_err(|error| config(format!("no random numbers: {error}")))?;
     let proxy = Proxy::new(Parts {
         module,
-        dial: Arc::new(HostDial(door.clone())),
-        credentials: Cache::new(HostCredentials(door.clone())),
+        dial: Arc::new(HostDial(link.clone())),
+        credentials: Cache::new(HostCredentials(link.clone())),
         program: given.credentials(),
         endpoints,
         demands: demands(wanted),
@@ -73,7 +73,7 @@ pub fn prepare(
         listener: listen(wanted.listen_port.get())
             .map_err(|error| config(format!("port {}: {error}", wanted.listen_port)))?,
         given,
-        door,
+        link,
     })
 }
 
@@ -99,7 +99,7 @@ impl Prepared {
             .listener
             .local_addr()
             .map_or(0, |address| address.port());
-        let region = environment::region(&self.door).await;
+        let region = environment::region(&self.link).await;
         self.given.changes(port, region)
     }
 

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, GUEST_COMMAND, Run, Simulate};
 use crate::exit::{Failure, StartError};
-use crate::program::watch::{Ending, Watch, Watched};
 use crate::run;
+use crate::supervisor::exit_status::AppExit;
+use crate::supervisor::supervise::{SupervisedProcess, Supervisor};
 
 /// What the host half gets to close its sides after the guest ended.
 const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         };
         let listener = odyn_link::Listener::bind(&link, odyn_link::ListenOptions::default())
             .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
-        let mut watch = Watch::install().map_err(failed("install signal handlers"))?;
+        let mut watch = Supervisor::install().map_err(failed("install signal handlers"))?;
         let child = spawn_guest(&link, &args.common).map_err(failed("start the guest"))?;
         let stop = CancellationToken::new();
         let outer = Outer::builder()
@@ -73,12 +74,12 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             .map_err(failed("start the host half"))?;
         let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));
         let ending = watch
-            .wait(&Watched::process(child.id()))
+            .wait(&SupervisedProcess::process(child.id()))
             .await
             .map_err(failed("wait for the guest"))?;
         stop.cancel();
         let _ = tokio::time::timeout(HOST_SHUTDOWN, outer).await;
-        Ok::<Ending, StartError>(ending)
+        Ok::<AppExit, StartError>(ending)
     });
     runtime.shutdown_timeout(HOST_SHUTDOWN);
     ending.map(Into::into)

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::packet::{ACK, ICMP, ICMPV6, Ip, RST, SYN, TCP, Tcp, UDP, V4_HEADER, V6_HEADER};
 use crate::capture::checksum::Sum;
-use crate::capture::datagrams::Route;
+use crate::capture::udp_recv::UdpFlowKey;
 
 const UDP_HEADER: usize = 8;
 /// What an error quotes at most: the packet stays within the smallest MTU of its family
@@ -179,7 +179,7 @@ pub fn error(ip: &Ip, packet: &[u8], why: Unreachable) -> Vec<u8> {
 }
 
 /// "Port unreachable" about a datagram of `length` bytes whose packet is not at hand any more.
-pub fn port_unreachable(route: Route, length: usize) -> Vec<u8> {
+pub fn port_unreachable(route: UdpFlowKey, length: usize) -> Vec<u8> {
     let (from, to) = (route.client, route.original);
     let length = length.min(usize::from(u16::MAX) - UDP_HEADER);
     let mut packet = Vec::with_capacity(V6_HEADER + UDP_HEADER);
@@ -198,7 +198,7 @@ pub fn port_unreachable(route: Route, length: usize) -> Vec<u8> {
 /// The headers of an answer to the program; `None` when the data do not fit into a datagram.
 ///
 /// With `partial` the checksum is left to the receiving kernel, which then has no need of one.
-pub fn udp_answer(route: Route, data: &[u8], partial: bool) -> Option<Vec<u8>> {
+pub fn udp_answer(route: UdpFlowKey, data: &[u8], partial: bool) -> Option<Vec<u8>> {
     let (from, to) = (route.original, route.client);
     let headers = if from.is_ipv4() { V4_HEADER } else { 0 } + UDP_HEADER;
     if headers + data.len() > usize::from(u16::MAX) {
@@ -237,8 +237,8 @@ mod tests {
     use super::super::rewrite::is_sound;
     use super::*;
 
-    fn route(client: &str, original: &str) -> Route {
-        Route {
+    fn route(client: &str, original: &str) -> UdpFlowKey {
+        UdpFlowKey {
             client: client.parse().unwrap(),
             original: original.parse().unwrap(),
         }

@@ -16,10 +16,10 @@ use super::packet::{ICMP, ICMPV6, Ip, Parsed, Tcp, UDP, parse, udp};
 use super::reassembly::Reassembly;
 use super::rewrite::rewrite;
 use super::table::{Id, MAX_FLOWS, Refusal, Step, Table, opens};
-use crate::capture::datagrams::Route;
-use crate::capture::rejected;
-use crate::capture::rejected::{Packet, Recent};
+use crate::capture::nflog;
+use crate::capture::nflog::{RecentPackets, RejectedPacket};
 use crate::capture::routes::OwnAddresses;
+use crate::capture::udp_recv::UdpFlowKey;
 
 const DNS_PORT: u16 = 53;
 /// Messages of ICMPv6 that kernels send by themselves on every interface: multicast listener and
@@ -34,13 +34,13 @@ pub trait Handler: Send + 'static {
     /// A TCP connection was refused, as there are too many.
     fn overflow(&self, original: SocketAddr);
     /// A datagram.
-    fn datagram(&self, route: Route, data: &[u8]);
+    fn datagram(&self, route: UdpFlowKey, data: &[u8]);
     /// The program's socket does not exist any more.
-    fn closed(&self, route: Route);
+    fn closed(&self, route: UdpFlowKey);
     /// A query to whatever name server.
-    fn query(&self, route: Route, query: &[u8]);
+    fn query(&self, route: UdpFlowKey, query: &[u8]);
     /// A packet that is not carried was refused; not called for repetitions.
-    fn rejected(&self, packet: Packet);
+    fn rejected(&self, packet: RejectedPacket);
 }
 
 /// The listeners' ports on the own address of one family.
@@ -66,7 +66,7 @@ pub(super) struct Engine<H> {
     pub(super) shared: Arc<Shared>,
     pub(super) handler: H,
     reassembly: Reassembly,
-    recent: Recent,
+    recent: RecentPackets,
 }
 
 impl Shared {
@@ -148,13 +148,13 @@ impl Shared {
     }
 
     /// Tells the program that a datagram of `length` bytes was refused.
-    pub fn port_unreachable(&self, route: Route, length: usize) {
+    pub fn port_unreachable(&self, route: UdpFlowKey, length: usize) {
         self.send(&build::port_unreachable(route, length));
     }
 
     /// Sends the program a datagram from where it had sent one to. A datagram that is too long for
     /// the family is lost.
-    pub fn datagram(&self, route: Route, data: &[u8]) {
+    pub fn datagram(&self, route: UdpFlowKey, data: &[u8]) {
         let partial = self.device.partial();
         if let Some(header) = build::udp_answer(route, data, partial) {
             let place = partial.then(|| (header.len() - 8, 6));
@@ -180,7 +180,7 @@ impl<H: Handler> Engine<H> {
             shared,
             handler,
             reassembly: Reassembly::default(),
-            recent: Recent::default(),
+            recent: RecentPackets::default(),
         }
     }
 
@@ -251,7 +251,7 @@ impl<H: Handler> Engine<H> {
             }
             return;
         }
-        let route = Route {
+        let route = UdpFlowKey {
             client: source,
             original: destination,
         };
@@ -300,7 +300,7 @@ impl<H: Handler> Engine<H> {
     }
 
     fn datagram(&self, ip: &Ip, source: u16, destination: u16, data: &[u8]) {
-        let route = Route {
+        let route = UdpFlowKey {
             client: SocketAddr::new(ip.source, source),
             original: SocketAddr::new(ip.destination, destination),
         };
@@ -318,7 +318,7 @@ impl<H: Handler> Engine<H> {
             let error = build::error(ip, packet, Unreachable::Prohibited);
             self.shared.send(&error);
         }
-        if let Some(packet) = rejected::parse(packet)
+        if let Some(packet) = nflog::parse(packet)
             && self.recent.is_news(&packet, now)
         {
             self.handler.rejected(packet);
@@ -341,7 +341,7 @@ fn is_error(packet: &[u8], ip: &Ip) -> bool {
 }
 
 /// Whether the kernel says that a packet of ours found no socket; for a datagram, of which flow.
-fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option<Route>> {
+fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option<UdpFlowKey>> {
     match (ip.protocol, kind, code) {
         (ICMP, 3, _) | (ICMPV6, 1, _) => {}
         _ => return None,
@@ -352,13 +352,13 @@ fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option
         6 => 40,
         _ => return None,
     };
-    let packet = rejected::parse(quoted)?;
+    let packet = nflog::parse(quoted)?;
     if packet.destination.ip() != ip.source {
         return None;
     }
     let ports = quoted.get(header..header + 4)?;
     let source = u16::from_be_bytes([*ports.first()?, *ports.get(1)?]);
-    Some((packet.protocol == UDP).then(|| Route {
+    Some((packet.protocol == UDP).then(|| UdpFlowKey {
         client: packet.destination,
         original: SocketAddr::new(ip.destination, source),
     }))

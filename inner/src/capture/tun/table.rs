@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use super::build::Unreachable;
 use super::packet::{ACK, FIN, RST, SYN, Tcp};
-use crate::capture::datagrams::Route;
 use crate::capture::routes::OwnAddresses;
+use crate::capture::udp_recv::UdpFlowKey;
 
 /// Flows at one time.
 pub const MAX_FLOWS: usize = 65_536;
@@ -79,7 +79,7 @@ pub enum Step {
 /// The flows. `W` is whoever waits for the accepted connection.
 pub struct Table<W> {
     own: OwnAddresses,
-    by_route: HashMap<Route, Id>,
+    by_route: HashMap<UdpFlowKey, Id>,
     flows: HashMap<Id, Flow<W>>,
     next: u32,
     limit: usize,
@@ -87,7 +87,7 @@ pub struct Table<W> {
 }
 
 struct Flow<W> {
-    route: Route,
+    route: UdpFlowKey,
     initial: u32,
     state: State,
     /// Sequence numbers after the FIN of the program and of the listener, once seen.
@@ -129,7 +129,7 @@ impl<W> Table<W> {
     /// A segment of the program; `syn` is what to keep of it when it [`opens`] a connection.
     pub fn from_program(
         &mut self,
-        route: Route,
+        route: UdpFlowKey,
         tcp: &Tcp,
         syn: Option<Vec<u8>>,
         now: Instant,

@@ -12,8 +12,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::pump::{Finish, Pump};
 use super::{Tls, make_reset, unacknowledged};
-use crate::ingress::greeting::Greeting;
-use crate::ingress::program::Program;
+use crate::ingress::app::AppPort;
+use crate::ingress::proxy_header::ClientHeader;
 
 /// How long bytes that came before a reset may take to be taken.
 const GRACE: Duration = Duration::from_secs(10);
@@ -23,14 +23,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// What a client's TLS needs.
 pub(in crate::ingress) struct Session<'a> {
     pub(in crate::ingress) tls: &'a Tls,
-    pub(in crate::ingress) program: &'a Program,
+    pub(in crate::ingress) program: &'a AppPort,
     /// How long the program may take to listen.
     pub(in crate::ingress) patience: Duration,
     /// How long the handshake may take.
     pub(in crate::ingress) handshake: Duration,
     pub(in crate::ingress) drain: &'a Drain,
     /// What the program is told first.
-    pub(in crate::ingress) greeting: Greeting,
+    pub(in crate::ingress) greeting: ClientHeader,
 }
 
 /// How a session ended, as far as the relay does not know it.

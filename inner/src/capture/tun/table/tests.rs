@@ -7,8 +7,8 @@ fn own() -> OwnAddresses {
     }
 }
 
-fn route(port: u16) -> Route {
-    Route {
+fn route(port: u16) -> UdpFlowKey {
+    UdpFlowKey {
         client: SocketAddr::new(odyn_dns::pool::GUEST_V4.into(), port),
         original: "203.0.113.9:443".parse().unwrap(),
     }
@@ -39,7 +39,7 @@ impl Bed {
         }
     }
 
-    fn program(&mut self, route: Route, tcp: Tcp) -> Step {
+    fn program(&mut self, route: UdpFlowKey, tcp: Tcp) -> Step {
         self.table
             .from_program(route, &tcp, Some(b"packet".to_vec()), self.now)
     }

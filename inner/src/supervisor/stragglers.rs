@@ -12,9 +12,9 @@ use nix::unistd::{Pid, getpid};
 
 /// The children that we had before the program was started: not its, and not ours to kill.
 #[derive(Debug)]
-pub(super) struct Bystanders(HashSet<Pid>);
+pub(super) struct EarlierChildren(HashSet<Pid>);
 
-impl Bystanders {
+impl EarlierChildren {
     pub(super) fn now() -> Self {
         Self(children().into_iter().collect())
     }

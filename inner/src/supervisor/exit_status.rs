@@ -7,27 +7,27 @@ use nix::sys::signal::Signal;
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum AppExit {
     /// It exited with this code.
     Exited(u8),
     /// A signal killed it; its number, as the real-time ones have no names of their own.
     Signaled(i32),
 }
 
-impl Ending {
+impl AppExit {
     /// The exit code to pass on: the program's, or 128 and the number of the signal.
     pub fn code(self) -> u8 {
         match self {
-            Ending::Exited(code) => code,
-            Ending::Signaled(signal) => 128u8.saturating_add(signal as u8),
+            AppExit::Exited(code) => code,
+            AppExit::Signaled(signal) => 128u8.saturating_add(signal as u8),
         }
     }
 
     /// The name of the signal that killed it: SIGTERM, SIGRTMIN+2.
     pub fn signal_name(self) -> Option<String> {
         match self {
-            Ending::Exited(_) => None,
-            Ending::Signaled(number) => Some(match Signal::try_from(number) {
+            AppExit::Exited(_) => None,
+            AppExit::Signaled(number) => Some(match Signal::try_from(number) {
                 Ok(signal) => signal.as_str().to_owned(),
                 Err(_) => format!("SIGRTMIN+{}", number - libc::SIGRTMIN()),
             }),
@@ -35,8 +35,8 @@ impl Ending {
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
+impl From<AppExit> for ExitCode {
+    fn from(ending: AppExit) -> Self {
         ExitCode::from(ending.code())
     }
 }
@@ -47,17 +47,17 @@ mod tests {
 
     #[test]
     fn codes_follow_the_shell() {
-        assert_eq!(Ending::Exited(7).code(), 7);
-        assert_eq!(Ending::Signaled(libc::SIGTERM).code(), 143);
-        assert_eq!(Ending::Signaled(libc::SIGKILL).code(), 137);
-        assert_eq!(Ending::Signaled(libc::SIGRTMAX()).code(), 192);
+        assert_eq!(AppExit::Exited(7).code(), 7);
+        assert_eq!(AppExit::Signaled(libc::SIGTERM).code(), 143);
+        assert_eq!(AppExit::Signaled(libc::SIGKILL).code(), 137);
+        assert_eq!(AppExit::Signaled(libc::SIGRTMAX()).code(), 192);
     }
 
     #[test]
     fn signals_have_names() {
-        let name = |signal| Ending::Signaled(signal).signal_name().unwrap();
+        let name = |signal| AppExit::Signaled(signal).signal_name().unwrap();
         assert_eq!(name(libc::SIGSEGV), "SIGSEGV");
         assert_eq!(name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
-        assert_eq!(Ending::Exited(0).signal_name(), None);
+        assert_eq!(AppExit::Exited(0).signal_name(), None);
     }
 }

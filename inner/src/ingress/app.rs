@@ -16,14 +16,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A port on which the program listens, or will.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct AppPort {
     address: SocketAddr,
     /// Held by the one client that tries while the program does not listen: the others need not
     /// knock as well.
     trying: Mutex<()>,
 }
 
-impl Program {
+impl AppPort {
     /// A port of the loopback interface.
     pub(super) fn new(port: NonZeroU16) -> Self {
         Self {
@@ -85,11 +85,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     /// A program that does not listen.
-    fn silent() -> (TcpSocket, Program) {
+    fn silent() -> (TcpSocket, AppPort) {
         let (socket, address) = crate::ingress::tests::silent();
         (
             socket,
-            Program::new(NonZeroU16::new(address.port()).unwrap()),
+            AppPort::new(NonZeroU16::new(address.port()).unwrap()),
         )
     }
 

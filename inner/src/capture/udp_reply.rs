@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use odyn_udp_batch::{Batched, Received, Taken};
 
-use super::datagrams::Route;
-use super::sockets::reply_socket;
-use super::{icmp, tun};
+use crate::capture::sockets::reply_socket;
+use crate::capture::udp_recv::UdpFlowKey;
+use crate::capture::{icmp, tun};
 
-/// Answers datagrams.
-pub enum Answers {
+/// UdpReplies datagrams.
+pub enum UdpReplies {
     /// By sockets of ours.
     Sockets(icmp::Refusals),
     /// By packets written to the device.
@@ -23,19 +23,19 @@ pub enum Answers {
 }
 
 /// What sends a flow's answers from where its datagrams went to.
-pub enum Reply {
+pub enum UdpReply {
     /// A socket, which also receives the flow's further datagrams.
     Socket(Batched),
     /// Packets.
-    Packets(Arc<tun::Shared>, Route),
+    Packets(Arc<tun::Shared>, UdpFlowKey),
 }
 
-impl Answers {
+impl UdpReplies {
     /// Refuses a datagram of `length` bytes: a connected socket sees ECONNREFUSED.
-    pub fn port_unreachable(&self, route: Route, length: usize) {
+    pub fn port_unreachable(&self, route: UdpFlowKey, length: usize) {
         match self {
-            Answers::Sockets(refusals) => refusals.port_unreachable(route, length),
-            Answers::Packets(shared) => shared.port_unreachable(route, length),
+            UdpReplies::Sockets(refusals) => refusals.port_unreachable(route, length),
+            UdpReplies::Packets(shared) => shared.port_unreachable(route, length),
         }
     }
 
@@ -43,26 +43,26 @@ impl Answers {
     ///
     /// # Errors
     /// No file descriptor is left.
-    pub fn reply(&self, route: Route) -> io::Result<Reply> {
+    pub fn reply(&self, route: UdpFlowKey) -> io::Result<UdpReply> {
         match self {
-            Answers::Sockets(_) => {
+            UdpReplies::Sockets(_) => {
                 let socket = reply_socket(route.original, route.client)?;
-                Ok(Reply::Socket(Batched::new(socket)))
+                Ok(UdpReply::Socket(Batched::new(socket)))
             }
-            Answers::Packets(shared) => Ok(Reply::Packets(Arc::clone(shared), route)),
+            UdpReplies::Packets(shared) => Ok(UdpReply::Packets(Arc::clone(shared), route)),
         }
     }
 }
 
-impl Reply {
+impl UdpReply {
     /// Waits for a datagram of the flow that did not come by the listener.
     ///
     /// # Errors
     /// The socket failed.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Reply::Socket(socket) => socket.socket().readable().await,
-            Reply::Packets(..) => pending().await,
+            UdpReply::Socket(socket) => socket.socket().readable().await,
+            UdpReply::Packets(..) => pending().await,
         }
     }
 
@@ -72,8 +72,8 @@ impl Reply {
     /// [`io::ErrorKind::WouldBlock`] when there is none, or the client is gone.
     pub fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R> {
         match self {
-            Reply::Socket(socket) => socket.try_receive(take),
-            Reply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
+            UdpReply::Socket(socket) => socket.try_receive(take),
+            UdpReply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -83,11 +83,11 @@ impl Reply {
     /// There is none, or the client is gone.
     pub fn recv_now(&self, buffer: &mut [u8]) -> nix::Result<usize> {
         match self {
-            Reply::Socket(socket) => {
+            UdpReply::Socket(socket) => {
                 let fd = socket.socket().as_raw_fd();
                 recv(fd, buffer, MsgFlags::MSG_DONTWAIT)
             }
-            Reply::Packets(..) => Err(Errno::EWOULDBLOCK),
+            UdpReply::Packets(..) => Err(Errno::EWOULDBLOCK),
         }
     }
 
@@ -97,8 +97,8 @@ impl Reply {
     /// The client is gone ([`io::ErrorKind::ConnectionRefused`]), or there is no room.
     pub fn try_send(&self, answers: &[Bytes]) -> io::Result<Taken> {
         match self {
-            Reply::Socket(socket) => socket.try_send(answers),
-            Reply::Packets(shared, route) => {
+            UdpReply::Socket(socket) => socket.try_send(answers),
+            UdpReply::Packets(shared, route) => {
                 for answer in answers {
                     shared.datagram(*route, answer);
                 }

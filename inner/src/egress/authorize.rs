@@ -8,20 +8,20 @@ use odyn_policy::{
     Decision, Destination, Flow, MAX_ADDRESSES, Name, Permit, Policy, Protocol, Reason, RuleRef,
 };
 
-use super::gate::Resolver;
 use crate::audit::{End, Record, Refusal};
 use crate::capture::routes::OwnAddresses;
+use crate::egress::dns_policy::Resolver;
 
 /// Judges flows by the policy and the names that their addresses stand for.
-pub(super) struct Judge {
+pub(super) struct Authorizer {
     policy: Arc<Policy>,
     resolver: Resolver,
     own: OwnAddresses,
 }
 
 /// A flow that may pass.
-pub(super) struct Passed {
-    /// What the door asks for.
+pub(super) struct Admitted {
+    /// What the link asks for.
     pub permit: Permit,
     /// The name that the flow was made to.
     pub name: Option<Name>,
@@ -30,19 +30,19 @@ pub(super) struct Passed {
 }
 
 /// A flow that may not.
-pub(super) enum Stopped {
+pub(super) enum Rejected {
     /// Denied: the record is written with this.
     Denied(Refusal),
     /// Allowed by name, but the name does not resolve at the moment.
     Unresolved,
 }
 
-enum Subject {
+enum FlowTarget {
     Name(Name, Lease),
     Address(IpAddr),
 }
 
-impl Judge {
+impl Authorizer {
     /// A judge over a policy; `own` are addresses that stand for no destination.
     pub(super) fn new(policy: Arc<Policy>, resolver: Resolver, own: OwnAddresses) -> Self {
         Self {
@@ -56,15 +56,15 @@ impl Judge {
     ///
     /// # Errors
     /// The flow must not pass.
-    pub(super) async fn judge(
+    pub(super) async fn authorize(
         &self,
         destination: SocketAddr,
         protocol: Protocol,
         record: &mut Record,
-    ) -> Result<Passed, Stopped> {
+    ) -> Result<Admitted, Rejected> {
         let port = destination.port();
-        let decided = match self.identify(destination.ip()).map_err(Stopped::Denied)? {
-            Subject::Address(address) => Ok((
+        let decided = match self.identify(destination.ip()).map_err(Rejected::Denied)? {
+            FlowTarget::Address(address) => Ok((
                 self.policy.decide(&Flow {
                     destination: Destination::Address(address),
                     port,
@@ -73,7 +73,7 @@ impl Judge {
                 None,
                 None,
             )),
-            Subject::Name(name, lease) => {
+            FlowTarget::Name(name, lease) => {
                 record.name(name.as_str().into());
                 let family = lease.binding().family;
                 self.decide_name(&name, family, port, protocol)
@@ -85,13 +85,13 @@ impl Judge {
         match decision {
             Decision::Allow(permit) => {
                 record.allowed(permit.rule().map(rule_of), permit.report().map(refusal));
-                Ok(Passed {
+                Ok(Admitted {
                     permit,
                     name,
                     _lease: lease,
                 })
             }
-            Decision::Deny(denial) => Err(Stopped::Denied(refusal(&denial))),
+            Decision::Deny(denial) => Err(Rejected::Denied(refusal(&denial))),
         }
     }
 
@@ -101,7 +101,7 @@ impl Judge {
         family: Family,
         port: u16,
         protocol: Protocol,
-    ) -> Result<Decision, Stopped> {
+    ) -> Result<Decision, Rejected> {
         if name.is_host_alias() {
             return Ok(self.policy.decide(&Flow {
                 destination: Destination::Host,
@@ -113,14 +113,14 @@ impl Judge {
             .resolve(name, family)
             .await
             .map_err(|error| match error {
-                ResolveError::Denied(denial) => Stopped::Denied(Refusal {
+                ResolveError::Denied(denial) => Rejected::Denied(Refusal {
                     reason: denial.reason,
                     rule: denial.rule,
                     line: denial.line,
                 }),
                 error => {
                     tracing::info!(%name, %error, "a name of an open binding does not resolve");
-                    Stopped::Unresolved
+                    Rejected::Unresolved
                 }
             })?;
         Ok(self.policy.decide(&Flow {
@@ -156,11 +156,11 @@ impl Judge {
         }
     }
 
-    fn identify(&self, address: IpAddr) -> Result<Subject, Refusal> {
+    fn identify(&self, address: IpAddr) -> Result<FlowTarget, Refusal> {
         let address = address.to_canonical();
         if let Some(lease) = self.resolver.hold(address) {
             return Name::parse(&lease.binding().name)
-                .map(|name| Subject::Name(name, lease))
+                .map(|name| FlowTarget::Name(name, lease))
                 .map_err(|_| Refusal::of(Reason::BadName.as_str()));
         }
         // Our own ports, reached by their number instead of through the rules.
@@ -170,7 +170,7 @@ impl Judge {
         if odyn_dns::pool::is_synthetic(address) {
             return Err(Refusal::of(Reason::UnknownSynthetic.as_str()));
         }
-        Ok(Subject::Address(address))
+        Ok(FlowTarget::Address(address))
     }
 }
 

@@ -10,18 +10,18 @@ use odyn_link::{Drain, End as Relayed, relay};
 use odyn_proto::Refusal as Answer;
 use odyn_proto::wire::ingress::Incoming;
 
-use super::denials::Denials;
-use super::greeting::Greeting;
-use super::ports::Port;
-use super::tls::{Outcome, Pairs, Session, Tls};
 use crate::audit::{Audit, End, Record, Refusal};
 use crate::egress::finish;
+use crate::ingress::denials::Denials;
+use crate::ingress::ports::Port;
+use crate::ingress::proxy_header::ClientHeader;
+use crate::ingress::tls::{Outcome, Pairs, Session, Tls};
 
 /// Reason of a denial: the port is not in the policy's `ingress`.
 const NOT_WANTED: &str = "no-ingress";
 
 /// Serves the clients that the host half has.
-pub(super) struct Clients {
+pub(super) struct ClientHandler {
     ports: HashMap<NonZeroU16, Port>,
     audit: Audit,
     handshake: Duration,
@@ -31,8 +31,8 @@ pub(super) struct Clients {
     open: AtomicUsize,
 }
 
-impl Clients {
-    /// Clients of these ports go to those of the program.
+impl ClientHandler {
+    /// ClientHandler of these ports go to those of the program.
     pub(super) fn new(
         ports: HashMap<NonZeroU16, Port>,
         audit: Audit,
@@ -57,7 +57,7 @@ impl Clients {
     async fn connect(
         &self,
         port: &Port,
-        greeting: Greeting,
+        greeting: ClientHeader,
         mut client: Pending,
         mut record: Record,
     ) {
@@ -96,13 +96,13 @@ impl Clients {
         finish(record, end);
     }
 
-    /// As [`Clients::connect`], with TLS between the client and the program. What is recorded is
+    /// As [`ClientHandler::connect`], with TLS between the client and the program. What is recorded is
     /// the ciphertext.
     async fn secure(
         &self,
         port: &Port,
         tls: &Tls,
-        greeting: Greeting,
+        greeting: ClientHeader,
         client: Pending,
         mut record: Record,
     ) {
@@ -152,7 +152,7 @@ fn end_of_connect(error: &std::io::Error) -> End {
     }
 }
 
-impl Ingress for Clients {
+impl Ingress for ClientHandler {
     fn computes(&self, port: NonZeroU16) -> bool {
         self.ports.get(&port).is_some_and(|port| port.tls.is_some())
     }
@@ -180,7 +180,7 @@ impl Ingress for Clients {
         let mut record = self.audit.incoming(address, target.program.address());
         record.allowed(None, None);
         tracing::debug!(flow = record.id(), client = %address, %local, port, "client");
-        let greeting = Greeting {
+        let greeting = ClientHeader {
             version: target.proxy_protocol,
             client: address,
             local,

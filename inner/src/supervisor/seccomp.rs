@@ -20,7 +20,7 @@ use seccompiler::{
 /// Why the filter is not in force.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FilterError {
+pub enum SeccompError {
     /// There is no filter for this processor.
     #[error("no seccomp filter for this architecture: {0}")]
     Build(#[from] BackendError),
@@ -64,7 +64,7 @@ const X32_IOCTL: i64 = 514;
 /// # Errors
 /// The kernel has no seccomp filters, or the program would inherit a vsock socket; it must not be
 /// started.
-pub fn apply(root: bool) -> Result<(), FilterError> {
+pub fn apply(root: bool) -> Result<(), SeccompError> {
     refuse_inherited()?;
     for (rules, errno) in [
         (families()?, libc::EAFNOSUPPORT),
@@ -149,14 +149,14 @@ fn every_abi(syscalls: &[i64], rules: &[SeccompRule]) -> Rules {
 }
 
 /// The standard descriptors are all that the program inherits.
-fn refuse_inherited() -> Result<(), FilterError> {
+fn refuse_inherited() -> Result<(), SeccompError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for descriptor in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let family = getsockname::<SockaddrStorage>(descriptor.as_raw_fd())
             .ok()
             .and_then(|address| address.family());
         if family == Some(AddressFamily::Vsock) {
-            return Err(FilterError::Inherited(descriptor.as_raw_fd()));
+            return Err(SeccompError::Inherited(descriptor.as_raw_fd()));
         }
     }
     Ok(())

@@ -3,11 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use super::userdb::{User, UserDb};
+use crate::supervisor::passwd::{PasswdEntry, UserDb};
 
 /// Who the program runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct AppUser {
     /// User id.
     pub uid: u32,
     /// Primary group id.
@@ -23,7 +23,7 @@ pub struct Identity {
 /// Why `--user` names nobody.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum IdentityError {
+pub enum UserError {
     /// No such user.
     #[error("--user {0}: /etc/passwd has no such user; use a number for one that has no name")]
     NoUser(String),
@@ -35,27 +35,26 @@ pub enum IdentityError {
     Database(String, #[source] io::Error),
 }
 
-impl Identity {
+impl AppUser {
     /// Resolves `USER[:GROUP]` in /etc/passwd and /etc/group. A user from there brings its
     /// supplementary groups, unless a group is given: then that one is all it gets, as with
     /// `docker run --user`.
     ///
     /// # Errors
     /// A name that is not in the user database.
-    pub fn resolve(spec: &str) -> Result<Self, IdentityError> {
-        let database =
-            UserDb::system().map_err(|error| IdentityError::Database(spec.into(), error))?;
+    pub fn resolve(spec: &str) -> Result<Self, UserError> {
+        let database = UserDb::system().map_err(|error| UserError::Database(spec.into(), error))?;
         Self::find(spec, &database)
     }
 
-    fn find(spec: &str, database: &UserDb) -> Result<Self, IdentityError> {
+    fn find(spec: &str, database: &UserDb) -> Result<Self, UserError> {
         let (user, group) = match spec.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (spec, None),
         };
         let user = match user.parse::<u32>() {
             // A bare number without an entry: the group of the same number, no other, and no home.
-            Ok(uid) => database.user_by_id(uid).unwrap_or(User {
+            Ok(uid) => database.user_by_id(uid).unwrap_or(PasswdEntry {
                 name: String::new(),
                 uid,
                 gid: uid,
@@ -63,7 +62,7 @@ impl Identity {
             }),
             Err(_) => database
                 .user_by_name(user)
-                .ok_or_else(|| IdentityError::NoUser(user.into()))?,
+                .ok_or_else(|| UserError::NoUser(user.into()))?,
         };
         let groups = match group {
             Some(group) => vec![group_id(group, database)?],
@@ -106,12 +105,12 @@ impl Identity {
     }
 }
 
-fn group_id(group: &str, database: &UserDb) -> Result<u32, IdentityError> {
+fn group_id(group: &str, database: &UserDb) -> Result<u32, UserError> {
     match group.parse() {
         Ok(gid) => Ok(gid),
         Err(_) => database
             .group_id(group)
-            .ok_or_else(|| IdentityError::NoGroup(group.into())),
+            .ok_or_else(|| UserError::NoGroup(group.into())),
     }
 }
 
@@ -119,30 +118,30 @@ fn group_id(group: &str, database: &UserDb) -> Result<u32, IdentityError> {
 mod tests {
     use super::*;
 
-    fn find(spec: &str) -> Result<Identity, IdentityError> {
+    fn find(spec: &str) -> Result<AppUser, UserError> {
         let database = UserDb::new(
             "root:x:0:0::/root:/bin/sh\napp:x:1000:100::/srv/app:/bin/sh\n",
             "root:x:0:\nusers:x:100:\nlogs:x:4:app\n",
         );
-        Identity::find(spec, &database)
+        AppUser::find(spec, &database)
     }
 
     #[test]
     fn numbers_need_no_entry() {
-        let identity = find("54321:54322").unwrap();
-        assert_eq!((identity.uid, identity.gid), (54321, 54322));
-        assert_eq!(identity.groups, [54322]);
-        let identity = find("54321").unwrap();
-        assert_eq!((identity.uid, identity.gid), (54321, 54321));
-        assert_eq!((identity.name, identity.home.as_str()), (None, "/"));
+        let user = find("54321:54322").unwrap();
+        assert_eq!((user.uid, user.gid), (54321, 54322));
+        assert_eq!(user.groups, [54322]);
+        let user = find("54321").unwrap();
+        assert_eq!((user.uid, user.gid), (54321, 54321));
+        assert_eq!((user.name, user.home.as_str()), (None, "/"));
     }
 
     #[test]
     fn an_entry_brings_its_groups_unless_one_is_given() {
         for spec in ["app", "1000"] {
-            let identity = find(spec).unwrap();
-            assert_eq!((identity.uid, identity.gid), (1000, 100));
-            assert_eq!(identity.groups, [100, 4]);
+            let user = find(spec).unwrap();
+            assert_eq!((user.uid, user.gid), (1000, 100));
+            assert_eq!(user.groups, [100, 4]);
         }
         assert_eq!(find("app:logs").unwrap().groups, [4]);
         assert_eq!(find("app:7").unwrap().gid, 7);

@@ -15,9 +15,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-use super::identity::Identity;
-use super::{filter, shield};
 use crate::exit::{Failure, StartError};
+use crate::supervisor::user::AppUser;
+use crate::supervisor::{root_hardening, seccomp};
 
 /// What the hidden command needs to know; it is the command's arguments in this order.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,15 +43,15 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A launch of `command` as `identity`, with the limit of open files that odyn-net itself was
+    /// A launch of `command` as `user`, with the limit of open files that odyn-net itself was
     /// started with.
-    pub fn new(identity: Option<&Identity>, nofile: Option<u64>, command: Vec<OsString>) -> Self {
+    pub fn new(user: Option<&AppUser>, nofile: Option<u64>, command: Vec<OsString>) -> Self {
         Self {
-            uid: identity.map(|i| i.uid),
-            gid: identity.map(|i| i.gid),
-            groups: identity.map(|i| i.groups.clone()).unwrap_or_default(),
+            uid: user.map(|i| i.uid),
+            gid: user.map(|i| i.gid),
+            groups: user.map(|i| i.groups.clone()).unwrap_or_default(),
             nofile,
-            environment: identity
+            environment: user
                 .map(|i| i.environment(|name| std::env::var_os(name)))
                 .unwrap_or_default(),
             command,
@@ -126,7 +126,7 @@ impl Launch {
         // While the capabilities for it are still there.
         let root = self.uid.map_or_else(geteuid, Uid::from_raw).is_root();
         if root {
-            shield::apply().map_err(io::Error::other)?;
+            root_hardening::apply().map_err(io::Error::other)?;
         }
         if let (Some(uid), Some(gid)) = (self.uid, self.gid) {
             let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
@@ -146,7 +146,7 @@ impl Launch {
         ] {
             caps::clear(None, set).map_err(|error| io::Error::other(error.to_string()))?;
         }
-        filter::apply(root).map_err(io::Error::other)?;
+        seccomp::apply(root).map_err(io::Error::other)?;
         // Descriptors that our parent left open may lead anywhere, to a vsock socket too.
         close_fds::set_fds_cloexec(3, &[]);
         // When odyn-net is killed, nobody is left to serve the program: it must not linger.

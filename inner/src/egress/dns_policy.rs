@@ -9,20 +9,20 @@ use bytes::Bytes;
 use odyn_dns::{AnsweredQuery, Block, DeniedQuery, Gate, Upstream, UpstreamError, Verdict};
 use odyn_policy::{HOST_ALIAS, Name, NameDecision, Policy, Reason};
 
-use super::door::Door;
-use super::judge::rule_of;
 use crate::audit::{Audit, End, Record, Refusal};
+use crate::egress::authorize::rule_of;
+use crate::egress::link::PermittedLink;
 
 /// The resolver as this executable builds it.
-pub type Resolver = odyn_dns::Resolver<PolicyGate, LinkUpstream>;
+pub type Resolver = odyn_dns::Resolver<DnsPolicy, LinkUpstream>;
 
 /// Answers the resolver's questions from the policy and records what was denied.
-pub struct PolicyGate {
+pub struct DnsPolicy {
     policy: Arc<Policy>,
     audit: Audit,
 }
 
-impl PolicyGate {
+impl DnsPolicy {
     /// A gate over a policy.
     pub fn new(policy: Arc<Policy>, audit: Audit) -> Self {
         Self { policy, audit }
@@ -36,7 +36,7 @@ impl PolicyGate {
     }
 }
 
-impl Gate for PolicyGate {
+impl Gate for DnsPolicy {
     fn name(&self, name: &str) -> Verdict {
         let Ok(name) = Name::parse(name) else {
             return Verdict::Deny(odyn_dns::Denial::new("bad-name"));
@@ -120,19 +120,19 @@ fn convert(denial: &odyn_policy::Denial) -> odyn_dns::Denial {
 
 /// Asks the host's resolver through the link.
 pub struct LinkUpstream {
-    door: Door,
+    link: PermittedLink,
 }
 
 impl LinkUpstream {
-    /// An upstream behind the door.
-    pub fn new(door: Door) -> Self {
-        Self { door }
+    /// An upstream behind the link.
+    pub fn new(link: PermittedLink) -> Self {
+        Self { link }
     }
 }
 
 impl Upstream for LinkUpstream {
     async fn exchange(&self, query: Bytes) -> Result<Bytes, UpstreamError> {
-        self.door
+        self.link
             .dns(query)
             .await
             .map_err(|error| UpstreamError::Unavailable(Some(Box::new(error))))

@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
-pub use super::ending::Ending;
-use super::leftovers::Bystanders;
-use super::reap::{Change, reap, reap_all};
-use super::terminal::Terminal;
+pub use crate::supervisor::exit_status::AppExit;
+use crate::supervisor::reap::{ChildEvent, reap, reap_all};
+use crate::supervisor::stragglers::EarlierChildren;
+use crate::supervisor::terminal::Terminal;
 
 /// Signals passed on to the program: all that have a meaning between processes, none that tells
 /// of an error or of something that odyn-net itself did (SIGSEGV, SIGPIPE, SIGCHLD, SIGALRM).
@@ -37,13 +37,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Whose end is waited for, and who gets the signals.
 #[derive(Debug)]
-pub struct Watched {
+pub struct SupervisedProcess {
     pid: Pid,
     /// It leads a process group of its own, which gets the signals; else it shares ours.
     group: bool,
 }
 
-impl Watched {
+impl SupervisedProcess {
     /// A child in our own process group: what a terminal sends reaches it without us.
     pub fn process(pid: u32) -> Self {
         Self::new(pid, false)
@@ -72,14 +72,14 @@ impl Watched {
 }
 
 /// The signal handlers, installed before the program starts so that none is missed.
-pub struct Watch {
+pub struct Supervisor {
     child: SignalStream,
     forwarded: Vec<(Signal, SignalStream)>,
     terminal: Option<Terminal>,
-    bystanders: Bystanders,
+    bystanders: EarlierChildren,
 }
 
-impl Watch {
+impl Supervisor {
     /// Installs the handlers and makes orphans of the program ours to reap.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Watch {
             child: signal(SignalKind::child())?,
             forwarded,
             terminal: Terminal::controlling(),
-            bystanders: Bystanders::now(),
+            bystanders: EarlierChildren::now(),
         })
     }
 
@@ -102,7 +102,7 @@ impl Watch {
     ///
     /// # Errors
     /// It is not our child.
-    pub async fn wait(&mut self, watched: &Watched) -> io::Result<Ending> {
+    pub async fn wait(&mut self, watched: &SupervisedProcess) -> io::Result<AppExit> {
         if let (Some(terminal), true) = (&self.terminal, watched.group) {
             terminal.lend(watched.pid);
         }
@@ -113,11 +113,11 @@ impl Watch {
         ending
     }
 
-    async fn until_ended(&mut self, watched: &Watched) -> io::Result<Ending> {
+    async fn until_ended(&mut self, watched: &SupervisedProcess) -> io::Result<AppExit> {
         loop {
             match reap(watched.pid)? {
-                Some(Change::Ended(ending)) => return Ok(ending),
-                Some(Change::Stopped(signal)) => {
+                Some(ChildEvent::Ended(ending)) => return Ok(ending),
+                Some(ChildEvent::Stopped(signal)) => {
                     self.stopped(watched, signal);
                     continue;
                 }
@@ -181,7 +181,7 @@ impl Watch {
 
     /// The program, or in `simulate` the guest, was stopped. On a terminal with a shell we stop
     /// with it, and continue it when the shell continues us.
-    fn stopped(&self, watched: &Watched, signal: i32) {
+    fn stopped(&self, watched: &SupervisedProcess, signal: i32) {
         let Some(terminal) = &self.terminal else {
             return;
         };
@@ -211,7 +211,7 @@ async fn next(streams: impl IntoIterator<Item = &mut (Signal, SignalStream)>) ->
     }
 }
 
-fn forward(watched: &Watched, signal: Signal) {
+fn forward(watched: &SupervisedProcess, signal: Signal) {
     // A terminal, or the shell, sends these to the whole foreground group: who shares it got its
     // own already.
     let from_terminal = matches!(

@@ -6,16 +6,16 @@ use futures::future::BoxFuture;
 use odyn_kms::credentials::{Credentials, NoCredentials, Source};
 use odyn_kms::proxy::{Dial, Io};
 
-use crate::egress::KmsDoor;
+use crate::egress::KmsLink;
 
 /// Connections to KMS through the host half.
-pub(super) struct HostDial(pub(super) KmsDoor);
+pub(super) struct HostDial(pub(super) KmsLink);
 
 impl Dial for HostDial {
     fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        let (door, host) = (self.0.clone(), host.to_owned());
+        let (link, host) = (self.0.clone(), host.to_owned());
         Box::pin(async move {
-            let opened = door.connect(&host, port).await;
+            let opened = link.connect(&host, port).await;
             let io = opened.map_err(|error| io::Error::other(format!("{host}:{port}: {error}")))?;
             Ok(Box::new(io) as Box<dyn Io>)
         })
@@ -23,7 +23,7 @@ impl Dial for HostDial {
 }
 
 /// Credentials of the host's machine.
-pub(super) struct HostCredentials(pub(super) KmsDoor);
+pub(super) struct HostCredentials(pub(super) KmsLink);
 
 impl Source for HostCredentials {
     fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {

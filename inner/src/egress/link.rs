@@ -14,12 +14,12 @@ use tokio::sync::watch;
 
 /// Holds the link client so that nothing else can.
 #[derive(Clone)]
-pub struct Door {
+pub struct PermittedLink {
     link: Client,
 }
 
-impl Door {
-    /// A door to this link.
+impl PermittedLink {
+    /// The permitted way over this link.
     pub fn new(link: Client) -> Self {
         Self { link }
     }
@@ -37,11 +37,11 @@ impl Door {
         self.link.connect_tcp(&target(permit)).await
     }
 
-    /// As [`Door::tcp`], for a program that is connected to us already: what it writes first goes
+    /// As [`PermittedLink::tcp`], for a program that is connected to us already: what it writes first goes
     /// along.
     ///
     /// # Errors
-    /// As [`Door::tcp`]; what the program wrote is lost then.
+    /// As [`PermittedLink::tcp`]; what the program wrote is lost then.
     pub async fn tcp_for(
         &self,
         permit: &Permit,
@@ -67,8 +67,8 @@ impl Door {
     }
 
     /// The way to KMS, which the policy's section opens.
-    pub fn kms(&self, _allowed: &KmsProxy) -> KmsDoor {
-        KmsDoor {
+    pub fn kms(&self, _allowed: &KmsProxy) -> KmsLink {
+        KmsLink {
             link: self.link.clone(),
         }
     }
@@ -112,11 +112,11 @@ impl Door {
 /// The way to KMS and its credentials, and to nothing else. The host half looks the name up and
 /// decides whether it is KMS; what goes there is TLS.
 #[derive(Clone)]
-pub struct KmsDoor {
+pub struct KmsLink {
     link: Client,
 }
 
-impl KmsDoor {
+impl KmsLink {
     /// Opens a TCP flow to an endpoint of KMS.
     ///
     /// # Errors

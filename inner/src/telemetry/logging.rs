@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::exit::{Failure, StartError};
-use crate::report::LogFeed;
+use crate::telemetry::LogFeed;
 
 /// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
 /// traces each frame: the program could fill the disk with either.

@@ -27,13 +27,13 @@ const LINE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One stream of the program.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct OutputStream {
     pub(super) feed: Feed,
     reader: JoinHandle<()>,
     hurry: CancellationToken,
 }
 
-impl Stream {
+impl OutputStream {
     /// A pipe and the task that reads it; the program gets the other end.
     pub(super) fn open() -> io::Result<(Self, Stdio)> {
         let (reader, writer) = io::pipe()?;

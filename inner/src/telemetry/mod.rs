@@ -1,7 +1,8 @@
 //! What the host half is told of this guest: how it is, what its program prints, and our own log.
 
 mod log;
-mod streams;
+pub mod logging;
+mod stdio;
 
 use std::io;
 use std::process::Stdio;
@@ -10,15 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use odyn_proto::GuestState;
 
-pub use log::LogFeed;
+pub use crate::telemetry::log::LogFeed;
 use odyn_link::{Client, Feed, LinkState, now};
 use odyn_proto::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
-use self::streams::Stream;
 use crate::exit::StartError;
-use crate::program::watch::Ending;
+use crate::supervisor::exit_status::AppExit;
+use crate::telemetry::stdio::OutputStream;
 
 /// A few states of a few bytes.
 const STATUS_LIMIT: usize = 64 * 1024;
@@ -48,15 +49,15 @@ impl StdioMode {
 
 /// The feeds of this guest.
 #[derive(Debug)]
-pub struct Report {
+pub struct Telemetry {
     client: Client,
     guest: Identity,
     status: Feed,
     log: Option<LogFeed>,
-    streams: Vec<Stream>,
+    streams: Vec<OutputStream>,
 }
 
-impl Report {
+impl Telemetry {
     /// Begins: the host half is told that we start, whenever it is there.
     pub fn start(client: &Client, guest: &Identity, log: Option<LogFeed>) -> Self {
         let report = Self {
@@ -88,8 +89,8 @@ impl Report {
         if mode == StdioMode::Inherit {
             return Ok((Stdio::inherit(), Stdio::inherit()));
         }
-        let (stdout, out) = Stream::open()?;
-        let (stderr, err) = Stream::open()?;
+        let (stdout, out) = OutputStream::open()?;
+        let (stderr, err) = OutputStream::open()?;
         self.client.feed(&self.guest, "stdout", &stdout.feed);
         self.client.feed(&self.guest, "stderr", &stderr.feed);
         self.streams = vec![stdout, stderr];
@@ -99,7 +100,7 @@ impl Report {
     /// The last part of a run, when all flows are done: the program's output is read to its end,
     /// then our log ends, then the host half is told how the program ended, and confirms it all.
     /// At the deadline, what is left is reported and lost.
-    pub async fn finish(mut self, ending: Ending, deadline: Instant) {
+    pub async fn finish(mut self, ending: AppExit, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + LAST_WORDS);
         let delivered = async {
             for stream in &mut self.streams {
@@ -193,9 +194,9 @@ impl Report {
     }
 }
 
-fn final_state(ending: Ending) -> GuestState {
+fn final_state(ending: AppExit) -> GuestState {
     match (ending, ending.signal_name()) {
-        (Ending::Signaled(_), Some(name)) => GuestState::Signaled {
+        (AppExit::Signaled(_), Some(name)) => GuestState::Signaled {
             signal: name.trim_start_matches("SIG").to_owned(),
         },
         _ => GuestState::Exited {

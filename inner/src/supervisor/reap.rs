@@ -9,17 +9,17 @@ use nix::unistd::Pid;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
-use super::ending::Ending;
+use crate::supervisor::exit_status::AppExit;
 
 /// What happened to the program.
-pub(super) enum Change {
-    Ended(Ending),
+pub(super) enum ChildEvent {
+    Ended(AppExit),
     /// By this signal.
     Stopped(i32),
 }
 
 /// Reaps everything that ended; `Some` when the program was among it, or was stopped.
-pub(super) fn reap(program: Pid) -> io::Result<Option<Change>> {
+pub(super) fn reap(program: Pid) -> io::Result<Option<ChildEvent>> {
     while let Some((pid, status)) = next(WaitOptions::NOHANG | WaitOptions::UNTRACED)? {
         if pid != program {
             tracing::trace!(%pid, ?status, "reaped");
@@ -42,15 +42,15 @@ pub(super) fn reap_all() -> io::Result<bool> {
     }
 }
 
-fn change(status: WaitStatus) -> Option<Change> {
-    let ended = |ending| Some(Change::Ended(ending));
+fn change(status: WaitStatus) -> Option<ChildEvent> {
+    let ended = |ending| Some(ChildEvent::Ended(ending));
     if let Some(code) = status.exit_status() {
-        return ended(Ending::Exited(code as u8));
+        return ended(AppExit::Exited(code as u8));
     }
     if let Some(signal) = status.terminating_signal() {
-        return ended(Ending::Signaled(signal));
+        return ended(AppExit::Signaled(signal));
     }
-    status.stopping_signal().map(Change::Stopped)
+    status.stopping_signal().map(ChildEvent::Stopped)
 }
 
 fn next(options: WaitOptions) -> Result<Option<(Pid, WaitStatus)>, Errno> {

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// The header for one client, or none.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Greeting {
+pub(super) struct ClientHeader {
     pub(super) version: Option<ProxyProtocol>,
     /// As the host half says.
     pub(super) client: SocketAddr,
@@ -23,7 +23,7 @@ pub(super) struct Greeting {
     pub(super) local: SocketAddr,
 }
 
-impl Greeting {
+impl ClientHeader {
     /// Writes the header. Version 2 also says what TLS has agreed on.
     ///
     /// # Errors

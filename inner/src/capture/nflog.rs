@@ -16,7 +16,7 @@ use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, Netfilte
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 
-use super::nft::LOG_GROUP;
+use crate::capture::nft::LOG_GROUP;
 
 /// Time for which a repeated packet to the same destination is not recorded again.
 pub const QUIET: Duration = Duration::from_secs(30);
@@ -24,27 +24,27 @@ pub const QUIET: Duration = Duration::from_secs(30);
 const REMEMBERED: usize = 4096;
 
 /// The stream of rejected packets.
-pub struct Rejected {
+pub struct RejectedPackets {
     socket: TokioSocket,
-    recent: Recent,
+    recent: RecentPackets,
 }
 
 /// What was recorded lately.
 #[derive(Default)]
-pub struct Recent {
+pub struct RecentPackets {
     seen: HashMap<(u8, IpAddr, u16), Instant>,
 }
 
 /// A packet that the kernel rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet {
+pub struct RejectedPacket {
     /// IP protocol number of the outermost header that is not an extension.
     pub protocol: u8,
     /// Destination; the port is 0 where the protocol has none.
     pub destination: SocketAddr,
 }
 
-impl Packet {
+impl RejectedPacket {
     /// The protocol's name in the audit record.
     pub fn protocol_name(&self) -> String {
         match self.protocol {
@@ -65,7 +65,7 @@ impl Packet {
     }
 }
 
-impl Rejected {
+impl RejectedPackets {
     /// Subscribes to the log group of the rules.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Rejected {
         }
         Ok(Self {
             socket,
-            recent: Recent::default(),
+            recent: RecentPackets::default(),
         })
     }
 
@@ -100,7 +100,7 @@ impl Rejected {
     ///
     /// # Errors
     /// The netlink socket failed for good.
-    pub async fn next(&mut self) -> io::Result<Vec<Packet>> {
+    pub async fn next(&mut self) -> io::Result<Vec<RejectedPacket>> {
         loop {
             let bytes = match self.socket.recv_from_full().await {
                 Ok((bytes, _)) => bytes,
@@ -109,7 +109,7 @@ impl Rejected {
                 Err(error) => return Err(error),
             };
             let now = Instant::now();
-            let packets: Vec<Packet> = packets_of(&bytes)
+            let packets: Vec<RejectedPacket> = packets_of(&bytes)
                 .into_iter()
                 .filter(|packet| self.recent.is_news(packet, now))
                 .collect();
@@ -120,9 +120,9 @@ impl Rejected {
     }
 }
 
-impl Recent {
+impl RecentPackets {
     /// Whether a packet is to be recorded now.
-    pub fn is_news(&mut self, packet: &Packet, now: Instant) -> bool {
+    pub fn is_news(&mut self, packet: &RejectedPacket, now: Instant) -> bool {
         let key = (
             packet.protocol,
             packet.destination.ip(),
@@ -144,7 +144,7 @@ impl Recent {
 }
 
 /// The packets of one netlink datagram, which may hold several messages.
-fn packets_of(mut bytes: &[u8]) -> Vec<Packet> {
+fn packets_of(mut bytes: &[u8]) -> Vec<RejectedPacket> {
     let mut packets = Vec::new();
     while let Ok(message) = NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
         if let NetlinkPayload::InnerMessage(NetfilterMessage {
@@ -169,7 +169,7 @@ fn packets_of(mut bytes: &[u8]) -> Vec<Packet> {
 
 /// Reads protocol, destination and port of an IP packet that may be cut short. These bytes are
 /// the program's: any of them may be wrong.
-pub fn parse(packet: &[u8]) -> Option<Packet> {
+pub fn parse(packet: &[u8]) -> Option<RejectedPacket> {
     match packet.first()? >> 4 {
         4 => parse_v4(packet),
         6 => parse_v6(packet),
@@ -177,11 +177,11 @@ pub fn parse(packet: &[u8]) -> Option<Packet> {
     }
 }
 
-fn parse_v4(packet: &[u8]) -> Option<Packet> {
+fn parse_v4(packet: &[u8]) -> Option<RejectedPacket> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let protocol = *packet.get(9)?;
     let destination: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
-    Some(Packet {
+    Some(RejectedPacket {
         protocol,
         destination: SocketAddr::new(
             Ipv4Addr::from(destination).into(),
@@ -190,7 +190,7 @@ fn parse_v4(packet: &[u8]) -> Option<Packet> {
     })
 }
 
-fn parse_v6(packet: &[u8]) -> Option<Packet> {
+fn parse_v6(packet: &[u8]) -> Option<RejectedPacket> {
     let destination: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
     let mut protocol = *packet.get(6)?;
     let mut rest = packet.get(40..).unwrap_or_default();
@@ -207,7 +207,7 @@ fn parse_v6(packet: &[u8]) -> Option<Packet> {
             .get((usize::from(*length) + 1) * 8..)
             .unwrap_or_default();
     }
-    Some(Packet {
+    Some(RejectedPacket {
         protocol,
         destination: SocketAddr::new(Ipv6Addr::from(destination).into(), port(protocol, rest)),
     })

@@ -14,7 +14,7 @@ pub const MAX_DATAGRAM: usize = 65_535;
 
 /// Who sent a captured datagram, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Route {
+pub struct UdpFlowKey {
     /// The program's socket.
     pub client: SocketAddr,
     /// The destination that it addressed.
@@ -26,7 +26,7 @@ pub struct Route {
 /// # Errors
 /// The socket failed, or the kernel gave no original destination for the datagram; the latter
 /// ([`io::ErrorKind::InvalidData`]) concerns this datagram only.
-pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Route)> {
+pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, UdpFlowKey)> {
     socket
         .async_io(Interest::READABLE, || try_receive(socket, buffer))
         .await
@@ -36,7 +36,7 @@ pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize
 ///
 /// # Errors
 /// As [`receive`].
-pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Route)> {
+pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, UdpFlowKey)> {
     let mut control = nix::cmsg_space!(nix::libc::sockaddr_in6);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(
@@ -67,7 +67,7 @@ pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, 
             _ => None,
         })
         .ok_or_else(missing)?;
-    Ok((message.bytes, Route { client, original }))
+    Ok((message.bytes, UdpFlowKey { client, original }))
 }
 
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {

@@ -12,7 +12,7 @@ pub(super) struct UserDb {
 
 /// A line of /etc/passwd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
+pub(super) struct PasswdEntry {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -36,11 +36,11 @@ impl UserDb {
         }
     }
 
-    pub(super) fn user_by_name(&self, name: &str) -> Option<User> {
+    pub(super) fn user_by_name(&self, name: &str) -> Option<PasswdEntry> {
         self.users().find(|user| user.name == name)
     }
 
-    pub(super) fn user_by_id(&self, uid: u32) -> Option<User> {
+    pub(super) fn user_by_id(&self, uid: u32) -> Option<PasswdEntry> {
         self.users().find(|user| user.uid == uid)
     }
 
@@ -50,7 +50,7 @@ impl UserDb {
     }
 
     /// The user's own group first, then those that list it, each once.
-    pub(super) fn groups_of(&self, user: &User) -> Vec<u32> {
+    pub(super) fn groups_of(&self, user: &PasswdEntry) -> Vec<u32> {
         let mut groups = vec![user.gid];
         for (_, gid, mut members) in self.groups() {
             if members.any(|member| member == user.name) && !groups.contains(&gid) {
@@ -60,11 +60,11 @@ impl UserDb {
         groups
     }
 
-    fn users(&self) -> impl Iterator<Item = User> {
+    fn users(&self) -> impl Iterator<Item = PasswdEntry> {
         self.passwd.lines().filter_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next().filter(|name| !name.is_empty())?;
-            Some(User {
+            Some(PasswdEntry {
                 name: name.into(),
                 uid: fields.nth(1)?.parse().ok()?,
                 gid: fields.next()?.parse().ok()?,
@@ -130,7 +130,7 @@ mod tests {
         let db = UserDb::new(PASSWD, GROUP);
         let app = db.user_by_name("app").unwrap();
         assert_eq!(db.groups_of(&app), [100, 4, 44]);
-        let nameless = User {
+        let nameless = PasswdEntry {
             name: String::new(),
             uid: 9,
             gid: 9,
