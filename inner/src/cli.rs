@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use enclaver_outer::ingress::{Bind, Mapping, MappingError};
+use enclaver_outer::{Bind, Mapping, MappingError};
 use odyn_link::LaneMode;
 use odyn_proto::Endpoint;
 use odyn_settings::PrintConfig;

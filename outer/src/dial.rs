@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::limits::Limits;
+use crate::rules::AddressLimits;
 
 /// Head start of each candidate over the next (RFC 8305 section 5, Connection Attempt Delay).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -33,7 +33,10 @@ const KEEPALIVE_PROBES: u32 = 4;
 ///
 /// # Errors
 /// When the operator's limits leave none.
-pub(crate) fn candidates(target: &Target, limits: &Limits) -> Result<Vec<SocketAddr>, Refusal> {
+pub(crate) fn candidates(
+    target: &Target,
+    limits: &AddressLimits,
+) -> Result<Vec<SocketAddr>, Refusal> {
     let parent = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let all: &[IpAddr] = match &target.host {
         TargetHost::ParentLoopback => &parent,
@@ -228,14 +231,14 @@ mod tests {
             return;
         };
         let address = listener.local_addr().unwrap();
-        let list = candidates(&Target::parent(address.port()), &Limits::default()).unwrap();
+        let list = candidates(&Target::parent(address.port()), &AddressLimits::default()).unwrap();
         assert!(list[0].is_ipv4());
         assert_eq!(tcp(&list, LONG).await.unwrap().1, address);
     }
 
     #[test]
     fn prohibited_candidates_are_left_out() {
-        let limits = Limits::default().deny(["192.0.2.0/24".parse().unwrap()]);
+        let limits = AddressLimits::default().deny(["192.0.2.0/24".parse().unwrap()]);
         let of = |list: &[&str]| {
             let host = TargetHost::Addresses(list.iter().map(|a| a.parse().unwrap()).collect());
             candidates(&Target { host, port: 1 }, &limits)

@@ -11,26 +11,26 @@ use odyn_proto::{Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::{debug, warn};
 
-use crate::control::Control;
 use crate::dial;
 use crate::guests::Guests;
 use crate::kms::Kms;
-use crate::resolver::ResolveError;
+use crate::resolver::BadQuery;
+use crate::runtime_config::RuntimeConfig;
 
 /// What the guests get.
-pub(crate) struct Dialler {
-    pub(crate) control: Control,
+pub(crate) struct GuestRequestHandler {
+    pub(crate) runtime_config: RuntimeConfig,
     pub(crate) guests: Guests,
     pub(crate) kms: Kms,
 }
 
-impl Handler for Dialler {
+impl Handler for GuestRequestHandler {
     async fn connect_tcp(
         &self,
         target: Target,
         peer: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
-        let rules = self.control.rules();
+        let rules = self.runtime_config.rules();
         let dialled = match dial::candidates(&target, &rules.limits) {
             Ok(list) => dial::tcp(&list, rules.connect_timeout).await,
             Err(refusal) => Err(refusal),
@@ -44,7 +44,7 @@ impl Handler for Dialler {
         target: Target,
         peer: &Peer,
     ) -> Result<(UdpSocket, SocketAddr), Refusal> {
-        let dialled = match dial::candidates(&target, &self.control.rules().limits) {
+        let dialled = match dial::candidates(&target, &self.runtime_config.rules().limits) {
             Ok(list) => dial::udp(&list).await,
             Err(refusal) => Err(refusal),
         };
@@ -57,8 +57,8 @@ impl Handler for Dialler {
         endpoint: Endpoint,
         peer: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
-        let share = self.control.presence().lookups(peer);
-        let rules = self.control.rules();
+        let share = self.runtime_config.connected_guests().lookups(peer);
+        let rules = self.runtime_config.rules();
         let dialled = self.kms.connect(&endpoint, &rules, &share).await;
         log(&dialled, &endpoint.authority(), peer, "KMS");
         dialled
@@ -71,8 +71,8 @@ impl Handler for Dialler {
     }
 
     async fn dns(&self, query: Bytes, peer: &Peer) -> Result<Bytes, Refusal> {
-        let share = self.control.presence().lookups(peer);
-        let resolver = Arc::clone(&self.control.rules().resolver);
+        let share = self.runtime_config.connected_guests().lookups(peer);
+        let resolver = Arc::clone(&self.runtime_config.rules().resolver);
         resolver.exchange(query, &share).await.map_err(|error| {
             debug!(%peer, %error, "resolver failed");
             refusal(&error)
@@ -121,8 +121,8 @@ fn log<T>(
 }
 
 /// A resolver that fails is an answer too: only what was not asked at all is refused.
-fn refusal(error: &ResolveError) -> Refusal {
+fn refusal(error: &BadQuery) -> Refusal {
     match error {
-        ResolveError::BadQuery => Refusal::BadRequest,
+        BadQuery::BadQuery => Refusal::BadRequest,
     }
 }

@@ -1,27 +1,30 @@
-//! The host half: does for its guests what they cannot do themselves.
+//! The host's side of odyn: does for its guests what they cannot do themselves.
 //!
 //! It listens for guests ([`odyn_link::Listener`]), dials the addresses that they have resolved
 //! and checked, and asks the system's resolver for them. The policy is the guest's; what the
-//! operator of the host adds ([`Limits`]) can only narrow it.
+//! operator of the host adds ([`AddressLimits`]) can only narrow it.
 
 #![forbid(unsafe_code)]
 
-mod control;
+mod connected_guests;
 mod dial;
 mod guests;
 mod handler;
 pub mod ingress;
 pub mod kms;
-mod limits;
 mod logs;
-mod outer;
-mod presence;
 pub mod resolver;
+mod rules;
+mod runtime_config;
+mod server;
 
-pub use control::{Control, Counts, Rules};
-pub use guests::{FeedView, GuestView, Guests, Snapshot, States};
+pub use guests::{FeedView, GuestView, Guests, States};
 pub use kms::Kms;
-pub use limits::Limits;
 pub use logs::GuestLogs;
 pub use odyn_proto::GuestState;
-pub use outer::{Builder, Outer, Summary};
+pub use rules::{
+    AddressLimits, Bind, ClientRules, GuestSelector, Mapping, MappingError, ProxyFrom,
+    ProxyFromError,
+};
+pub use runtime_config::{Counts, Rules, RuntimeConfig};
+pub use server::{Builder, Outer, Summary};

@@ -6,7 +6,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use enclaver_outer::ingress::{Bind, Inherited, Mapping};
+use enclaver_outer::ingress::InheritedSockets;
+use enclaver_outer::{Bind, Mapping};
 use odyn_policy::{Ingress, IngressTls};
 
 use crate::exit::{Failure, StartError};
@@ -15,7 +16,7 @@ use crate::exit::{Failure, StartError};
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) mappings: Vec<Mapping>,
-    pub(super) sockets: Inherited,
+    pub(super) sockets: InheritedSockets,
 }
 
 /// Listens for the ports of the policy: where `asked` says, else on loopback, so that a developer's
@@ -29,7 +30,7 @@ pub(super) fn listen(ingress: &[Ingress], asked: &[Mapping]) -> Result<Clients, 
         Bind::Address(address) => Some(address),
         Bind::Named(_) => None,
     });
-    let sockets = Inherited::bind(addresses)
+    let sockets = InheritedSockets::bind(addresses)
         .map_err(|(address, error)| unavailable(&mappings, address, &error))?;
     Ok(Clients { mappings, sockets })
 }

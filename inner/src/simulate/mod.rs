@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use enclaver_outer::kms::Environment;
+use enclaver_outer::kms::EnvironmentCredentials;
 use enclaver_outer::resolver::SystemResolver;
 use enclaver_outer::{Kms, Outer};
 use nix::sys::prctl;
@@ -67,7 +67,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
         let stop = CancellationToken::new();
         let outer = Outer::builder()
             .only_pid(child.id())
-            .kms(Kms::with(Environment))
+            .kms(Kms::with(EnvironmentCredentials))
             .ingress(clients.mappings)
             .inherited(clients.sockets)
             .build(resolver)

@@ -10,8 +10,8 @@ use odyn_proto::{GuestState, Refusal};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Guests;
-use super::registry::{Key, Place, Turn};
-use crate::logs::Output;
+use super::registry::{FeedProgress, RunKey, WriterState};
+use crate::logs::FeedOutput;
 
 /// The feed that says how a guest is.
 const STATUS: &str = "status";
@@ -23,8 +23,8 @@ impl Guests {
         opening: Opening,
         peer: Peer,
     ) -> Result<Box<dyn FeedSink>, Refusal> {
-        let (key, place, feed) = self.registry().admit(&opening.guest, &opening.name, peer)?;
-        let visit = Arc::new(Visit {
+        let (key, progress, feed) = self.registry().admit(&opening.guest, &opening.name, peer)?;
+        let open_feed = Arc::new(OpenFeed {
             guests: self.clone(),
             key,
         });
@@ -39,7 +39,7 @@ impl Guests {
                     .output(&label, feed, opening.guest.run),
             )
         };
-        let mut turn = Arc::clone(&place.turn).lock_owned().await;
+        let mut turn = Arc::clone(&progress.turn).lock_owned().await;
         turn.opening += 1;
         // The first opening here may be one of many: a file knows how far the host half before
         // this one has come.
@@ -49,17 +49,17 @@ impl Guests {
         };
         let next = turn.next.max(opening.first).max(known.unwrap_or(0));
         turn.next = next;
-        place.written.store(next, Ordering::Release);
-        Ok(Box::new(Sink {
-            visit,
+        progress.written.store(next, Ordering::Release);
+        Ok(Box::new(GuestFeedSink {
+            open_feed,
             opening: turn.opening,
             next,
-            place,
+            progress,
             output,
         }))
     }
 
-    fn label(&self, key: Key) -> Option<String> {
+    fn label(&self, key: RunKey) -> Option<String> {
         let registry = self.registry();
         Some(registry.guests.get(&key)?.label.clone())
     }
@@ -67,31 +67,34 @@ impl Guests {
 
 /// One feed is open.
 #[derive(Debug)]
-struct Visit {
+struct OpenFeed {
     guests: Guests,
-    key: Key,
+    key: RunKey,
 }
 
-impl Drop for Visit {
+impl Drop for OpenFeed {
     fn drop(&mut self) {
         self.guests.leave(self.key);
     }
 }
 
-struct Sink {
-    visit: Arc<Visit>,
-    place: Arc<Place>,
+struct GuestFeedSink {
+    open_feed: Arc<OpenFeed>,
+    progress: Arc<FeedProgress>,
     /// Which opening of the feed this is.
     opening: u64,
     next: u64,
     /// `None`: the status.
-    output: Option<Output>,
+    output: Option<FeedOutput>,
 }
 
-impl Sink {
+impl GuestFeedSink {
     /// Our turn to write, unless the guest has opened the feed again since.
-    async fn turn(place: &Place, opening: u64) -> Result<OwnedMutexGuard<Turn>, Refusal> {
-        let turn = Arc::clone(&place.turn).lock_owned().await;
+    async fn turn(
+        progress: &FeedProgress,
+        opening: u64,
+    ) -> Result<OwnedMutexGuard<WriterState>, Refusal> {
+        let turn = Arc::clone(&progress.turn).lock_owned().await;
         if turn.opening == opening {
             Ok(turn)
         } else {
@@ -100,29 +103,33 @@ impl Sink {
     }
 }
 
-impl FeedSink for Sink {
+impl FeedSink for GuestFeedSink {
     fn next(&self) -> u64 {
         self.next
     }
 
     fn write(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Refusal>> {
-        let (place, opening, output) = (Arc::clone(&self.place), self.opening, self.output.clone());
-        let visit = Arc::clone(&self.visit);
+        let (progress, opening, output) = (
+            Arc::clone(&self.progress),
+            self.opening,
+            self.output.clone(),
+        );
+        let open_feed = Arc::clone(&self.open_feed);
         // A task of its own: it goes on to the end when nobody waits for it any more, and the
         // next opening waits for its turn.
         let task = tokio::spawn(async move {
-            let mut turn = Self::turn(&place, opening).await?;
+            let mut turn = Self::turn(&progress, opening).await?;
             let next = turn.next + records.len() as u64;
             match output {
                 Some(output) => output.write(&records, next).await,
                 None => {
                     for state in records.iter().filter_map(state_of) {
-                        visit.guests.set_state(visit.key, state);
+                        open_feed.guests.set_state(open_feed.key, state);
                     }
                 }
             }
             turn.next = next;
-            place.written.store(next, Ordering::Release);
+            progress.written.store(next, Ordering::Release);
             Ok(())
         });
         Box::pin(async move { task.await.unwrap_or(Err(Refusal::Internal)) })
@@ -130,9 +137,9 @@ impl FeedSink for Sink {
 
     fn end(&mut self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
-            drop(Self::turn(&self.place, self.opening).await?);
-            self.place.ended.store(true, Ordering::Release);
-            self.visit.guests.changed();
+            drop(Self::turn(&self.progress, self.opening).await?);
+            self.progress.ended.store(true, Ordering::Release);
+            self.open_feed.guests.changed();
             Ok(())
         })
     }

@@ -2,18 +2,20 @@
 
 mod feeds;
 mod registry;
-mod snapshot;
+mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use odyn_proto::GuestState;
-pub use snapshot::{FeedView, GuestView, Snapshot};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::info;
 
-use self::registry::{Key, Registry};
-use crate::logs::Destination;
+pub use view::{FeedView, GuestView};
+
+use self::registry::{GuestRegistry, RunKey};
+use crate::logs::LogDestination;
 
 /// How many guests there are, in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,22 +32,22 @@ pub struct States {
 /// The guests of an [`Outer`](crate::Outer). Clones are handles of the same.
 #[derive(Debug, Clone)]
 pub struct Guests {
-    shared: Arc<Shared>,
+    shared: Arc<GuestsShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    registry: Mutex<Registry>,
-    destination: Destination,
+struct GuestsShared {
+    registry: Mutex<GuestRegistry>,
+    destination: LogDestination,
     states: watch::Sender<States>,
     /// Counts the changes that a snapshot shows.
     changes: watch::Sender<u64>,
 }
 
 impl Guests {
-    pub(crate) fn new(destination: Destination) -> Self {
+    pub(crate) fn new(destination: LogDestination) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(GuestsShared {
                 registry: Mutex::default(),
                 destination,
                 states: watch::Sender::default(),
@@ -64,16 +66,12 @@ impl Guests {
         self.shared.changes.subscribe()
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Nothing that could panic runs under the lock.
-        self.shared
-            .registry
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> MutexGuard<'_, GuestRegistry> {
+        self.shared.registry.lock()
     }
 
     /// A guest has said how it is.
-    fn set_state(&self, key: Key, state: GuestState) {
+    fn set_state(&self, key: RunKey, state: GuestState) {
         if let Some(guest) = self.registry().guests.get_mut(&key) {
             info!(guest = guest.label, run = %key.1, %state, "state of a guest");
             guest.state = state;
@@ -82,7 +80,7 @@ impl Guests {
         self.changed();
     }
 
-    fn leave(&self, key: Key) {
+    fn leave(&self, key: RunKey) {
         self.registry().leave(key);
         self.changed();
     }

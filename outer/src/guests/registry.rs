@@ -21,9 +21,9 @@ const FEEDS: [&str; 4] = ["stdout", "stderr", "log", "status"];
 
 /// One feed of one run: how far it is written.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct FeedProgress {
     /// Held while records are written.
-    pub(super) turn: Arc<tokio::sync::Mutex<Turn>>,
+    pub(super) turn: Arc<tokio::sync::Mutex<WriterState>>,
     /// Records that are written, for those who only look.
     pub(super) written: AtomicU64,
     pub(super) ended: AtomicBool,
@@ -31,7 +31,7 @@ pub(super) struct Place {
 
 /// What whoever writes a feed needs to know.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct WriterState {
     /// Number of the record that comes next.
     pub(super) next: u64,
     /// Which opening of the feed is the newest: an older one may not write any more.
@@ -40,7 +40,7 @@ pub(super) struct Turn {
 
 /// One run of a guest.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct GuestRun {
     /// What it is called here: its own name, or one that tells it from another's.
     pub(super) label: String,
     pub(super) name: String,
@@ -48,29 +48,29 @@ pub(super) struct Guest {
     pub(super) since: SystemTime,
     /// Feeds that are open.
     pub(super) open: usize,
-    pub(super) places: BTreeMap<&'static str, Arc<Place>>,
+    pub(super) feeds: BTreeMap<&'static str, Arc<FeedProgress>>,
     /// Larger is newer.
     touched: u64,
 }
 
 /// A run is one peer's: another that says the same is another guest.
-pub(super) type Key = (Peer, RunId);
+pub(super) type RunKey = (Peer, RunId);
 
 #[derive(Debug, Default)]
-pub(super) struct Registry {
-    pub(super) guests: HashMap<Key, Guest>,
+pub(super) struct GuestRegistry {
+    pub(super) guests: HashMap<RunKey, GuestRun>,
     names: HashMap<Peer, HashSet<String>>,
     clock: u64,
 }
 
-impl Registry {
+impl GuestRegistry {
     /// A feed of a guest is opened: where it stands, and what the guest is called.
     pub(super) fn admit(
         &mut self,
         guest: &Identity,
         feed: &str,
         peer: Peer,
-    ) -> Result<(Key, Arc<Place>, &'static str), Refusal> {
+    ) -> Result<(RunKey, Arc<FeedProgress>, &'static str), Refusal> {
         let feed = FEEDS
             .into_iter()
             .find(|name| *name == feed)
@@ -81,13 +81,13 @@ impl Registry {
             let label = self.label(guest.name.as_str(), peer);
             self.guests.insert(
                 key,
-                Guest {
+                GuestRun {
                     label,
                     name: guest.name.to_string(),
                     state: GuestState::Starting,
                     since: SystemTime::now(),
                     open: 0,
-                    places: BTreeMap::new(),
+                    feeds: BTreeMap::new(),
                     touched: 0,
                 },
             );
@@ -100,12 +100,12 @@ impl Registry {
         }
         entry.open += 1;
         entry.touched = clock;
-        let place = Arc::clone(entry.places.entry(feed).or_default());
-        Ok((key, place, feed))
+        let progress = Arc::clone(entry.feeds.entry(feed).or_default());
+        Ok((key, progress, feed))
     }
 
     /// A feed is closed, for now or for good.
-    pub(super) fn leave(&mut self, key: Key) {
+    pub(super) fn leave(&mut self, key: RunKey) {
         self.clock += 1;
         if let Some(guest) = self.guests.get_mut(&key) {
             guest.open = guest.open.saturating_sub(1);
@@ -129,12 +129,12 @@ impl Registry {
         Ok(())
     }
 
-    fn quiet(&self) -> impl Iterator<Item = (&Key, &Guest)> {
+    fn quiet(&self) -> impl Iterator<Item = (&RunKey, &GuestRun)> {
         self.guests.iter().filter(|(_, guest)| guest.open == 0)
     }
 
     /// Forgets the run that has been quiet for longest, of those that `of` selects.
-    fn forget_oldest(&mut self, of: impl Fn(&Key) -> bool) -> bool {
+    fn forget_oldest(&mut self, of: impl Fn(&RunKey) -> bool) -> bool {
         let oldest = self
             .quiet()
             .filter(|(key, _)| of(key))
@@ -168,15 +168,15 @@ impl Registry {
     }
 
     /// So many feeds of so many records, for a look from outside.
-    pub(super) fn positions(guest: &Guest) -> BTreeMap<&'static str, (u64, bool)> {
-        let of = |place: &Place| {
-            let written = place.written.load(Ordering::Acquire);
-            (written, place.ended.load(Ordering::Acquire))
+    pub(super) fn positions(guest: &GuestRun) -> BTreeMap<&'static str, (u64, bool)> {
+        let of = |progress: &FeedProgress| {
+            let written = progress.written.load(Ordering::Acquire);
+            (written, progress.ended.load(Ordering::Acquire))
         };
         guest
-            .places
+            .feeds
             .iter()
-            .map(|(name, place)| (*name, of(place)))
+            .map(|(name, progress)| (*name, of(progress)))
             .collect()
     }
 }
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn endless_runs_and_names_are_forgotten() {
-        let mut registry = Registry::default();
+        let mut registry = GuestRegistry::default();
         for run in 0..10_000 {
             let name = format!("name{run}");
             let peer = Peer::Vsock { cid: run % 100 };
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_hold_more_than_its_share() {
-        let mut registry = Registry::default();
+        let mut registry = GuestRegistry::default();
         for run in 0..MAX_RUNS as u32 {
             registry.admit(&guest("a", run), "log", VM).unwrap();
         }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_anothers_is_told_apart() {
-        let mut registry = Registry::default();
+        let mut registry = GuestRegistry::default();
         let mut label = |name: &str, run, peer| {
             let (key, ..) = registry.admit(&guest(name, run), "log", peer).unwrap();
             registry.leave(key);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn only_known_feeds_and_one_name_for_a_run() {
-        let mut registry = Registry::default();
+        let mut registry = GuestRegistry::default();
         let mut admit = |name, feed| registry.admit(&guest(name, 1), feed, VM).map(|_| ());
         assert_eq!(admit("a", "stdout"), Ok(()));
         assert_eq!(admit("a", "other"), Err(Refusal::BadRequest));

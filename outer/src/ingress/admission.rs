@@ -3,20 +3,22 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::rules::ClientRules;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::rules::ClientRules;
 
 /// What may come at once under a limit of the rate: as many as in this time.
 const BURST: Duration = Duration::from_secs(1);
 
 /// The count of a listener.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Admission(Arc<Mutex<State>>);
+pub(super) struct Admission(Arc<Mutex<AdmissionState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct AdmissionState {
     open: usize,
     /// Only those that have clients here: no more than there are clients.
     sources: HashMap<IpAddr, usize>,
@@ -27,28 +29,32 @@ struct State {
 
 /// Why a client was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum AdmissionError {
     #[error("too many clients of this listener")]
-    Full,
+    TooManyConnections,
     #[error("too many clients of this address")]
     Source,
     #[error("too many clients in a short time")]
     Rate,
 }
 
-/// A client's place, until it is dropped.
+/// A client that was let in, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct AdmittedClient {
     admission: Admission,
     source: Option<IpAddr>,
 }
 
 impl Admission {
     /// A client has come.
-    pub(super) fn arrive(&self, rules: &ClientRules, now: Instant) -> Result<Place, Refused> {
+    pub(super) fn arrive(
+        &self,
+        rules: &ClientRules,
+        now: Instant,
+    ) -> Result<AdmittedClient, AdmissionError> {
         let mut state = self.state();
         let admitted = if rules.most.is_some_and(|most| state.open >= most) {
-            Err(Refused::Full)
+            Err(AdmissionError::TooManyConnections)
         } else {
             state.keeps_rate(rules, now)
         };
@@ -60,7 +66,7 @@ impl Admission {
             }
         }
         drop(state);
-        Ok(Place {
+        Ok(AdmittedClient {
             admission: self.clone(),
             source: None,
         })
@@ -77,34 +83,33 @@ impl Admission {
         (state.open, state.refused)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that could panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
+        self.0.lock()
     }
 }
 
-impl State {
-    fn keeps_rate(&mut self, rules: &ClientRules, now: Instant) -> Result<(), Refused> {
+impl AdmissionState {
+    fn keeps_rate(&mut self, rules: &ClientRules, now: Instant) -> Result<(), AdmissionError> {
         let Some(rate) = rules.rate else {
             return Ok(());
         };
         let interval = Duration::from_secs(1) / rate.get();
         let next = self.next.map_or(now, |next| next.max(now));
         if next.saturating_duration_since(now) + interval > BURST {
-            return Err(Refused::Rate);
+            return Err(AdmissionError::Rate);
         }
         self.next = Some(next + interval);
         Ok(())
     }
 }
 
-impl Place {
+impl AdmittedClient {
     /// It is known where the client comes from. To be called once.
     pub(super) fn came_from(
         &mut self,
         address: IpAddr,
         rules: &ClientRules,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AdmissionError> {
         let source = source(address);
         let mut state = self.admission.state();
         let open = state.sources.entry(source).or_default();
@@ -113,7 +118,7 @@ impl Place {
                 state.sources.remove(&source);
             }
             state.refused += 1;
-            return Err(Refused::Source);
+            return Err(AdmissionError::Source);
         }
         *open += 1;
         self.source = Some(source);
@@ -121,7 +126,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AdmittedClient {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         state.open = state.open.saturating_sub(1);
@@ -172,7 +177,10 @@ mod tests {
         let rules = rules(Some(2), None, 0);
         let one = admission.arrive(&rules, now).unwrap();
         let _two = admission.arrive(&rules, now).unwrap();
-        assert_eq!(admission.arrive(&rules, now).unwrap_err(), Refused::Full);
+        assert_eq!(
+            admission.arrive(&rules, now).unwrap_err(),
+            AdmissionError::TooManyConnections
+        );
         assert_eq!(admission.counts(), (2, 1));
         drop(one);
         let _three = admission.arrive(&rules, now).unwrap();
@@ -184,8 +192,8 @@ mod tests {
         let (admission, now) = (Admission::default(), Instant::now());
         let rules = rules(None, Some(1), 0);
         let come = |text: &str| {
-            let mut place = admission.arrive(&rules, now).unwrap();
-            place.came_from(address(text), &rules).map(|()| place)
+            let mut admitted = admission.arrive(&rules, now).unwrap();
+            admitted.came_from(address(text), &rules).map(|()| admitted)
         };
         let held = [
             come("192.0.2.1").unwrap(),
@@ -194,7 +202,7 @@ mod tests {
             come("2001:db8:0:1::1").unwrap(),
         ];
         for text in ["192.0.2.1", "::ffff:192.0.2.2", "2001:db8::ffff:0:0:1"] {
-            assert_eq!(come(text).unwrap_err(), Refused::Source, "{text}");
+            assert_eq!(come(text).unwrap_err(), AdmissionError::Source, "{text}");
         }
         assert_eq!(admission.counts(), (4, 3));
         drop(held);
@@ -202,9 +210,9 @@ mod tests {
         assert!(admission.state().sources.is_empty());
         come("192.0.2.1").unwrap();
         let none = super::tests::rules(None, Some(0), 0);
-        let mut place = admission.arrive(&none, now).unwrap();
-        assert!(place.came_from(address("192.0.2.9"), &none).is_err());
-        drop(place);
+        let mut admitted = admission.arrive(&none, now).unwrap();
+        assert!(admitted.came_from(address("192.0.2.9"), &none).is_err());
+        drop(admitted);
         assert!(
             admission.state().sources.is_empty(),
             "nothing is left of it"
@@ -222,13 +230,17 @@ mod tests {
         for _ in 0..10 {
             come(0).unwrap();
         }
-        assert_eq!(come(0), Err(Refused::Rate));
-        assert_eq!(come(99), Err(Refused::Rate));
+        assert_eq!(come(0), Err(AdmissionError::Rate));
+        assert_eq!(come(99), Err(AdmissionError::Rate));
         come(100).unwrap();
-        assert_eq!(come(100), Err(Refused::Rate));
+        assert_eq!(come(100), Err(AdmissionError::Rate));
         for _ in 0..10 {
             come(5000).unwrap();
         }
-        assert_eq!(come(5000), Err(Refused::Rate), "a pause is not saved up");
+        assert_eq!(
+            come(5000),
+            Err(AdmissionError::Rate),
+            "a pause is not saved up"
+        );
     }
 }

@@ -16,12 +16,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
-use super::admission::{Place, Refused};
-use super::guests::Guest;
-use super::header::NoHeader;
-use super::rules::ClientRules;
-use super::{LINGER, header};
+use super::admission::{AdmissionError, AdmittedClient};
+use super::guests::IngressGuest;
+use super::proxy_header::ProxyHeaderError;
+use super::{LINGER, proxy_header};
 use crate::dial;
+use crate::rules::ClientRules;
 
 /// How long a header of the PROXY protocol may take where no first byte has a limit: it is the
 /// first thing that a load balancer sends.
@@ -31,16 +31,16 @@ const HEADER: Duration = Duration::from_secs(10);
 const LOOKS: u32 = 4;
 
 /// A client that was accepted.
-pub(super) struct Client {
+pub(super) struct IngressClient {
     /// Where the connection comes from.
     pub(super) peer: SocketAddr,
     /// The rules as they were when it came.
     pub(super) rules: ClientRules,
-    pub(super) place: Place,
+    pub(super) admitted: AdmittedClient,
     /// The port of the policy.
     pub(super) port: NonZeroU16,
     /// The guest that gets it.
-    pub(super) holder: watch::Receiver<Option<Arc<Guest>>>,
+    pub(super) holder: watch::Receiver<Option<Arc<IngressGuest>>>,
     /// Until its guest has it: a shutdown waits for that.
     pub(super) opening: Option<TaskTrackerToken>,
     pub(super) _permit: Option<FlowPermit>,
@@ -48,23 +48,23 @@ pub(super) struct Client {
 
 /// Why a client was reset.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ResetReason {
     #[error("there is no guest any more")]
     NoGuest,
     #[error("the client went")]
     ClientGone,
     #[error(transparent)]
-    Refused(#[from] Refused),
+    AdmissionError(#[from] AdmissionError),
     #[error(transparent)]
-    NoHeader(#[from] NoHeader),
-    #[error("{}", Words(.0))]
+    ProxyHeaderError(#[from] ProxyHeaderError),
+    #[error("{}", GuestSideError(.0))]
     Open(OpenError),
 }
 
 /// An [`OpenError`] in words for this side: it is the guest that answers.
-struct Words<'a>(&'a OpenError);
+struct GuestSideError<'a>(&'a OpenError);
 
-impl std::fmt::Display for Words<'_> {
+impl std::fmt::Display for GuestSideError<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             OpenError::Refused(refusal) => write!(f, "refused by the guest: {refusal}"),
@@ -76,12 +76,12 @@ impl std::fmt::Display for Words<'_> {
 
 /// Between whom a connection is, as far as it is known here.
 #[derive(Clone, Copy)]
-struct Ends {
+struct ClientAddresses {
     client: SocketAddr,
     local: SocketAddr,
 }
 
-impl Client {
+impl IngressClient {
     /// Brings the client to its guest, and returns when its connection has ended; says how.
     pub(super) async fn serve(mut self, socket: TcpStream) -> Option<End> {
         let start = Instant::now();
@@ -125,10 +125,10 @@ impl Client {
     }
 
     /// Who the client is: a load balancer says it, others are who they are.
-    async fn identify(&mut self, socket: &TcpStream) -> Result<Ends, Failed> {
-        let local = socket.local_addr().map_err(|_| Failed::ClientGone)?;
+    async fn identify(&mut self, socket: &TcpStream) -> Result<ClientAddresses, ResetReason> {
+        let local = socket.local_addr().map_err(|_| ResetReason::ClientGone)?;
         let local = canonical(local);
-        let direct = Ends {
+        let direct = ClientAddresses {
             client: self.peer,
             local,
         };
@@ -138,18 +138,18 @@ impl Client {
                 Duration::ZERO => HEADER,
                 limit => limit,
             };
-            ends = match header::take(socket, limit).await? {
+            ends = match proxy_header::take(socket, limit).await? {
                 Header::Proxied {
                     source,
                     destination,
-                } => Ends {
+                } => ClientAddresses {
                     client: source,
                     local: destination,
                 },
                 Header::Local | Header::Unknown => direct,
             };
         }
-        self.place.came_from(ends.client.ip(), &self.rules)?;
+        self.admitted.came_from(ends.client.ip(), &self.rules)?;
         Ok(ends)
     }
 
@@ -158,8 +158,8 @@ impl Client {
     async fn open(
         &mut self,
         arrival: &Arrival,
-        Ends { client, local }: Ends,
-    ) -> Result<(Arc<Guest>, Stream), Failed> {
+        ClientAddresses { client, local }: ClientAddresses,
+    ) -> Result<(Arc<IngressGuest>, Stream), ResetReason> {
         let incoming = Incoming::new(self.port, client, local);
         loop {
             let holder = self.holder.borrow_and_update().clone();
@@ -179,23 +179,23 @@ impl Client {
                 biased;
                 opened = opening => opened,
                 () = replaced => continue,
-                () = gone(arrival.socket()) => return Err(Failed::ClientGone),
+                () = gone(arrival.socket()) => return Err(ResetReason::ClientGone),
             };
             match opened {
                 Ok(stream) => return Ok((guest, stream)),
                 Err(OpenError::Closing | OpenError::LinkDown(_)) => {
                     self.successor(LINGER).await?;
                 }
-                Err(error) => return Err(Failed::Open(error)),
+                Err(error) => return Err(ResetReason::Open(error)),
             }
         }
     }
 
-    /// Waits for another guest in the place of the one that takes no more clients.
-    async fn successor(&mut self, limit: Duration) -> Result<(), Failed> {
+    /// Waits for another guest in place of the one that takes no more clients.
+    async fn successor(&mut self, limit: Duration) -> Result<(), ResetReason> {
         match timeout(limit, self.holder.changed()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Failed::NoGuest),
+            Ok(Err(_)) | Err(_) => Err(ResetReason::NoGuest),
         }
     }
 }

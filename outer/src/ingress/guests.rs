@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_link::{Client, ClientConfig, Leave, Peer, Shutdown};
 use odyn_proto::Identity;
 use odyn_proto::wire::ingress::Hello;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::mapping::Mapping;
+use crate::rules::Mapping;
 
 /// Most guests at once.
 const MAX_GUESTS: usize = 1024;
@@ -22,18 +23,18 @@ const MAX_CONNECTIONS: usize = 16;
 /// One run of one guest. A name and a run are a guest's own words: it is the peer as well that
 /// tells it from others, so that no guest gets another's clients by repeating them.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct IngressGuest {
     pub(crate) identity: Identity,
     pub(crate) peer: Peer,
     pub(crate) ports: Vec<NonZeroU16>,
     /// Opens flows on its connections.
     pub(crate) client: Client,
-    state: watch::Sender<State>,
+    state: watch::Sender<ReversedLinks>,
 }
 
 /// What connections a guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ReversedLinks {
     /// So many, at least one.
     Here(usize),
     /// All were lost: it may dial again.
@@ -42,26 +43,26 @@ enum State {
     Gone,
 }
 
-/// The table of guests. Waking on [`Guests::changes`] tells when to look again.
+/// The table of guests. Waking on [`IngressGuests::changes`] tells when to look again.
 #[derive(Debug, Default)]
-pub(crate) struct Guests {
-    table: Mutex<Vec<Arc<Guest>>>,
+pub(crate) struct IngressGuests {
+    table: Mutex<Vec<Arc<IngressGuest>>>,
     changes: watch::Sender<()>,
 }
 
 /// There is no room.
 #[derive(Debug)]
-pub(crate) struct Full;
+pub(crate) struct TooManyConnections;
 
-impl fmt::Display for Guest {
+impl fmt::Display for IngressGuest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.identity.fmt(f)
     }
 }
 
-impl Guest {
+impl IngressGuest {
     pub(super) fn is_here(&self) -> bool {
-        matches!(*self.state.borrow(), State::Here(_))
+        matches!(*self.state.borrow(), ReversedLinks::Here(_))
     }
 
     /// Whether it is this very run of this very guest.
@@ -70,7 +71,7 @@ impl Guest {
     }
 }
 
-impl Guests {
+impl IngressGuests {
     /// Told at each change of the table.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -86,25 +87,25 @@ impl Guests {
         peer: Peer,
         config: &ClientConfig,
         shutdown: &Shutdown,
-    ) -> Result<(Arc<Guest>, bool), Full> {
+    ) -> Result<(Arc<IngressGuest>, bool), TooManyConnections> {
         let mut table = self.table();
         let known = table.iter().find(|guest| guest.is(&hello.identity, peer));
         let (guest, is_new) = match known {
             Some(guest) => {
                 let mut has_room = true;
                 guest.state.send_modify(|state| match state {
-                    State::Here(count) if *count >= MAX_CONNECTIONS => has_room = false,
-                    State::Here(count) => *count += 1,
-                    State::Lost | State::Gone => *state = State::Here(1),
+                    ReversedLinks::Here(count) if *count >= MAX_CONNECTIONS => has_room = false,
+                    ReversedLinks::Here(count) => *count += 1,
+                    ReversedLinks::Lost | ReversedLinks::Gone => *state = ReversedLinks::Here(1),
                 });
                 if !has_room {
-                    return Err(Full);
+                    return Err(TooManyConnections);
                 }
                 (Arc::clone(guest), false)
             }
-            None if table.len() >= MAX_GUESTS => return Err(Full),
+            None if table.len() >= MAX_GUESTS => return Err(TooManyConnections),
             None => {
-                let guest = Arc::new(Guest {
+                let guest = Arc::new(IngressGuest {
                     identity: hello.identity.clone(),
                     peer,
                     ports: hello.ports.clone(),
@@ -113,7 +114,7 @@ impl Guests {
                         config.clone(),
                         shutdown.clone(),
                     ),
-                    state: watch::Sender::new(State::Here(1)),
+                    state: watch::Sender::new(ReversedLinks::Here(1)),
                 });
                 table.push(Arc::clone(&guest));
                 (guest, true)
@@ -125,12 +126,16 @@ impl Guests {
     }
 
     /// A connection takes no more clients.
-    pub(crate) fn leave(&self, guest: &Guest, leave: &Leave) {
+    pub(crate) fn leave(&self, guest: &IngressGuest, leave: &Leave) {
         guest.state.send_modify(|state| {
             *state = match (*state, leave) {
-                (State::Here(count @ 2..), _) => State::Here(count - 1),
-                (State::Gone, _) | (_, Leave::Asked | Leave::Closing) => State::Gone,
-                (State::Here(_) | State::Lost, Leave::Lost(_)) => State::Lost,
+                (ReversedLinks::Here(count @ 2..), _) => ReversedLinks::Here(count - 1),
+                (ReversedLinks::Gone, _) | (_, Leave::Asked | Leave::Closing) => {
+                    ReversedLinks::Gone
+                }
+                (ReversedLinks::Here(_) | ReversedLinks::Lost, Leave::Lost(_)) => {
+                    ReversedLinks::Lost
+                }
             };
         });
         self.changes.send_replace(());
@@ -138,20 +143,23 @@ impl Guests {
 
     /// Waits until the guest wants no more clients, or was lost for `linger`; it is not in the
     /// table any more then.
-    pub(crate) async fn gone(&self, guest: &Arc<Guest>, linger: Duration) {
+    pub(crate) async fn gone(&self, guest: &Arc<IngressGuest>, linger: Duration) {
         let mut state = guest.state.subscribe();
         loop {
             let now = *state.borrow_and_update();
             let is_over = match now {
-                State::Here(_) => {
+                ReversedLinks::Here(_) => {
                     // The sender lives as long as the guest.
                     let _ = state.changed().await;
                     false
                 }
-                State::Lost => timeout(linger, state.wait_for(|state| *state != State::Lost))
-                    .await
-                    .is_err(),
-                State::Gone => true,
+                ReversedLinks::Lost => timeout(
+                    linger,
+                    state.wait_for(|state| *state != ReversedLinks::Lost),
+                )
+                .await
+                .is_err(),
+                ReversedLinks::Gone => true,
             };
             // Under the lock, so that no connection enters between the look and the removal.
             let mut table = self.table();
@@ -169,16 +177,20 @@ impl Guests {
     pub(crate) fn choose(
         &self,
         mapping: &Mapping,
-        holder: Option<&Arc<Guest>>,
-    ) -> (Option<Arc<Guest>>, Option<Arc<Guest>>) {
+        holder: Option<&Arc<IngressGuest>>,
+    ) -> (Option<Arc<IngressGuest>>, Option<Arc<IngressGuest>>) {
         let table = self.table();
         let wanting = || {
-            table
-                .iter()
-                .filter(|guest| guest.ports.iter().any(|port| mapping.is_for(guest, *port)))
+            table.iter().filter(|guest| {
+                guest
+                    .ports
+                    .iter()
+                    .any(|port| mapping.is_for(&guest.identity.name, &guest.peer, *port))
+            })
         };
-        let holds = |guest: &&Arc<Guest>| holder.is_some_and(|holder| Arc::ptr_eq(guest, holder));
-        let here = |guest: &&Arc<Guest>| guest.is_here();
+        let holds =
+            |guest: &&Arc<IngressGuest>| holder.is_some_and(|holder| Arc::ptr_eq(guest, holder));
+        let here = |guest: &&Arc<IngressGuest>| guest.is_here();
         let chosen = wanting()
             .find(|guest| holds(guest) && here(guest) && !is_superseded(guest, &table))
             .or_else(|| wanting().find(|guest| here(guest) && !is_superseded(guest, &table)))
@@ -192,15 +204,14 @@ impl Guests {
         (chosen.cloned(), other.cloned())
     }
 
-    fn table(&self) -> MutexGuard<'_, Vec<Arc<Guest>>> {
-        // Nothing that could panic runs under the lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Vec<Arc<IngressGuest>>> {
+        self.table.lock()
     }
 }
 
 /// Whether a later run of the same guest is here: then the old one's connections are of a process
 /// that has ended, whose end has not been noticed yet.
-fn is_superseded(guest: &Arc<Guest>, table: &[Arc<Guest>]) -> bool {
+fn is_superseded(guest: &Arc<IngressGuest>, table: &[Arc<IngressGuest>]) -> bool {
     table
         .iter()
         .skip_while(|other| !Arc::ptr_eq(other, guest))
@@ -234,7 +245,7 @@ mod tests {
         Peer::Vsock { cid }
     }
 
-    fn enter(guests: &Guests, hello: &Hello, peer: Peer) -> Arc<Guest> {
+    fn enter(guests: &IngressGuests, hello: &Hello, peer: Peer) -> Arc<IngressGuest> {
         let config = ClientConfig::default();
         guests
             .enter(hello, peer, &config, &Shutdown::default())
@@ -246,14 +257,18 @@ mod tests {
         Leave::Lost("test".into())
     }
 
-    fn chosen(guests: &Guests, mapping: &str, holder: Option<&Arc<Guest>>) -> Option<String> {
+    fn chosen(
+        guests: &IngressGuests,
+        mapping: &str,
+        holder: Option<&Arc<IngressGuest>>,
+    ) -> Option<String> {
         let (chosen, _) = guests.choose(&mapping.parse().unwrap(), holder);
         chosen.map(|guest| format!("{} {}", guest.peer, guest.identity.run)[..8].to_owned())
     }
 
     #[tokio::test]
     async fn a_mapping_gives_a_port_to_the_guest_that_it_names() {
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let _shop = enter(&guests, &hello("shop", 1, &[80, 443]), cid(3));
         let _bank = enter(&guests, &hello("bank", 2, &[443]), cid(4));
         for (mapping, expected) in [
@@ -273,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_the_clients_keeps_them_until_it_is_lost_and_another_is_there() {
         const ANY: &str = "443=0.0.0.0:1";
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let one = enter(&guests, &hello("a", 1, &[443]), cid(3));
         let two = enter(&guests, &hello("b", 2, &[443]), cid(4));
         assert_eq!(chosen(&guests, ANY, Some(&two)).unwrap(), "cid 4 02");
@@ -288,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_run_of_a_guest_gets_its_clients_at_once() {
         const ANY: &str = "443=0.0.0.0:1";
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let old = enter(&guests, &hello("a", 1, &[443]), cid(3));
         let _new = enter(&guests, &hello("a", 2, &[443]), cid(3));
         assert_eq!(chosen(&guests, ANY, Some(&old)).unwrap(), "cid 3 02");
@@ -299,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_is_not_anothers_because_it_says_so() {
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let hello = hello("a", 1, &[443]);
         let one = enter(&guests, &hello, cid(3));
         let two = enter(&guests, &hello, cid(4));
@@ -309,7 +324,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_guest_is_waited_for_and_one_that_left_is_not() {
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let hello = hello("a", 1, &[443]);
         let guest = enter(&guests, &hello, cid(3));
         guests.leave(&guest, &Leave::Asked);
@@ -331,7 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_and_guests_are_bounded() {
-        let guests = Guests::default();
+        let guests = IngressGuests::default();
         let (config, shutdown) = (ClientConfig::default(), Shutdown::default());
         for _ in 0..MAX_CONNECTIONS {
             enter(&guests, &hello("a", 1, &[443]), cid(3));

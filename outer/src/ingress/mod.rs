@@ -8,12 +8,10 @@
 mod admission;
 mod client;
 mod guests;
-mod header;
-mod inherited;
-mod listen;
-mod listeners;
-mod mapping;
-mod rules;
+mod inherited_sockets;
+mod listener;
+mod proxy_header;
+mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,14 +26,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::guests::Guest;
-use self::listen::{Common, Listening};
+use self::guests::IngressGuest;
+use self::listener::{ListenerContext, MappingListener};
 
-pub use self::inherited::Inherited;
-pub use self::listeners::{ListenerState, ListenerView, Listeners};
-pub use self::mapping::{Bind, Mapping, MappingError, Selector};
-pub use self::rules::{ClientRules, ProxyFrom, ProxyFromError};
-use crate::control::Control;
+pub use self::inherited_sockets::InheritedSockets;
+pub use self::status::{ListenerState, ListenerView, Listeners};
+use crate::rules::{Bind, Mapping};
+use crate::runtime_config::RuntimeConfig;
 
 /// How long clients and their listening socket wait for a guest that was lost: long enough for it
 /// to dial again, or for the next one to start in its place.
@@ -52,18 +49,18 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const PORTS_IN_LOG: usize = 16;
 
 /// The host's half of ingress.
-pub(crate) struct Ingress {
-    common: Common,
+pub(crate) struct HostIngress {
+    common: ListenerContext,
     config: ClientConfig,
     shutdown: Shutdown,
 }
 
-impl Ingress {
-    /// Ingress by the mappings and rules of `control`, until `shutdown`.
+impl HostIngress {
+    /// Ingress by the mappings and rules of `runtime_config`, until `shutdown`.
     pub(crate) fn new(
-        control: Control,
+        runtime_config: RuntimeConfig,
         listeners: Listeners,
-        inherited: Inherited,
+        inherited: InheritedSockets,
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
         lanes: Arc<Lanes>,
@@ -75,8 +72,8 @@ impl Ingress {
         config.open_wait = LINGER;
         config.open_timeout = OPEN_TIMEOUT;
         Arc::new(Self {
-            common: Common {
-                control,
+            common: ListenerContext {
+                runtime_config,
                 guests: Arc::default(),
                 flows,
                 clients: TaskTracker::new(),
@@ -101,7 +98,7 @@ impl Ingress {
     }
 
     async fn listen(self: Arc<Self>) {
-        let mut mappings = self.common.control.mappings();
+        let mut mappings = self.common.runtime_config.mappings();
         let mut running: HashMap<Mapping, DropGuard> = HashMap::new();
         loop {
             let wanted = mappings.borrow_and_update().clone();
@@ -121,7 +118,7 @@ impl Ingress {
 
     /// Listens until the guard is dropped. Clients that are there go on.
     fn listen_by(&self, mapping: &Mapping) -> DropGuard {
-        let run = Listening::new(mapping.clone(), self.common.clone()).run();
+        let run = MappingListener::new(mapping.clone(), self.common.clone()).run();
         let stop = CancellationToken::new();
         let task = stop.clone().run_until_cancelled_owned(run);
         self.common.listening.spawn(task);
@@ -190,14 +187,18 @@ impl Ingress {
         Ok(())
     }
 
-    fn log_arrival(&self, guest: &Guest, hello: &Hello) {
+    fn log_arrival(&self, guest: &IngressGuest, hello: &Hello) {
         info!(%guest, peer = %guest.peer, ports = hello.ports.len(), "guest wants clients");
-        let mappings = self.common.control.mappings();
+        let mappings = self.common.runtime_config.mappings();
         let mappings = mappings.borrow();
         let denied: Vec<String> = hello
             .ports
             .iter()
-            .filter(|port| !mappings.iter().any(|m| m.is_for(guest, **port)))
+            .filter(|port| {
+                !mappings
+                    .iter()
+                    .any(|m| m.is_for(&guest.identity.name, &guest.peer, **port))
+            })
             .map(ToString::to_string)
             .collect();
         if let Some(some) = denied.chunks(PORTS_IN_LOG).next() {
@@ -212,7 +213,7 @@ impl Ingress {
     }
 
     /// The end of one guest: what is open goes on. A shutdown cuts it when its time is over.
-    async fn end(self: Arc<Self>, guest: Arc<Guest>) {
+    async fn end(self: Arc<Self>, guest: Arc<IngressGuest>) {
         tokio::select! {
             () = self.common.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
             () = self.shutdown.drain.cancelled() => tokio::select! {

@@ -14,28 +14,28 @@ use zeroize::Zeroizing;
 
 /// How long one answer is given to everybody who asks: a guest that asks all the time does not reach
 /// the metadata service with it, which is limited.
-const REUSE: Duration = Duration::from_secs(20);
+const REUSE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a source may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where credentials come from.
 ///
-/// A trait, so that a simulator that needs only [`Environment`] does not carry what the chain of the
+/// A trait, so that a simulator that needs only [`EnvironmentCredentials`] does not carry what the chain of the
 /// AWS SDK needs: megabytes.
-pub trait Source: Debug + Send + Sync {
+pub trait CredentialsSource: Debug + Send + Sync {
     /// The credentials. Called again for fresh ones; keeps what is still valid.
     fn credentials(&self) -> future::ProvideCredentials<'_>;
 
-    /// The region that goes with them. Called after [`Source::credentials`].
+    /// The region that goes with them. Called after [`CredentialsSource::credentials`].
     fn region(&self) -> Option<String>;
 }
 
 /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or
 /// `AWS_DEFAULT_REGION`.
 #[derive(Debug, Default)]
-pub struct Environment;
+pub struct EnvironmentCredentials;
 
-impl Source for Environment {
+impl CredentialsSource for EnvironmentCredentials {
     fn credentials(&self) -> future::ProvideCredentials<'_> {
         let id = set("AWS_ACCESS_KEY_ID").zip(set("AWS_SECRET_ACCESS_KEY"));
         let found = id.map(|(id, secret)| {
@@ -58,29 +58,34 @@ fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Why there are none.
+/// Why a guest gets no credentials.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoCredentials {
-    #[error("found none: {0}")]
-    Source(String),
-    #[error("looked for some for more than {} s", PATIENCE.as_secs())]
-    Slow,
+pub(super) enum CredentialsUnavailable {
+    /// The source has none. The SDK's errors say what is wrong in their sources only.
+    #[error("found none: {}", with_causes(.0))]
+    NotFound(#[source] CredentialsError),
+    /// They do not fit into JSON.
+    #[error("can't be written as JSON: {0}")]
+    Json(#[source] serde_json::Error),
+    /// The source takes too long.
+    #[error("found none in {} s", SOURCE_TIMEOUT.as_secs())]
+    Timeout,
 }
 
 /// What was last found.
 #[derive(Default)]
-pub(super) struct Held(Mutex<Option<(Instant, Zeroizing<Vec<u8>>)>>);
+pub(super) struct CachedCredentials(Mutex<Option<(Instant, Zeroizing<Vec<u8>>)>>);
 
-impl Debug for Held {
+impl Debug for CachedCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Held(…)")
+        f.write_str("CachedCredentials(…)")
     }
 }
 
 /// As guests read it: `odyn_kms::credentials`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Wire<'a> {
+struct CredentialsJson<'a> {
     access_key_id: &'a str,
     secret_access_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,32 +97,37 @@ struct Wire<'a> {
     region: Option<&'a str>,
 }
 
-impl Held {
+impl CachedCredentials {
     /// The credentials as JSON.
     ///
     /// # Errors
     /// There are none.
-    pub(super) async fn get(&self, source: &dyn Source) -> Result<Bytes, NoCredentials> {
-        let mut held = self.0.lock().await;
-        if let Some((since, json)) = held.as_ref()
-            && since.elapsed() < REUSE
+    pub(super) async fn get(
+        &self,
+        source: &dyn CredentialsSource,
+    ) -> Result<Bytes, CredentialsUnavailable> {
+        let mut cached = self.0.lock().await;
+        if let Some((since, json)) = cached.as_ref()
+            && since.elapsed() < REUSE_INTERVAL
         {
             return Ok(Bytes::copy_from_slice(json));
         }
-        let fetched = timeout(PATIENCE, fetch(source)).await;
-        let json = fetched.map_err(|_| NoCredentials::Slow)??;
+        let fetched = timeout(SOURCE_TIMEOUT, fetch(source)).await;
+        let json = fetched.map_err(|_| CredentialsUnavailable::Timeout)??;
         let answer = Bytes::copy_from_slice(&json);
-        *held = Some((Instant::now(), json));
+        *cached = Some((Instant::now(), json));
         Ok(answer)
     }
 }
 
-async fn fetch(source: &dyn Source) -> Result<Zeroizing<Vec<u8>>, NoCredentials> {
+async fn fetch(
+    source: &dyn CredentialsSource,
+) -> Result<Zeroizing<Vec<u8>>, CredentialsUnavailable> {
     let found = source.credentials().await;
-    let found = found.map_err(|error| NoCredentials::Source(with_causes(&error)))?;
+    let found = found.map_err(CredentialsUnavailable::NotFound)?;
     let region = source.region();
     let since_epoch = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
-    let wire = Wire {
+    let wire = CredentialsJson {
         access_key_id: found.access_key_id(),
         secret_access_key: found.secret_access_key(),
         token: found.session_token(),
@@ -128,11 +138,11 @@ async fn fetch(source: &dyn Source) -> Result<Zeroizing<Vec<u8>>, NoCredentials>
         region: region.as_deref(),
     };
     let json = serde_json::to_vec(&wire);
-    let json = json.map_err(|error| NoCredentials::Source(error.to_string()))?;
+    let json = json.map_err(CredentialsUnavailable::Json)?;
     Ok(Zeroizing::new(json))
 }
 
-/// The SDK's errors say what is wrong in their sources only.
+/// The error's text and those of all its sources.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

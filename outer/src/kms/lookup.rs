@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 use odyn_proto::Refusal;
 
-use crate::resolver::{Share, SystemResolver};
+use crate::resolver::{LookupShare, SystemResolver};
 
 /// Both families' addresses, those of IPv6 first (RFC 6724 prefers them, and each has only a head start).
 ///
@@ -18,7 +18,7 @@ use crate::resolver::{Share, SystemResolver};
 pub(super) async fn addresses(
     resolver: &SystemResolver,
     name: &str,
-    share: &Share,
+    share: &LookupShare,
 ) -> Result<Vec<IpAddr>, Refusal> {
     let name = Name::from_ascii(format!("{name}.")).map_err(|_| Refusal::BadRequest)?;
     let (v6, v4) = join(
@@ -41,7 +41,7 @@ async fn ask(
     resolver: &SystemResolver,
     name: &Name,
     kind: RecordType,
-    share: &Share,
+    share: &LookupShare,
 ) -> Result<Vec<IpAddr>, Refusal> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;

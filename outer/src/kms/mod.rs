@@ -4,8 +4,8 @@
 //! hand out credentials. A guest needs no rule of its policy for it; the operator may forbid it.
 
 mod credentials;
+mod endpoint_names;
 mod lookup;
-mod names;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use odyn_proto::wire::service::Endpoint;
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use crate::control::Rules;
 use crate::dial;
-use crate::resolver::Share;
+use crate::resolver::LookupShare;
+use crate::runtime_config::Rules;
 
-pub use credentials::{Environment, Source};
+pub use credentials::{CredentialsSource, EnvironmentCredentials};
 
 /// What guests may have of KMS: nothing, or a way to it and credentials.
 #[derive(Debug, Default)]
 pub struct Kms {
     /// `None`: neither credentials nor a way.
-    source: Option<Arc<dyn Source>>,
+    source: Option<Arc<dyn CredentialsSource>>,
     /// Endpoints that are not AWS' own.
     others: Vec<Endpoint>,
-    held: credentials::Held,
+    cached: credentials::CachedCredentials,
 }
 
 impl Kms {
     /// A way to AWS' endpoints, and credentials from `source`.
-    pub fn with(source: impl Source + 'static) -> Self {
+    pub fn with(source: impl CredentialsSource + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
             ..Self::default()
@@ -57,10 +57,10 @@ impl Kms {
         &self,
         endpoint: &Endpoint,
         rules: &Rules,
-        share: &Share,
+        share: &LookupShare,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let is_other = self.others.contains(endpoint);
-        let is_kms = endpoint.port == 443 && names::is_kms(&endpoint.name);
+        let is_kms = endpoint.port == 443 && endpoint_names::is_kms(&endpoint.name);
         if self.source.is_none() || !(is_other || is_kms) {
             return Err(Refusal::Prohibited);
         }
@@ -84,7 +84,7 @@ impl Kms {
     /// There are none, or the operator does not give them to guests.
     pub(crate) async fn credentials(&self) -> Result<Bytes, Refusal> {
         let source = self.source.as_deref().ok_or(Refusal::Prohibited)?;
-        self.held.get(source).await.map_err(|error| {
+        self.cached.get(source).await.map_err(|error| {
             warn!(%error, "no credentials for a guest");
             Refusal::Internal
         })

@@ -10,11 +10,12 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::{fs, io};
 
 use odyn_proto::RunId;
 use odyn_proto::wire::feed::Record;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -27,13 +28,13 @@ const MAX_WRITES: usize = 32;
 
 /// The files below one directory.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct LogFiles {
     root: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     writes: Arc<Semaphore>,
 }
 
-impl Files {
+impl LogFiles {
     pub(super) fn new(root: PathBuf) -> io::Result<Self> {
         let failed = |error: io::Error| {
             io::Error::new(
@@ -52,7 +53,7 @@ impl Files {
     /// The file of a guest's feed: the same for all who ask while one of them has it.
     pub(super) fn file(&self, label: &str, feed: &str) -> Arc<LogFile> {
         let path = self.root.join(directory_name(label)).join(feed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(file) = open.get(&path).and_then(Weak::upgrade) {
             return file;
         }
@@ -86,11 +87,11 @@ pub(crate) struct LogFile {
     path: PathBuf,
     position: PathBuf,
     writes: Arc<Semaphore>,
-    state: Mutex<Option<Open>>,
+    state: Mutex<Option<OpenLog>>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenLog {
     file: File,
     position: File,
     /// What the host half before this one has written last.
@@ -118,7 +119,7 @@ impl LogFile {
             .collect();
         let rest = Arc::new(Mutex::new((bytes, 0)));
         self.persist("write", move |file| {
-            let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rest = rest.lock();
             let (bytes, done) = &mut *rest;
             let mut state = file.state();
             if file.is_moved(&state) {
@@ -167,12 +168,12 @@ impl LogFile {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<Open>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Option<OpenLog>> {
+        self.state.lock()
     }
 
     /// Whether somebody has put another file in our file's place, as logrotate does.
-    fn is_moved(&self, state: &Option<Open>) -> bool {
+    fn is_moved(&self, state: &Option<OpenLog>) -> bool {
         let Some(ours) = state.as_ref().and_then(|open| open.file.metadata().ok()) else {
             return false;
         };
@@ -183,7 +184,7 @@ impl LogFile {
     }
 
     /// The open file; opens it first if need be.
-    fn opened<'a>(&self, state: &'a mut Option<Open>) -> io::Result<&'a mut Open> {
+    fn opened<'a>(&self, state: &'a mut Option<OpenLog>) -> io::Result<&'a mut OpenLog> {
         let open = match state.take() {
             Some(open) => open,
             None => self.open()?,
@@ -191,7 +192,7 @@ impl LogFile {
         Ok(state.insert(open))
     }
 
-    fn open(&self) -> io::Result<Open> {
+    fn open(&self) -> io::Result<OpenLog> {
         if let Some(directory) = self.path.parent() {
             make_directory(directory)?;
         }
@@ -209,7 +210,7 @@ impl LogFile {
         {
             file.set_len(length)?;
         }
-        Ok(Open {
+        Ok(OpenLog {
             file,
             position,
             found: found.map(|(run, next, _)| (run, next)),
@@ -244,7 +245,7 @@ mod tests {
     async fn what_a_killed_host_half_was_writing_is_written_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/stdout.log");
-        let files = Files::new(dir.path().to_owned()).unwrap();
+        let files = LogFiles::new(dir.path().to_owned()).unwrap();
         let file = files.file("a", "stdout");
         assert_eq!(file.recover(RUN).await, None);
         file.append(&[record("one\n"), record("two\n")], RUN, 2)
@@ -253,7 +254,7 @@ mod tests {
         let mut half = OpenOptions::new().append(true).open(&path).unwrap();
         half.write_all(b"thr").unwrap();
 
-        let files = Files::new(dir.path().to_owned()).unwrap();
+        let files = LogFiles::new(dir.path().to_owned()).unwrap();
         let file = files.file("a", "stdout");
         assert_eq!(file.recover(RUN).await, Some(2));
         assert_eq!(file.recover(RunId::new([2; 16])).await, None);
@@ -265,7 +266,7 @@ mod tests {
     async fn a_file_that_was_moved_away_is_begun_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/log.log");
-        let files = Files::new(dir.path().to_owned()).unwrap();
+        let files = LogFiles::new(dir.path().to_owned()).unwrap();
         let file = files.file("a", "log");
         file.append(&[record("old\n")], RUN, 1).await;
         let moved = dir.path().join("a/log.log.1");

@@ -19,12 +19,12 @@ const LAST_SECOND: u64 = 253_402_300_799;
 
 /// How the lines of one feed begin.
 #[derive(Debug, Clone)]
-pub(crate) struct Style {
+pub(crate) struct LinePrefix {
     label: String,
     feed: &'static str,
 }
 
-impl Style {
+impl LinePrefix {
     pub(super) fn new(label: &str, feed: &'static str) -> Self {
         Self {
             label: label.to_owned(),
@@ -112,7 +112,9 @@ mod tests {
             at: 1_795_222_923_123_456,
             bytes: Bytes::copy_from_slice(bytes),
         };
-        Style::new("payments", "stdout").lines(&record).collect()
+        LinePrefix::new("payments", "stdout")
+            .lines(&record)
+            .collect()
     }
 
     #[test]
@@ -163,7 +165,7 @@ mod tests {
             at: u64::MAX,
             bytes: Bytes::from_static(b"x\n"),
         };
-        let line = Style::new("a", "log").lines(&record).next().unwrap();
+        let line = LinePrefix::new("a", "log").lines(&record).next().unwrap();
         assert!(line.starts_with("9999-12-31T23:59:59"), "{line}");
     }
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use odyn_proto::RunId;
 use odyn_proto::wire::feed::Record;
 
-use self::files::{Files, LogFile};
-use self::lines::Style;
-use self::stdout::Writer;
+use self::files::{LogFile, LogFiles};
+use self::lines::LinePrefix;
+use self::stdout::StdoutWriter;
 
 /// Pause after a write failed, as on a full disk.
 const RETRY: Duration = Duration::from_secs(1);
@@ -47,40 +47,40 @@ impl FromStr for GuestLogs {
 
 /// The same, ready to be written to.
 #[derive(Debug)]
-pub(crate) enum Destination {
+pub(crate) enum LogDestination {
     Discard,
-    Stdout(Writer),
-    Files(Files),
+    Stdout(StdoutWriter),
+    LogFiles(LogFiles),
 }
 
-impl Destination {
+impl LogDestination {
     pub(crate) fn new(logs: GuestLogs) -> std::io::Result<Self> {
         Ok(match logs {
             GuestLogs::None => Self::Discard,
-            GuestLogs::Stdout => Self::Stdout(Writer::start(std::io::stdout())?),
-            GuestLogs::Directory(root) => Self::Files(Files::new(root)?),
+            GuestLogs::Stdout => Self::Stdout(StdoutWriter::start(std::io::stdout())?),
+            GuestLogs::Directory(root) => Self::LogFiles(LogFiles::new(root)?),
         })
     }
 
     /// For one feed of one guest.
-    pub(crate) fn output(&self, label: &str, feed: &'static str, run: RunId) -> Output {
+    pub(crate) fn output(&self, label: &str, feed: &'static str, run: RunId) -> FeedOutput {
         match self {
-            Self::Discard => Output::Discard,
-            Self::Stdout(writer) => Output::Lines(writer.clone(), Style::new(label, feed)),
-            Self::Files(files) => Output::File(files.file(label, feed), run),
+            Self::Discard => FeedOutput::Discard,
+            Self::Stdout(writer) => FeedOutput::Lines(writer.clone(), LinePrefix::new(label, feed)),
+            Self::LogFiles(files) => FeedOutput::File(files.file(label, feed), run),
         }
     }
 }
 
 /// Where one feed goes.
 #[derive(Debug, Clone)]
-pub(crate) enum Output {
+pub(crate) enum FeedOutput {
     Discard,
-    Lines(Writer, Style),
+    Lines(StdoutWriter, LinePrefix),
     File(Arc<LogFile>, RunId),
 }
 
-impl Output {
+impl FeedOutput {
     /// Which record is next after those that a host half before this one has written.
     pub(crate) async fn recover(&self) -> Option<u64> {
         match self {

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::RETRY;
-use super::lines::Style;
+use super::lines::LinePrefix;
 
 /// Texts that wait to be written. Each guest waits for its own.
 const QUEUE: usize = 16;
@@ -19,18 +19,18 @@ const WHOLE: usize = 4096;
 
 /// Where the lines of all guests come together.
 #[derive(Debug, Clone)]
-pub(crate) struct Writer {
-    queue: mpsc::Sender<Job>,
+pub(crate) struct StdoutWriter {
+    queue: mpsc::Sender<WriteJob>,
 }
 
 /// Some lines, and who waits for them.
 #[derive(Debug)]
-struct Job {
+struct WriteJob {
     text: String,
     written: oneshot::Sender<()>,
 }
 
-impl Writer {
+impl StdoutWriter {
     pub(super) fn start(out: impl io::Write + Send + 'static) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         thread::Builder::new()
@@ -39,7 +39,7 @@ impl Writer {
         Ok(Self { queue })
     }
 
-    pub(super) async fn write(&self, records: &[Record], style: &Style) {
+    pub(super) async fn write(&self, records: &[Record], style: &LinePrefix) {
         let mut text = String::new();
         for record in records {
             for line in style.lines(record) {
@@ -57,13 +57,13 @@ impl Writer {
     async fn submit(&self, text: String) {
         let (written, done) = oneshot::channel();
         // The thread ends only when the last handle is gone.
-        if self.queue.send(Job { text, written }).await.is_ok() {
+        if self.queue.send(WriteJob { text, written }).await.is_ok() {
             let _ = done.await;
         }
     }
 }
 
-fn run(mut jobs: mpsc::Receiver<Job>, mut out: impl io::Write) {
+fn run(mut jobs: mpsc::Receiver<WriteJob>, mut out: impl io::Write) {
     while let Some(job) = jobs.blocking_recv() {
         let mut rest = job.text.as_bytes();
         while !rest.is_empty() {
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn lines_are_written_whole() {
         let calls = Calls::default();
-        let writer = Writer::start(calls.clone()).unwrap();
+        let writer = StdoutWriter::start(calls.clone()).unwrap();
         let mut text = "a line of some length\n".repeat(2000);
         text.push_str(&"x".repeat(9000));
         text.push('\n');
@@ -139,7 +139,9 @@ mod tests {
             at: 0,
             bytes: Bytes::from(text),
         };
-        writer.write(&[record], &Style::new("a", "stdout")).await;
+        writer
+            .write(&[record], &LinePrefix::new("a", "stdout"))
+            .await;
         let calls = calls.0.lock().unwrap();
         assert!(calls.len() > 10);
         for call in calls.iter() {

@@ -7,16 +7,16 @@ use bytes::Bytes;
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 
-use super::question::Question;
+use super::question::DnsQuestion;
 
 /// How long the guest may remember an entry, in seconds. The file can change at any moment.
 const TTL: u32 = 5;
 
 /// Addresses by lower-case name without a trailing dot.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Hosts(HashMap<String, Vec<IpAddr>>);
+pub(super) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 
-impl Hosts {
+impl HostsFile {
     /// Reads the text of a hosts file; lines that make no sense are passed over.
     pub(super) fn parse(text: &str) -> Self {
         let mut hosts = HashMap::<_, Vec<_>>::new();
@@ -39,7 +39,7 @@ impl Hosts {
 
     /// The answer to `question`, if the file has it. A name that is here with one family has none
     /// in the other: the entry replaces what DNS says, it is not mixed with it.
-    pub(super) fn answer(&self, question: &Question) -> Option<Bytes> {
+    pub(super) fn answer(&self, question: &DnsQuestion) -> Option<Bytes> {
         let v4 = match question.qtype {
             RecordType::A => true,
             RecordType::AAAA => false,
@@ -66,8 +66,8 @@ mod tests {
     use super::super::tests::query;
     use super::*;
 
-    fn addresses(hosts: &Hosts, name: &str, qtype: RecordType) -> Option<Vec<String>> {
-        let question = Question::parse(&query(name, qtype)).expect("a question");
+    fn addresses(hosts: &HostsFile, name: &str, qtype: RecordType) -> Option<Vec<String>> {
+        let question = DnsQuestion::parse(&query(name, qtype)).expect("a question");
         let answer = Message::from_vec(&hosts.answer(&question)?).expect("readable");
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
         assert_eq!(answer.metadata.id, question.id);
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn names_and_aliases_in_both_families() {
-        let hosts = Hosts::parse(
+        let hosts = HostsFile::parse(
             "127.0.0.1 localhost\n\
              192.0.2.7\tDB.Internal db # the old one\n\
              192.0.2.8 db.internal\n\

@@ -10,14 +10,14 @@
 //! hickory-resolver: its pool turns negative answers and error codes into Rust errors that have
 //! lost their EDNS options, and its answers have been taken apart and put together again.
 
-mod conf;
 mod hosts;
+mod lookup_share;
+mod name_server;
 mod question;
-mod server;
-mod share;
+mod resolv_conf;
 #[cfg(test)]
 mod tests;
-mod watched;
+mod watched_file;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,13 +32,13 @@ use hickory_proto::op::ResponseCode;
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use conf::Conf;
-use hosts::Hosts;
-use question::Question;
-use server::{Answer, Failure};
+use hosts::HostsFile;
+use name_server::{LookupFailure, ServerAnswer};
+use question::DnsQuestion;
+use resolv_conf::ResolvConf;
 
-pub use share::Share;
-use watched::Watched;
+pub use lookup_share::LookupShare;
+use watched_file::WatchedFile;
 
 /// How long one exchange may take: less than the guest waits for it (4.5 s), so that the reason of
 /// a failure gets there.
@@ -51,7 +51,7 @@ const CONCURRENT: usize = 256;
 /// Why a message from a guest gets no answer message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ResolveError {
+pub enum BadQuery {
     /// It is not a query with one question of class IN for a type that can be looked up.
     #[error("not a DNS query with one question")]
     BadQuery,
@@ -60,19 +60,19 @@ pub enum ResolveError {
 /// Answers questions as this machine's own resolver would.
 #[derive(Debug)]
 pub struct SystemResolver {
-    source: Source,
+    source: ResolverSource,
     /// The place in the list of the server that answered last; asked first while it answers.
     preferred: AtomicUsize,
     permits: Semaphore,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ResolverSource {
     Files {
-        hosts: Watched<Hosts>,
-        conf: Watched<Conf>,
+        hosts: WatchedFile<HostsFile>,
+        conf: WatchedFile<ResolvConf>,
     },
-    Fixed(Arc<Conf>),
+    Fixed(Arc<ResolvConf>),
 }
 
 impl SystemResolver {
@@ -85,21 +85,21 @@ impl SystemResolver {
     /// By these servers only. With none at all every answer is a failure.
     #[must_use]
     pub fn fixed(servers: Vec<SocketAddr>) -> Self {
-        let conf = Conf {
+        let conf = ResolvConf {
             servers,
-            ..Conf::default()
+            ..ResolvConf::default()
         };
-        Self::with_source(Source::Fixed(Arc::new(conf)))
+        Self::with_source(ResolverSource::Fixed(Arc::new(conf)))
     }
 
     fn with_files(hosts: &Path, conf: &Path) -> Self {
-        Self::with_source(Source::Files {
-            hosts: Watched::new(hosts, Hosts::parse),
-            conf: Watched::new(conf, Conf::parse),
+        Self::with_source(ResolverSource::Files {
+            hosts: WatchedFile::new(hosts, HostsFile::parse),
+            conf: WatchedFile::new(conf, ResolvConf::parse),
         })
     }
 
-    fn with_source(source: Source) -> Self {
+    fn with_source(source: ResolverSource) -> Self {
         Self {
             source,
             preferred: AtomicUsize::new(0),
@@ -111,12 +111,12 @@ impl SystemResolver {
     /// message with an Extended DNS Error.
     ///
     /// # Errors
-    /// [`ResolveError::BadQuery`]: `query` is not a proper question, and nothing was sent.
-    pub async fn exchange(&self, query: Bytes, share: &Share) -> Result<Bytes, ResolveError> {
-        let question = Question::parse(&query).ok_or(ResolveError::BadQuery)?;
+    /// [`BadQuery::BadQuery`]: `query` is not a proper question, and nothing was sent.
+    pub async fn exchange(&self, query: Bytes, share: &LookupShare) -> Result<Bytes, BadQuery> {
+        let question = DnsQuestion::parse(&query).ok_or(BadQuery::BadQuery)?;
         let conf = match &self.source {
-            Source::Fixed(conf) => Arc::clone(conf),
-            Source::Files { hosts, conf } => {
+            ResolverSource::Fixed(conf) => Arc::clone(conf),
+            ResolverSource::Files { hosts, conf } => {
                 if let Some(answer) = hosts.get().answer(&question) {
                     return Ok(answer);
                 }
@@ -131,7 +131,7 @@ impl SystemResolver {
         };
         let answer = match timeout_at(deadline, turn).await {
             Ok(Ok(_turn)) => self.ask(&question, &conf, deadline).await,
-            Ok(Err(_)) | Err(_) => Err(Failure::Busy),
+            Ok(Err(_)) | Err(_) => Err(LookupFailure::Busy),
         };
         Ok(match answer {
             Ok(answer) => answer.for_guest(&question),
@@ -146,10 +146,10 @@ impl SystemResolver {
     /// last has failed or was silent for a while. The first good answer wins.
     async fn ask(
         &self,
-        question: &Question,
-        conf: &Conf,
+        question: &DnsQuestion,
+        conf: &ResolvConf,
         deadline: Instant,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ServerAnswer, LookupFailure> {
         let count = conf.servers.len();
         let first = self.preferred.load(Ordering::Relaxed);
         let mut schedule = (0..count.saturating_mul(conf.attempts))
@@ -159,7 +159,7 @@ impl SystemResolver {
             })
             .peekable();
         let mut under_way = FuturesUnordered::new();
-        let mut outcome = Err(Failure::NoServer);
+        let mut outcome = Err(LookupFailure::NoServer);
         let mut next_at = Instant::now();
         loop {
             let in_time = Instant::now() < deadline;
@@ -168,10 +168,10 @@ impl SystemResolver {
                 && let Some((index, server)) = schedule.next()
             {
                 let until = deadline.min(Instant::now() + conf.timeout);
-                let attempt = server::exchange(server, question, conf.tcp_only);
+                let attempt = name_server::exchange(server, question, conf.tcp_only);
                 under_way.push(async move {
                     let answer = timeout_at(until, attempt).await;
-                    (index, server, answer.unwrap_or(Err(Failure::Silent)))
+                    (index, server, answer.unwrap_or(Err(LookupFailure::Silent)))
                 });
                 next_at = Instant::now() + PATIENCE.min(conf.timeout);
             }

@@ -6,7 +6,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::server::Failure;
+use super::name_server::LookupFailure;
 
 /// Longest query that is looked at.
 const LONGEST: usize = 4096;
@@ -17,13 +17,13 @@ const EDE: u16 = 15;
 
 /// One question of class IN.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct DnsQuestion {
     pub(super) id: u16,
     pub(super) name: Name,
     pub(super) qtype: RecordType,
 }
 
-impl Question {
+impl DnsQuestion {
     /// Reads a guest's message. Only the question counts: nothing else of what the guest wrote is
     /// ever sent on.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -94,7 +94,7 @@ impl Question {
     }
 
     /// The answer that there is none, and why.
-    pub(super) fn failure(&self, failure: Failure) -> Bytes {
+    pub(super) fn failure(&self, failure: LookupFailure) -> Bytes {
         let mut message = self.response(ResponseCode::ServFail);
         let mut edns = self.edns();
         let mut data = failure.code().to_be_bytes().to_vec();

@@ -32,7 +32,7 @@ pub(super) fn query(name: &str, qtype: RecordType) -> Bytes {
 
 async fn ask(resolver: &SystemResolver, name: &str, qtype: RecordType) -> Message {
     let answer = resolver
-        .exchange(query(name, qtype), &Share::default())
+        .exchange(query(name, qtype), &LookupShare::default())
         .await;
     let answer = Message::from_vec(&answer.expect("a proper query")).expect("readable");
     assert_eq!(answer.metadata.id, 4711);
@@ -211,10 +211,10 @@ async fn the_files_are_read_and_read_again() {
     };
     let directory = tempfile::tempdir().expect("temporary directory");
     let hosts = directory.path().join("hosts");
-    let resolver = SystemResolver::with_source(Source::Files {
-        hosts: Watched::new(&hosts, Hosts::parse),
+    let resolver = SystemResolver::with_source(ResolverSource::Files {
+        hosts: WatchedFile::new(&hosts, HostsFile::parse),
         // The port of a resolv.conf is always 53, so the server's is put in.
-        conf: Watched::new(Path::new("/nonexistent"), Conf::parse),
+        conf: WatchedFile::new(Path::new("/nonexistent"), ResolvConf::parse),
     });
     fs::write(&hosts, "203.0.113.9 www.test only.test\n").expect("write");
     let answer = ask(&resolver, "www.test.", RecordType::A).await;
@@ -496,8 +496,10 @@ async fn only_questions_are_asked() {
         wrong.push(bytes(&message).into());
     }
     for query in wrong {
-        let answer = resolver.exchange(query.clone(), &Share::default()).await;
-        assert_eq!(answer, Err(ResolveError::BadQuery), "{query:?}");
+        let answer = resolver
+            .exchange(query.clone(), &LookupShare::default())
+            .await;
+        assert_eq!(answer, Err(BadQuery::BadQuery), "{query:?}");
     }
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }

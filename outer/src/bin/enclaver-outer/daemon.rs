@@ -1,0 +1,307 @@
+//! The daemon from its start to its end: signals, reloads, the service manager.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use enclaver_outer::ingress::InheritedSockets;
+use enclaver_outer::{Kms, Outer, RuntimeConfig, States, Summary};
+use odyn_link::{ListenError, ListenOptions, Listener, Shutdown};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admin::AdminView;
+use crate::aws_chain::AwsChain;
+use crate::cli::{Permission, ReadyWhen, RunArgs};
+use crate::exit::DaemonError;
+use crate::logging::LogFilter;
+use crate::notify::Notifier;
+use crate::reload::Reloader;
+use crate::settings::LoadedSettings;
+use crate::status_line::{ServicePhase, StatusLine};
+use crate::{admin, notify, reload};
+
+/// File descriptors that are not for flows: standard streams, listeners, connections of guests,
+/// the resolver's sockets.
+const OTHER_FILES: u64 = 256;
+
+/// How often the status is looked at, and the drain reported.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a drain that goes on asks for each time: a missed look or two do no harm, and one that
+/// hangs is found soon.
+const EXTENSION: Duration = Duration::from_secs(20);
+
+/// What the end takes after the last flow was cut.
+const LAST_STEPS: Duration = Duration::from_secs(5);
+
+/// Nobody waits longer for a drain.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Serves until told to stop.
+pub(crate) async fn serve(
+    configured: LoadedSettings,
+    files: u64,
+    log: LogFilter,
+    inherited: InheritedSockets,
+) -> Result<(), DaemonError> {
+    let args = &configured.args;
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES))
+        .unwrap_or(usize::MAX)
+        .max(16);
+    let outer = Outer::builder()
+        .limits(reload::limits(args))
+        .connect_timeout(args.connect_timeout)
+        .drain_timeout(args.drain_timeout)
+        .max_flows(args.max_flows.unwrap_or(most))
+        .ingress(args.ingress.iter().cloned())
+        .lanes(args.lanes)
+        .clients(reload::clients(args))
+        .inherited(inherited)
+        .guest_logs(args.guest_logs.clone())
+        .kms(kms(args))
+        .build(reload::resolver(args))
+        .map_err(DaemonError::Output)?;
+    let runtime_config = outer.runtime_config();
+
+    // Before anyone can connect: a signal that comes now is not lost.
+    let mut signals = Signals::install().map_err(DaemonError::Runtime)?;
+    let asked = args.control.as_deref().map(admin::listen).transpose();
+    let asked = asked.map_err(DaemonError::Listen)?;
+    let ready = args.ready_listen.map(listen_for_ready).transpose()?;
+    // The last of all: whoever finds the link finds the others, too.
+    let listeners = bind(args)?;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    if let Some(listener) = asked {
+        let view = AdminView::new(outer.guests(), outer.listeners());
+        tokio::spawn(admin::serve(listener, view, stop.clone()));
+    }
+    if let Some(listener) = ready {
+        tokio::spawn(admin::ready::serve(listener, outer.listeners(), stop));
+    }
+    let mut daemon = Daemon {
+        notifier: Notifier::default(),
+        phase: match args.ready_when {
+            ReadyWhen::Listening => ServicePhase::Serving,
+            other => ServicePhase::Waiting(other),
+        },
+        endpoints: endpoints(&listeners),
+        states: outer.states(),
+        complaint: None,
+        reloader: Reloader::new(runtime_config.clone(), log, most, &configured.report),
+        runtime_config,
+    };
+    let shutdown = Shutdown::default();
+    let mut running = pin!(outer.run(listeners, shutdown.clone()));
+    let mut beat = pin!(notify::beat());
+    let mut look = tokio::time::interval(LOOK);
+    let mut states = daemon.states.clone();
+    let mut reading = None;
+    if matches!(daemon.phase, ServicePhase::Serving) {
+        daemon.notifier.ready();
+    }
+    loop {
+        tokio::select! {
+            summary = &mut running => {
+                daemon.ended(summary);
+                return Ok(());
+            }
+            signal = signals.next() => match signal {
+                SignalRequest::Stop(name) if daemon.is_draining() => {
+                    warn!(signal = name, "told to stop again: not draining any more");
+                    shutdown.force.cancel();
+                    if let Ok(summary) = timeout(LAST_STEPS, &mut running).await {
+                        daemon.ended(summary);
+                    }
+                    return Ok(());
+                }
+                SignalRequest::Stop(name) => {
+                    daemon.stop(name);
+                    shutdown.drain.cancel();
+                }
+                SignalRequest::Reload if daemon.is_draining() => {}
+                SignalRequest::Reload => {
+                    daemon.reload();
+                    reading = Some(Box::pin(reload::read(arguments())));
+                }
+            },
+            read = finished(&mut reading) => {
+                reading = None;
+                daemon.reloaded(read);
+            }
+            _ = states.changed() => {}
+            _ = look.tick() => {}
+            () = &mut beat => {}
+        }
+        daemon.look();
+    }
+}
+
+/// What guests may have of KMS.
+fn kms(args: &RunArgs) -> Kms {
+    match args.kms {
+        Permission::Deny => Kms::default(),
+        Permission::Allow => {
+            Kms::with(AwsChain::default()).endpoints(args.kms_endpoint.iter().cloned())
+        }
+    }
+}
+
+struct Daemon {
+    notifier: Notifier,
+    phase: ServicePhase,
+    endpoints: String,
+    states: watch::Receiver<States>,
+    /// Why the last reload failed.
+    complaint: Option<String>,
+    reloader: Reloader,
+    runtime_config: RuntimeConfig,
+}
+
+impl Daemon {
+    fn is_draining(&self) -> bool {
+        matches!(self.phase, ServicePhase::Draining { .. })
+    }
+
+    /// Tells the service manager what has changed.
+    fn look(&mut self) {
+        let states = *self.states.borrow();
+        if let ServicePhase::Waiting(when) = self.phase
+            && is_ready(when, states)
+        {
+            self.phase = ServicePhase::Serving;
+            info!(linked = states.linked, running = states.running, "ready");
+            self.notifier.ready();
+        }
+        let now = Instant::now();
+        if let ServicePhase::Draining { until, .. } = self.phase
+            && now < until + LAST_STEPS
+        {
+            self.notifier.extend(EXTENSION);
+        }
+        let status = StatusLine {
+            phase: self.phase,
+            counts: self.runtime_config.counts(),
+            states,
+            endpoints: &self.endpoints,
+            complaint: self.complaint.as_deref(),
+        };
+        let line = status.line(now);
+        self.notifier.status(&line);
+    }
+
+    fn stop(&mut self, signal: &str) {
+        let limit = self.runtime_config.rules().drain_timeout;
+        let counts = self.runtime_config.counts();
+        info!(signal, ?limit, flows = counts.flows, "draining");
+        let since = Instant::now();
+        // As good as for ever, and no overflow.
+        let until = since + limit.min(A_YEAR);
+        self.phase = ServicePhase::Draining { since, until };
+        self.notifier.stopping(EXTENSION);
+    }
+
+    fn reload(&self) {
+        info!("reloading");
+        // What has not started yet cannot be told to reload.
+        if matches!(self.phase, ServicePhase::Serving) {
+            self.notifier.reloading();
+        }
+    }
+
+    fn reloaded(&mut self, read: Result<LoadedSettings, String>) {
+        self.complaint = self.reloader.take(read).err();
+        // The end of a reload is the same word as the end of the start.
+        if matches!(self.phase, ServicePhase::Serving) {
+            self.notifier.ready();
+        }
+    }
+
+    fn ended(&mut self, summary: Summary) {
+        if summary.cut > 0 {
+            warn!(flows = summary.cut, "flows were cut");
+        }
+        info!("stopped");
+    }
+}
+
+fn is_ready(when: ReadyWhen, states: States) -> bool {
+    match when {
+        ReadyWhen::Listening => true,
+        ReadyWhen::Linked => states.linked > 0,
+        ReadyWhen::Running => states.running > 0,
+    }
+}
+
+/// The end of a reload, if there is one under way.
+async fn finished<T>(reading: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn listen_for_ready(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    admin::ready::listen(address).map_err(|source| {
+        let endpoint = address.to_string();
+        DaemonError::Listen(ListenError::Io { endpoint, source })
+    })
+}
+
+fn bind(args: &RunArgs) -> Result<Vec<Listener>, DaemonError> {
+    let mut options = ListenOptions::default();
+    options.mode = args.socket_mode;
+    args.listen
+        .iter()
+        .map(|endpoint| Listener::bind(endpoint, options))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(DaemonError::Listen)
+}
+
+fn endpoints(listeners: &[Listener]) -> String {
+    let endpoints: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.endpoint().to_string())
+        .collect();
+    endpoints.join(", ")
+}
+
+fn arguments() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+/// What a signal tells the daemon.
+enum SignalRequest {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> SignalRequest {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalRequest::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => SignalRequest::Stop("SIGINT"),
+            _ = self.hangup.recv() => SignalRequest::Reload,
+        }
+    }
+}

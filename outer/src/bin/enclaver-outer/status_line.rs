@@ -1,0 +1,197 @@
+//! The line that `systemctl status` shows.
+
+use std::time::{Duration, Instant};
+
+use enclaver_outer::{Counts, States};
+
+use crate::cli::ReadyWhen;
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ServicePhase {
+    /// Not ready yet by what the operator chose.
+    Waiting(ReadyWhen),
+    Serving,
+    Draining {
+        since: Instant,
+        until: Instant,
+    },
+}
+
+/// Everything that the line is made of.
+#[derive(Debug)]
+pub(crate) struct StatusLine<'a> {
+    pub(crate) phase: ServicePhase,
+    pub(crate) counts: Counts,
+    pub(crate) states: States,
+    pub(crate) endpoints: &'a str,
+    /// Why the last reload failed.
+    pub(crate) complaint: Option<&'a str>,
+}
+
+impl StatusLine<'_> {
+    /// The line.
+    pub(crate) fn line(&self, now: Instant) -> String {
+        let (endpoints, counts) = (self.endpoints, self.counts);
+        let guests = counts.guests.max(self.states.linked);
+        let mut line = match self.phase {
+            ServicePhase::Waiting(ReadyWhen::Running) if guests > 0 => format!(
+                "not ready: waiting for a program to run; {} linked",
+                plural(guests, "guest")
+            ),
+            ServicePhase::Waiting(_) => format!("not ready: waiting for a guest on {endpoints}"),
+            ServicePhase::Serving if guests == 0 => {
+                format!("no guest linked; listening on {endpoints}")
+            }
+            ServicePhase::Serving => format!(
+                "{} linked{} by {}; {} open",
+                plural(guests, "guest"),
+                detail(self.states),
+                plural(counts.connections, "connection"),
+                plural(counts.flows, "flow"),
+            ),
+            ServicePhase::Draining { since, until } => format!(
+                "draining for {} s: {} of {} open, cut in {} s",
+                seconds(now.saturating_duration_since(since)),
+                plural(counts.flows, "flow"),
+                plural(guests, "guest"),
+                seconds(until.saturating_duration_since(now)),
+            ),
+        };
+        if let Some(complaint) = self.complaint {
+            line.push_str("; the last reload failed, the settings before it hold: ");
+            line.push_str(complaint);
+        }
+        line
+    }
+}
+
+/// What the linked guests say of themselves.
+fn detail(states: States) -> String {
+    let said = [(states.running, "running"), (states.draining, "draining")]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect::<Vec<_>>();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", said.join(", ")),
+    }
+}
+
+fn plural(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// Whole seconds, up: "0 s" means that the time is over.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(guests: usize, connections: usize, flows: usize) -> Counts {
+        let mut counts = Counts::default();
+        counts.guests = guests;
+        counts.connections = connections;
+        counts.flows = flows;
+        counts
+    }
+
+    fn states(linked: usize, running: usize, draining: usize) -> States {
+        let mut states = States::default();
+        states.linked = linked;
+        states.running = running;
+        states.draining = draining;
+        states
+    }
+
+    #[test]
+    fn lines() {
+        let now = Instant::now();
+        let draining = ServicePhase::Draining {
+            since: now,
+            until: now + Duration::from_secs(30),
+        };
+        let later = now + Duration::from_millis(2_500);
+        let nobody = (counts(0, 0, 0), states(0, 0, 0));
+        let running = ServicePhase::Waiting(ReadyWhen::Running);
+        for (phase, (counts, states), now, wanted) in [
+            (
+                ServicePhase::Waiting(ReadyWhen::Linked),
+                nobody,
+                now,
+                "not ready: waiting for a guest on vsock://any:1",
+            ),
+            (
+                running,
+                nobody,
+                now,
+                "not ready: waiting for a guest on vsock://any:1",
+            ),
+            (
+                running,
+                (counts(1, 4, 0), states(1, 0, 0)),
+                now,
+                "not ready: waiting for a program to run; 1 guest linked",
+            ),
+            (
+                ServicePhase::Serving,
+                nobody,
+                now,
+                "no guest linked; listening on vsock://any:1",
+            ),
+            (
+                ServicePhase::Serving,
+                (counts(1, 4, 1), states(0, 0, 0)),
+                now,
+                "1 guest linked by 4 connections; 1 flow open",
+            ),
+            (
+                ServicePhase::Serving,
+                (counts(3, 12, 14), states(3, 2, 1)),
+                now,
+                "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
+            ),
+            (
+                draining,
+                (counts(2, 8, 3), states(2, 2, 0)),
+                later,
+                "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
+            ),
+        ] {
+            let mut status = StatusLine {
+                phase,
+                counts,
+                states,
+                endpoints: "vsock://any:1",
+                complaint: None,
+            };
+            assert_eq!(status.line(now), wanted);
+            status.complaint = Some("outer.yaml:1:1: no");
+            let complaint =
+                "; the last reload failed, the settings before it hold: outer.yaml:1:1: no";
+            assert_eq!(status.line(now), format!("{wanted}{complaint}"));
+        }
+    }
+
+    #[test]
+    fn whoever_sees_one_at_night_finds_it_in_the_documentation() {
+        let text = include_str!("../../../../docs/operations.md");
+        for part in [
+            "not ready: waiting for a guest on ",
+            "no guest linked; listening on ",
+            "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
+            "not ready: waiting for a program to run; 1 guest linked",
+            "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
+            "; the last reload failed, the settings before it hold: ",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+}

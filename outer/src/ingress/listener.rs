@@ -1,0 +1,294 @@
+//! One mapping: the listening socket, for as long as there is a guest for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use odyn_link::{End, FlowLimit};
+use odyn_proto::RunId;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::LINGER;
+use super::admission::Admission;
+use super::client::{IngressClient, canonical};
+use super::guests::{IngressGuest, IngressGuests};
+use super::inherited_sockets::InheritedSockets;
+use super::status::Listeners;
+use crate::rules::{Bind, Mapping};
+use crate::runtime_config::RuntimeConfig;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// First pause after the socket could not be bound; doubled at each failure.
+const BIND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause after the socket could not be bound.
+const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pause after `accept()` failed, which it does when there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all listeners share.
+#[derive(Clone)]
+pub(super) struct ListenerContext {
+    pub(super) runtime_config: RuntimeConfig,
+    pub(super) guests: Arc<IngressGuests>,
+    /// Flows of all guests, egress included.
+    pub(super) flows: Option<Arc<FlowLimit>>,
+    pub(super) clients: TaskTracker,
+    /// Listeners.
+    pub(super) listening: TaskTracker,
+    /// Clients that their guests do not have yet.
+    pub(super) opening: TaskTracker,
+    /// Clients that were cut.
+    pub(super) cut: Arc<AtomicUsize>,
+    /// What there is to say about the listeners.
+    pub(super) listeners: Listeners,
+    pub(super) inherited: InheritedSockets,
+}
+
+/// The task of a mapping.
+pub(super) struct MappingListener {
+    mapping: Mapping,
+    common: ListenerContext,
+    admission: Admission,
+    /// The guest that gets the clients.
+    holder: watch::Sender<Option<Arc<IngressGuest>>>,
+    socket: Option<TcpListener>,
+    /// The socket is the service manager's: it stays open.
+    is_inherited: bool,
+    /// As long as there is no guest, but not for longer, clients are left in the socket.
+    patience: Instant,
+    /// Why the socket could not be bound, as it was said last.
+    bind_error: String,
+    bind_pause: Duration,
+    /// The guest of which it was said last that it does not get the clients.
+    other: Option<RunId>,
+}
+
+impl MappingListener {
+    pub(super) fn new(mapping: Mapping, common: ListenerContext) -> Self {
+        Self {
+            mapping,
+            common,
+            admission: Admission::default(),
+            holder: watch::Sender::new(None),
+            socket: None,
+            is_inherited: false,
+            patience: Instant::now() + LINGER,
+            bind_error: String::new(),
+            bind_pause: BIND_PAUSE,
+            other: None,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut changes = self.common.guests.changes();
+        // A socket of the service manager takes clients from the start: they wait for the guest.
+        self.adopt();
+        self.choose();
+        loop {
+            let is_alone = self.holder.borrow().is_none();
+            let binds_again = self.socket.is_none() && !is_alone;
+            let waits = is_alone && Instant::now() < self.patience;
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => self.choose(),
+                    Err(_) => return,
+                },
+                () = sleep_until(self.patience.into()), if waits => {}
+                accepted = accept(self.socket.as_ref()), if !waits => match accepted {
+                    Ok((socket, client)) => self.serve(socket, client),
+                    Err(error) => {
+                        warn!(mapping = %self.mapping, %error, "can't accept clients");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                () = sleep(self.bind_pause), if binds_again => {
+                    self.bind_pause = (self.bind_pause * 2).min(LONGEST_BIND_PAUSE);
+                    self.bind();
+                    self.say();
+                }
+            }
+        }
+    }
+
+    /// Finds the guest for the clients, and binds or closes the socket.
+    fn choose(&mut self) {
+        let holder = self.holder.borrow().clone();
+        let (chosen, other) = self.common.guests.choose(&self.mapping, holder.as_ref());
+        if let Some(other) = other
+            && self.other != Some(other.identity.run)
+        {
+            self.other = Some(other.identity.run);
+            warn!(
+                mapping = %self.mapping,
+                guest = %other,
+                peer = %other.peer,
+                "another guest has these clients already: it waits for its turn"
+            );
+        }
+        let is_same = |a: &Option<Arc<IngressGuest>>, b: &Option<Arc<IngressGuest>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same(&holder, &chosen) {
+            if let Some(guest) = &chosen {
+                info!(mapping = %self.mapping, %guest, peer = %guest.peer, "clients go to guest");
+            }
+            self.holder.send_replace(chosen.clone());
+            self.patience = Instant::now() + LINGER;
+        }
+        match (&chosen, &self.socket) {
+            (None, Some(_)) if !self.is_inherited => {
+                self.socket = None;
+                info!(mapping = %self.mapping, "not listening for clients any more");
+            }
+            (Some(_), None) => self.bind(),
+            _ => {}
+        }
+        if chosen.is_none() {
+            self.bind_pause = BIND_PAUSE;
+            self.bind_error.clear();
+        }
+        self.say();
+    }
+
+    /// Tells those who ask.
+    fn say(&self) {
+        self.common.listeners.update(
+            self.mapping.to_string(),
+            self.holder.borrow().clone(),
+            self.socket.is_some(),
+            &self.bind_error,
+            &self.admission,
+        );
+    }
+
+    /// Takes the socket of the service manager, if there is one for this mapping.
+    fn adopt(&mut self) {
+        let inherited = match &self.mapping.bind {
+            Bind::Address(address) => self.common.inherited.at(*address),
+            Bind::Named(name) => self.common.inherited.named(name),
+        };
+        match inherited.map(|socket| socket.and_then(TcpListener::from_std)) {
+            Some(Ok(socket)) => {
+                info!(mapping = %self.mapping, "listening at a socket of the service manager");
+                self.socket = Some(socket);
+                self.is_inherited = true;
+            }
+            Some(Err(error)) => {
+                warn!(mapping = %self.mapping, %error, "a socket of the service manager can't be used");
+            }
+            None => {}
+        }
+    }
+
+    fn bind(&mut self) {
+        match bind(&self.mapping.bind) {
+            Ok(socket) => {
+                info!(mapping = %self.mapping, "listening for clients");
+                self.socket = Some(socket);
+                self.bind_pause = BIND_PAUSE;
+                self.bind_error.clear();
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if error != self.bind_error {
+                    warn!(mapping = %self.mapping, error, "can't listen for clients: trying again");
+                    self.bind_error = error;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, socket: TcpStream, peer: SocketAddr) {
+        let peer = canonical(peer);
+        let rules = self.common.runtime_config.rules().clients.clone();
+        let admitted = match self.admission.arrive(&rules, Instant::now()) {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                debug!(mapping = %self.mapping, client = %peer, %why, "client reset");
+                let _ = socket.set_zero_linger();
+                return;
+            }
+        };
+        let permit = self.common.flows.as_ref().map(FlowLimit::acquire);
+        if let Some(None) = permit {
+            debug!(mapping = %self.mapping, client = %peer, "too many flows: client reset");
+            self.admission.refuse();
+            let _ = socket.set_zero_linger();
+            return;
+        }
+        let client = IngressClient {
+            peer,
+            rules,
+            admitted,
+            port: self.mapping.port,
+            holder: self.holder.subscribe(),
+            opening: Some(self.common.opening.token()),
+            _permit: permit.flatten(),
+        };
+        let cut = Arc::clone(&self.common.cut);
+        let served = self.common.clients.track_future(async move {
+            if let Some(End::Cut { .. }) = client.serve(socket).await {
+                cut.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        match &*self.holder.borrow() {
+            Some(guest) => guest.client.carry(served),
+            None => drop(tokio::spawn(served)),
+        }
+    }
+}
+
+impl Drop for MappingListener {
+    fn drop(&mut self) {
+        self.common.listeners.remove(&self.mapping.to_string());
+    }
+}
+
+async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A socket for a mapping that has none yet.
+fn bind(at: &Bind) -> io::Result<TcpListener> {
+    match at {
+        Bind::Address(address) => TcpListener::from_std(socket_at(*address)?),
+        Bind::Named(_) => {
+            let message = "the service manager gave no socket of this name";
+            Err(io::Error::new(io::ErrorKind::NotFound, message))
+        }
+    }
+}
+
+/// A listening socket. One for IPv6 takes IPv6 only, so that `0.0.0.0` and `[::]` can both be
+/// given, on every machine alike.
+pub(super) fn socket_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

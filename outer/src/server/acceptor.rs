@@ -1,0 +1,121 @@
+//! Accepts connections of guests on one listener, and serves each.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odyn_link::reverse::{Opening, opening};
+use odyn_link::{LinkError, Listener, Peer, Shutdown, Transport, serve};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::{MAX_LINKS, Outer};
+use crate::ingress::HostIngress;
+
+/// Pause after `accept()` failed, which it does when there are no more file descriptors.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What accepting on one listener takes.
+pub(super) struct LinkAcceptor {
+    pub(super) outer: Arc<Outer>,
+    pub(super) ingress: Arc<HostIngress>,
+    pub(super) links: TaskTracker,
+    pub(super) cut: mpsc::Sender<usize>,
+    pub(super) shutdown: Shutdown,
+}
+
+impl LinkAcceptor {
+    pub(super) async fn accept(self, listener: Listener) {
+        let endpoint = listener.endpoint().to_string();
+        info!(endpoint, "listening");
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.drain.cancelled() => break,
+                accepted = listener.accept(&self.outer.server.tuning) => accepted,
+            };
+            match accepted {
+                Ok((transport, peer)) => self.serve(transport, peer),
+                Err(error) => self.pause(&endpoint, &error).await,
+            }
+        }
+        info!(endpoint, "not listening any more");
+    }
+
+    async fn pause(&self, endpoint: &str, error: &io::Error) {
+        warn!(endpoint, %error, "can't accept");
+        tokio::select! {
+            () = self.shutdown.drain.cancelled() => {}
+            () = sleep(ACCEPT_RETRY_INTERVAL) => {}
+        }
+    }
+
+    fn serve(&self, transport: Transport, peer: Peer) {
+        if !is_wanted(&peer, self.outer.only_pid) {
+            warn!(%peer, "not the process that may connect: turned away");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.outer.links).try_acquire_owned() else {
+            warn!(%peer, max = MAX_LINKS, "too many connections: turned away");
+            return;
+        };
+        let (outer, ingress) = (Arc::clone(&self.outer), Arc::clone(&self.ingress));
+        let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
+        self.links.spawn(async move {
+            let present = outer.runtime_config.connected_guests().enter(peer);
+            let handler = Arc::clone(&outer.handler);
+            let server = outer.server.clone();
+            let limit = server.tuning.handshake_timeout;
+            let opened = opening(transport, limit).await;
+            if let Ok(Opening::Lane(key, transport)) = opened {
+                let served = outer.lanes.serve(transport, key, &server.tuning).await;
+                return debug!(%peer, ?served, "lane");
+            }
+            info!(%peer, "guest connected");
+            let served = match opened {
+                Ok(Opening::Forward(transport)) => {
+                    serve(transport, peer, handler, server, shutdown).await
+                }
+                Ok(Opening::Reversed(transport)) => ingress.serve(transport, peer).await,
+                Ok(Opening::Lane(..)) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match served {
+                Ok(()) => info!(%peer, "guest disconnected"),
+                Err(error) => {
+                    warn!(%peer, %error, "connection of a guest ended");
+                    if let LinkError::DrainTimeout(flows) = error {
+                        let _ = cut.send(flows).await;
+                    }
+                }
+            }
+            drop((present, permit));
+        });
+    }
+}
+
+fn is_wanted(peer: &Peer, only_pid: Option<i32>) -> bool {
+    match (only_pid, peer) {
+        (None, _) => true,
+        (Some(wanted), Peer::Unix { pid, .. }) => *pid == Some(wanted),
+        (Some(_), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_wanted_process_is_served() {
+        let unix = |pid| Peer::Unix { pid, uid: 0 };
+        assert!(is_wanted(&unix(None), None));
+        assert!(is_wanted(&Peer::Vsock { cid: 3 }, None));
+        assert!(is_wanted(&unix(Some(7)), Some(7)));
+        assert!(!is_wanted(&unix(Some(8)), Some(7)));
+        assert!(!is_wanted(&unix(None), Some(7)));
+        assert!(!is_wanted(&Peer::Vsock { cid: 7 }, Some(7)));
+    }
+}
