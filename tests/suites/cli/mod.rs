@@ -1,0 +1,4 @@
+//! The developer's commands: `doctor` and `simulate`.
+
+mod doctor;
+mod simulate;

@@ -1,0 +1,5 @@
+//! Deaths, silence and overload.
+
+mod chaos;
+mod overload;
+mod restart;

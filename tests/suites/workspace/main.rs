@@ -1,0 +1,362 @@
+//! What the workspace promises about itself: which crate may know which, and
+//! that no file tells about the machine that it was written on.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+/// Direct dependencies of each crate of the workspace: of its product, not of
+/// its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages
+        .iter()
+        .map(|package| {
+            let name = package["name"].as_str().expect("a name").to_owned();
+            let direct = package["dependencies"]
+                .as_array()
+                .expect("dependencies")
+                .iter()
+                .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+                .map(|dependency| dependency["name"].as_str().expect("a name").to_owned())
+                .collect();
+            (name, direct)
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let ours = dependencies();
+    let known: BTreeSet<&str> = ours.keys().map(String::as_str).collect();
+    // What each may use of ours. A crate that is not here is a new decision.
+    let may: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("odyn-yaml", &[][..]),
+        ("odyn-settings", &["odyn-yaml"]),
+        ("odyn-policy", &["odyn-yaml"]),
+        ("odyn-ingress-tls", &["odyn-policy"]),
+        ("odyn-proto", &[]),
+        ("odyn-udp-batch", &[]),
+        (
+            "policyctl",
+            &["odyn-policy", "odyn-ingress-tls", "odyn-kms"],
+        ),
+        ("odyn-kms", &[]),
+        ("odyn-link", &["odyn-proto", "odyn-udp-batch"]),
+        ("odyn-dns", &["odyn-udp-batch"]),
+        (
+            "enclaver-outer",
+            &["odyn-link", "odyn-proto", "odyn-settings"],
+        ),
+        (
+            "odyn-net",
+            &[
+                "odyn-policy",
+                "odyn-ingress-tls",
+                "odyn-proto",
+                "odyn-dns",
+                "odyn-kms",
+                "odyn-udp-batch",
+                "odyn-link",
+                "odyn-settings",
+                "enclaver-outer",
+            ],
+        ),
+        // The stand-in for KMS verifies documents and seals envelopes.
+        ("odyn-tests", &["odyn-kms"]),
+        (
+            "odyn-benches",
+            &[
+                "odyn-policy",
+                "odyn-dns",
+                "odyn-link",
+                "odyn-proto",
+                "odyn-tests",
+            ],
+        ),
+    ]);
+    for (name, direct) in &ours {
+        let allowed = may
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no place in the order of crates"));
+        for dependency in direct.iter().filter(|name| known.contains(name.as_str())) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_policy_has_no_input_output_and_no_clock() {
+    let ours = dependencies();
+    for banned in [
+        "tokio",
+        "h2",
+        "hickory-proto",
+        "hickory-resolver",
+        "nix",
+        "socket2",
+        "mio",
+    ] {
+        assert!(
+            !ours["odyn-policy"].contains(banned),
+            "odyn-policy must not use {banned}"
+        );
+    }
+}
+
+#[test]
+fn libnftnl_is_in_the_guest_half_only() {
+    for (name, direct) in dependencies() {
+        let copyleft = direct
+            .iter()
+            .any(|dependency| dependency.starts_with("nftnl"));
+        assert!(!copyleft || name == "odyn-net", "{name} must not use nftnl");
+    }
+}
+
+/// Files under version control, and those that would be.
+fn files() -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args([
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+        ])
+        .arg("--exclude-standard")
+        .current_dir(root())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .split('\0')
+            .filter(|name| !name.is_empty())
+            .map(|name| root().join(name))
+            .collect(),
+        // An unpacked archive: no history, so no list.
+        _ => Vec::new(),
+    }
+}
+
+/// Words that tell where this was written: the checkout, the home directory
+/// when it is somebody's, and the hosts that cargo fetches from here.
+fn machine_words() -> Vec<String> {
+    let mut words = vec![root().display().to_string()];
+    if let Some(home) = std::env::home_dir() {
+        if home.starts_with("/home") {
+            words.push(home.display().to_string());
+        }
+        for file in ["config.toml", "config"] {
+            let config = fs::read_to_string(home.join(".cargo").join(file)).unwrap_or_default();
+            words.extend(hosts(&config));
+        }
+    }
+    // The public registry stands in every lock file; put together here, so that this file does
+    // not name it either.
+    let registry = ["crates", "io"].join(".");
+    let public = ["github.com", "localhost", "127.0.0.1"];
+    words.retain(|word| {
+        word.len() > 5 && !word.ends_with(&registry) && !public.contains(&word.as_str())
+    });
+    words
+}
+
+/// The hosts of the URLs in a text.
+fn hosts(text: &str) -> Vec<String> {
+    text.split("://")
+        .skip(1)
+        .filter_map(|rest| rest.split(['/', '"', '\'', ':', ' ', '\n']).next())
+        .map(|host| host.rsplit('@').next().unwrap_or(host).to_owned())
+        .filter(|host| !host.is_empty())
+        .collect()
+}
+
+#[test]
+fn no_file_tells_about_the_machine_it_was_written_on() {
+    let words = machine_words();
+    for file in files() {
+        let Ok(bytes) = fs::read(&file) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        for word in &words {
+            assert!(!text.contains(word), "{} contains {word}", file.display());
+        }
+    }
+}
+
+/// npm writes the host that a package came from into a lock file, unless told not to.
+#[test]
+fn the_lock_file_of_npm_names_no_host() {
+    let file = root().join("tests/third_party/package-lock.json");
+    let lock: Value = serde_json::from_slice(&fs::read(file).expect("the file")).expect("JSON");
+    let packages = lock["packages"].as_object().expect("packages");
+    for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        assert!(package.get("resolved").is_none(), "{name} has a host");
+        assert!(package["integrity"].is_string(), "{name} has no digest");
+    }
+}
+
+#[test]
+fn every_crate_forbids_or_justifies_unsafe_code() {
+    for file in files() {
+        let is_root = ["lib.rs", "main.rs"]
+            .iter()
+            .any(|name| file.ends_with(format!("src/{name}")));
+        if !is_root || file.starts_with(root().join("fuzz")) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        let says =
+            text.contains("#![forbid(unsafe_code)]") || text.contains("#![deny(unsafe_code)]");
+        assert!(says, "{} says nothing about unsafe code", file.display());
+    }
+}
+
+#[test]
+fn hosts_are_found_in_a_configuration() {
+    let text = "registry = \"sparse+https://user@mirror.example:8080/x/\"\nurl='http://b.example'";
+    assert_eq!(hosts(text), ["mirror.example", "b.example"]);
+}
+
+/// The names of the tests in a file: the function below each `#[test]` or `#[tokio::test]`.
+fn tests_in(source: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
+            names.extend(rest.split(['(', '<']).next());
+            is_test = false;
+        }
+    }
+    names
+}
+
+/// The Rust files of this file or folder, with what is in them.
+fn sources_below(path: &Path) -> Vec<(PathBuf, String)> {
+    let rust = files()
+        .into_iter()
+        .filter(|file| file.starts_with(path) && file.extension().is_some_and(|e| e == "rs"));
+    rust.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text)))
+        .collect()
+}
+
+/// Whether this is the file of a module with that path, seen from the folder of its crate or suites.
+fn is_module(file: &Path, path: &str) -> bool {
+    let path = path.replace("::", "/");
+    [".rs", "/mod.rs", "/main.rs"]
+        .iter()
+        .any(|end| file.ends_with(format!("{path}{end}")))
+}
+
+/// What is wrong with the document's names of tests, files and fuzz targets.
+fn wrong_names(text: &str) -> (usize, Vec<String>) {
+    let all = sources_below(&root());
+    let (mut named, mut wrong) = (0, Vec::new());
+    for item in text.split("\n- ").flat_map(|item| item.split("\n\n")) {
+        // What a name in this item belongs to, unless it says so itself.
+        let mut scope = root();
+        let mut before = "";
+        for (at, word) in item.split('`').enumerate() {
+            if at % 2 == 0 {
+                before = word;
+                continue;
+            }
+            let path = root().join(word.trim_end_matches(['*', '/']));
+            if let Some((module, function)) = word.rsplit_once("::") {
+                named += 1;
+                let mut of_module = all.iter().filter(|(file, _)| is_module(file, module));
+                let exists = of_module.any(|(_, source)| {
+                    let tests = tests_in(source);
+                    tests.contains(function) || function == "*" && !tests.is_empty()
+                });
+                wrong.extend((!exists).then(|| word.to_owned()));
+            } else if word.contains('/') && !word.contains([' ', ':']) && !word.starts_with('/') {
+                wrong.extend((!path.exists()).then(|| word.to_owned()));
+                scope = path;
+            } else if word.matches('_').count() >= 3 && word.to_lowercase() == word {
+                named += 1;
+                let mut below = all.iter().filter(|(file, _)| file.starts_with(&scope));
+                let exists = below.any(|(_, source)| tests_in(source).contains(word));
+                wrong.extend((!exists).then(|| format!("{word} in {}", scope.display())));
+            } else if before.contains("fuzz target") {
+                let target = root().join("fuzz/fuzz_targets").join(word);
+                wrong.extend((!target.with_extension("rs").exists()).then(|| word.to_owned()));
+            }
+        }
+    }
+    (named, wrong)
+}
+
+#[test]
+fn every_security_property_names_tests_that_exist() {
+    let properties = root().join("docs/security-properties.md");
+    let (named, wrong) = wrong_names(&fs::read_to_string(properties).expect("the document"));
+    assert!(wrong.is_empty(), "docs/security-properties.md: {wrong:#?}");
+    assert!(named > 150, "only {named} tests are named");
+}
+
+#[test]
+fn the_instance_template_is_the_service_but_for_its_names() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("systemd").join(name)).expect("a unit");
+        let lines = text.lines().filter(|line| !line.starts_with(['#', ' ']));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let as_service = |line: &String| {
+        line.replace("guests of %i", "guests of this machine")
+            .replace(" --config /etc/enclaver-outer/%i.yaml", "")
+            .replace("User=outer-%i", "User=enclaver-outer")
+            .replace("@%i", "")
+    };
+    let template = unit("enclaver-outer@.service");
+    assert!(template.iter().any(|line| line.contains("%i")));
+    let template: Vec<String> = template.iter().map(as_service).collect();
+    assert_eq!(template, unit("enclaver-outer.service"));
+}
+
+#[test]
+fn the_socket_template_is_the_socket_but_for_its_names() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("systemd").join(name)).expect("a unit");
+        let lines = text.lines().skip_while(|line| !line.starts_with("[Unit]"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let template = unit("enclaver-outer@.socket").replace("of %i", "of this machine");
+    assert_eq!(template, unit("enclaver-outer.socket"));
+}
