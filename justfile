@@ -63,6 +63,10 @@ bench *words:
 bench-vm *words:
     scripts/bench-vm {{ words }}
 
+# How the code is: sizes, names, arrows, habits, of any revision
+figures revision="HEAD":
+    scripts/figures {{ revision }}
+
 # Documentation, with warnings as errors
 doc:
     scripts/test doc
