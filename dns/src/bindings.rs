@@ -1,7 +1,7 @@
 //! Which name owns which synthetic address.
 //!
-//! A binding is made when a name is answered and lives for as long as nobody else needs its slot.
-//! A slot may be given to another name only when both are true:
+//! A binding is made when a query for a name is answered, and lives until another name needs its
+//! slot. A slot may be given to another name only when both are true:
 //! - no flow holds it ([`Lease`]),
 //! - no answer that may still be in use carried it: its time to live and the grace have passed.
 //!
@@ -12,44 +12,47 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use odyn_proto::DnsName;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::now;
 use crate::lru::Lru;
 use crate::pool;
 use crate::pool::Family;
 
-/// A synthetic address, read back.
+/// The name and family that a synthetic address stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// The canonical name that owns the address.
-    pub name: Arc<str>,
+    pub name: DnsName,
     /// The family the address was used in.
     pub family: Family,
 }
 
-/// All slots are held or were answered a moment ago.
+/// All slots are held, or protected after a recent answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all synthetic addresses are in use")]
 pub(crate) struct Exhausted;
 
 #[derive(Debug)]
-struct Slot {
-    name: Arc<str>,
-    /// No answer that carries this slot is in use from here on.
+struct BoundSlot {
+    name: DnsName,
+    /// From this time on, no answer that carries the slot is in use.
     free_from: Instant,
     /// How many flows hold it.
     holds: u32,
 }
 
-/// The table. Knows no clock.
+/// The table. Time is passed in.
 #[derive(Debug)]
 pub(crate) struct Bindings {
     capacity: usize,
     protect: Duration,
-    slots: Vec<Slot>,
-    by_name: HashMap<Arc<str>, u32>,
+    slots: Vec<BoundSlot>,
+    by_name: HashMap<DnsName, u32>,
     /// Slots with no holds.
     idle: Lru,
 }
@@ -67,7 +70,7 @@ impl Bindings {
     }
 
     /// The slot of `name`, made if need be, and protected from now on.
-    pub(crate) fn bind(&mut self, name: &Arc<str>, now: Instant) -> Result<u32, Exhausted> {
+    pub(crate) fn bind(&mut self, name: &DnsName, now: Instant) -> Result<u32, Exhausted> {
         let index = match self.by_name.get(name) {
             Some(&index) => index,
             None => self.allocate(name, now)?,
@@ -76,9 +79,9 @@ impl Bindings {
         Ok(index)
     }
 
-    fn allocate(&mut self, name: &Arc<str>, now: Instant) -> Result<u32, Exhausted> {
-        let slot = Slot {
-            name: Arc::clone(name),
+    fn allocate(&mut self, name: &DnsName, now: Instant) -> Result<u32, Exhausted> {
+        let slot = BoundSlot {
+            name: name.clone(),
             free_from: now,
             holds: 0,
         };
@@ -96,7 +99,7 @@ impl Bindings {
             self.by_name.remove(&evicted.name);
             index
         };
-        self.by_name.insert(Arc::clone(name), index);
+        self.by_name.insert(name.clone(), index);
         Ok(index)
     }
 
@@ -109,21 +112,21 @@ impl Bindings {
         }
     }
 
-    /// Who owns slot `index`.
-    pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {
+    /// The name that owns slot `index`.
+    pub(crate) fn name(&self, index: u32) -> Option<&DnsName> {
         self.slots.get(index as usize).map(|slot| &slot.name)
     }
 
     /// Keeps slot `index` from being reused until as many [`Bindings::release`] calls follow.
-    pub(crate) fn hold(&mut self, index: u32) -> Option<Arc<str>> {
+    pub(crate) fn hold(&mut self, index: u32) -> Option<DnsName> {
         let slot = self.slots.get_mut(index as usize)?;
         slot.holds = slot.holds.checked_add(1)?;
         self.idle.remove(index);
-        Some(Arc::clone(&slot.name))
+        Some(slot.name.clone())
     }
 
-    /// Ends one hold. The program may well come back to the address it has just used, so the slot
-    /// is protected as after an answer.
+    /// Ends one hold. The app may use the address again soon, so the slot is protected as after an
+    /// answer.
     pub(crate) fn release(&mut self, index: u32, now: Instant) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.holds = slot.holds.saturating_sub(1);
@@ -142,14 +145,13 @@ impl SharedBindings {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Bindings> {
-        // No method leaves the table half changed at a place where it could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn owner(&self, address: IpAddr) -> Option<Binding> {
         let index = pool::slot(address)?;
         Some(Binding {
-            name: Arc::clone(self.lock().name(index)?),
+            name: self.lock().name(index)?.clone(),
             family: Family::of(address),
         })
     }
@@ -202,12 +204,12 @@ mod tests {
     const PROTECT: Duration = Duration::from_secs(90);
     const MOMENT: Duration = Duration::from_millis(1);
 
-    fn name(index: usize) -> Arc<str> {
-        format!("n{index}.example").into()
+    fn name(index: usize) -> DnsName {
+        DnsName::parse(&format!("n{index}.example")).expect("a name")
     }
 
     #[test]
-    fn a_name_keeps_its_slot_and_shares_it_with_nobody() {
+    fn a_name_keeps_its_slot_for_itself() {
         let start = Instant::now();
         let mut table = Bindings::new(10, PROTECT);
         let slots: Vec<_> = (0..10).map(|i| table.bind(&name(i), start)).collect();
@@ -258,8 +260,8 @@ mod tests {
     fn operations_in_any_order_keep_the_promises() {
         let start = Instant::now();
         let mut table = Bindings::new(8, PROTECT);
-        let mut holds: Vec<(u32, Arc<str>)> = Vec::new();
-        let mut answers: Vec<(u32, Arc<str>, Instant)> = Vec::new();
+        let mut holds: Vec<(u32, DnsName)> = Vec::new();
+        let mut answers: Vec<(u32, DnsName, Instant)> = Vec::new();
         let mut clock = start;
         let mut state = 7_u32;
         for _ in 0..20_000 {
@@ -304,7 +306,7 @@ mod tests {
         let slot = shared.lock().bind(&name(0), now()).expect("empty");
         let address = pool::address(slot, Family::V6);
         let lease = shared.hold(address).expect("bound");
-        assert_eq!(&*lease.binding().name, "n0.example");
+        assert_eq!(lease.binding().name, name(0));
         assert_eq!(lease.binding().family, Family::V6);
         assert_eq!(shared.lock().bind(&name(1), now()), Err(Exhausted));
         drop(lease);

@@ -1,25 +1,28 @@
-//! Facts by name and type, least recently used out first. Knows no clock.
+//! UpstreamAnswer by name and type, least recently used out first. Knows no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType;
+use odyn_proto::DnsName;
 
-use crate::facts::Facts;
 use crate::lru::Lru;
+use crate::upstream_answer::UpstreamAnswer;
 
-/// What facts are about.
-pub(crate) type Key = (Arc<str>, RecordType);
+/// The question that an answer is for.
+pub(crate) type Key = (DnsName, RecordType);
 
-/// For how long facts can be used at least. An answer with a time to live of zero is told so to
-/// the client, but the flow that follows a query by a few milliseconds need not ask again.
-const LEAST: Duration = Duration::from_secs(1);
+/// Shortest time that an answer is used.
+///
+/// A time to live of zero is passed on to the client, but the flow that follows the query by a few
+/// milliseconds does not ask again.
+const MIN_LIFE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-struct Entry {
+struct CacheEntry {
     key: Key,
-    facts: Arc<Facts>,
+    answer: Arc<UpstreamAnswer>,
     read_at: Instant,
 }
 
@@ -27,14 +30,14 @@ struct Entry {
 pub(crate) struct Cache {
     limit: usize,
     weight: usize,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<CacheEntry>>,
     vacant: Vec<u32>,
     by_key: HashMap<Key, u32>,
     used: Lru,
 }
 
 impl Cache {
-    /// Keeps at most about `limit` bytes of facts.
+    /// A cache of about `limit` bytes at most.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -46,34 +49,33 @@ impl Cache {
         }
     }
 
-    /// The facts about `key` if they are still good, and for how many more seconds they may be
-    /// passed on.
-    pub(crate) fn get(&mut self, key: &Key, now: Instant) -> Option<(Arc<Facts>, u32)> {
+    /// The answer for `key` if it is still good, and the seconds of life it has left.
+    pub(crate) fn get(&mut self, key: &Key, now: Instant) -> Option<(Arc<UpstreamAnswer>, u32)> {
         let index = *self.by_key.get(key)?;
         let entry = self.entries.get(index as usize)?.as_ref()?;
         let age = now.saturating_duration_since(entry.read_at);
-        let life = Duration::from_secs(entry.facts.ttl.into());
-        if age >= life.max(LEAST) {
+        let life = Duration::from_secs(entry.answer.ttl.into());
+        if age >= life.max(MIN_LIFE) {
             self.remove(index);
             return None;
         }
         // Up to the next second, so that a fresh answer has its whole time to live.
         let left = life.saturating_sub(age) + Duration::from_millis(999);
         let left = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
-        let found = (Arc::clone(&entry.facts), left);
+        let found = (Arc::clone(&entry.answer), left);
         self.used.touch(index);
         Some(found)
     }
 
-    /// Remembers `facts`, in the place of older ones about the same.
-    pub(crate) fn put(&mut self, key: Key, facts: Arc<Facts>, now: Instant) {
+    /// Keeps an answer in place of an older one to the same question.
+    pub(crate) fn put(&mut self, key: Key, answer: Arc<UpstreamAnswer>, now: Instant) {
         if let Some(&old) = self.by_key.get(&key) {
             self.remove(old);
         }
-        if facts.weight > self.limit {
+        if answer.weight > self.limit {
             return;
         }
-        while self.weight + facts.weight > self.limit {
+        while self.weight + answer.weight > self.limit {
             let Some(oldest) = self.used.oldest() else {
                 break;
             };
@@ -90,12 +92,12 @@ impl Cache {
             }
         };
         if let Some(place) = self.entries.get_mut(index as usize) {
-            self.weight += facts.weight;
+            self.weight += answer.weight;
             self.by_key.insert(key.clone(), index);
             self.used.touch(index);
-            *place = Some(Entry {
+            *place = Some(CacheEntry {
                 key,
-                facts,
+                answer,
                 read_at: now,
             });
         }
@@ -104,7 +106,7 @@ impl Cache {
     fn remove(&mut self, index: u32) {
         self.used.remove(index);
         if let Some(entry) = self.entries.get_mut(index as usize).and_then(Option::take) {
-            self.weight -= entry.facts.weight;
+            self.weight -= entry.answer.weight;
             self.by_key.remove(&entry.key);
             self.vacant.push(index);
         }
@@ -116,22 +118,25 @@ mod tests {
     use super::*;
     use crate::ede::Ede;
 
-    fn facts(ttl: u32, weight: usize) -> Arc<Facts> {
-        let mut facts = Facts::failure(Ede::new(0, ""));
-        facts.ttl = ttl;
-        facts.weight = weight;
-        Arc::new(facts)
+    fn answer(ttl: u32, weight: usize) -> Arc<UpstreamAnswer> {
+        let mut answer = UpstreamAnswer::failure(Ede::new(0, ""));
+        answer.ttl = ttl;
+        answer.weight = weight;
+        Arc::new(answer)
     }
 
     fn key(index: usize) -> Key {
-        (format!("n{index}").into(), RecordType::A)
+        (
+            DnsName::parse(&format!("n{index}")).expect("a name"),
+            RecordType::A,
+        )
     }
 
     #[test]
     fn counts_down_and_forgets() {
         let start = Instant::now();
         let mut cache = Cache::new(1000);
-        cache.put(key(0), facts(30, 10), start);
+        cache.put(key(0), answer(30, 10), start);
         let left = |cache: &mut Cache, millis| {
             let now = start + Duration::from_millis(millis);
             cache.get(&key(0), now).map(|(_, left)| left)
@@ -148,19 +153,19 @@ mod tests {
     fn a_time_to_live_of_zero_serves_the_flow_that_follows() {
         let start = Instant::now();
         let mut cache = Cache::new(1000);
-        cache.put(key(0), facts(0, 10), start);
+        cache.put(key(0), answer(0, 10), start);
         let soon = start + Duration::from_millis(500);
         assert!(matches!(cache.get(&key(0), soon), Some((_, 0))));
-        assert!(cache.get(&key(0), start + LEAST).is_none());
+        assert!(cache.get(&key(0), start + MIN_LIFE).is_none());
     }
 
     #[test]
-    fn types_are_apart_and_newer_facts_replace_older() {
+    fn types_are_apart_and_newer_answers_replace_older() {
         let start = Instant::now();
         let mut cache = Cache::new(1000);
-        cache.put(key(0), facts(5, 10), start);
+        cache.put(key(0), answer(5, 10), start);
         assert!(cache.get(&(key(0).0, RecordType::AAAA), start).is_none());
-        cache.put(key(0), facts(7, 20), start);
+        cache.put(key(0), answer(7, 20), start);
         assert!(matches!(cache.get(&key(0), start), Some((_, 7))));
         assert_eq!(cache.weight, 20);
     }
@@ -170,16 +175,16 @@ mod tests {
         let start = Instant::now();
         let mut cache = Cache::new(100);
         for index in 0..10 {
-            cache.put(key(index), facts(60, 10), start);
+            cache.put(key(index), answer(60, 10), start);
         }
         assert!(cache.get(&key(0), start).is_some());
-        cache.put(key(10), facts(60, 10), start);
+        cache.put(key(10), answer(60, 10), start);
         assert!(cache.get(&key(0), start).is_some(), "was used lately");
         assert!(cache.get(&key(1), start).is_none(), "was not");
-        cache.put(key(11), facts(60, 101), start);
+        cache.put(key(11), answer(60, 101), start);
         assert!(cache.get(&key(11), start).is_none(), "heavier than all");
         for index in 0..1000 {
-            cache.put(key(index), facts(60, index % 60), start);
+            cache.put(key(index), answer(60, index % 60), start);
             assert!(cache.weight <= 100 && cache.entries.len() <= 100);
         }
     }

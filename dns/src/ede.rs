@@ -3,12 +3,13 @@
 use hickory_proto::op::Edns;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 
-use crate::gate::{Block, Denial};
+use crate::name_policy::{BlockKind, QueryDenial};
 
 const OPTION: u16 = 15;
-/// How many errors of one upstream answer are passed on, and how much text of each.
-const KEPT: usize = 4;
-const TEXT: usize = 160;
+/// Most errors of one upstream answer that are passed on.
+const MAX_ERRORS: usize = 4;
+/// Most characters of an error's text that are passed on.
+const MAX_TEXT: usize = 160;
 
 /// One error: a code of the IANA registry and a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +34,13 @@ impl Ede {
         }
     }
 
-    pub(crate) fn denial(denial: &Denial) -> Self {
+    pub(crate) fn denial(denial: &QueryDenial) -> Self {
         let code = match denial.block {
-            Block::Blocked => Self::BLOCKED,
-            Block::Filtered => Self::FILTERED,
+            BlockKind::Blocked => Self::BLOCKED,
+            BlockKind::Filtered => Self::FILTERED,
         };
-        let text = match denial.line {
-            Some(line) => format!("policy: {} (line {line})", denial.reason),
+        let text = match &denial.rule {
+            Some(rule) => format!("policy: {} (line {})", denial.reason, rule.line),
             None => format!("policy: {}", denial.reason),
         };
         Self { code, text }
@@ -52,8 +53,10 @@ impl Ede {
         EdnsOption::Unknown(OPTION, data)
     }
 
-    /// The errors in an upstream's answer, cut down to what is worth passing on. The text is the
-    /// host's word: it is shown, never interpreted, so control characters are taken out.
+    /// The errors of an upstream answer, limited in number and length.
+    ///
+    /// The untrusted host wrote the text. It is shown and never interpreted, so control characters
+    /// are removed.
     pub(crate) fn read(edns: &Edns) -> Vec<Self> {
         edns.options()
             .as_ref()
@@ -63,7 +66,7 @@ impl Ede {
                 EdnsOption::Unknown(_, data) => Self::parse(data),
                 _ => None,
             })
-            .take(KEPT)
+            .take(MAX_ERRORS)
             .collect()
     }
 
@@ -72,7 +75,7 @@ impl Ede {
         let text = String::from_utf8_lossy(text)
             .chars()
             .filter(|c| !c.is_control())
-            .take(TEXT)
+            .take(MAX_TEXT)
             .collect();
         Some(Self {
             code: u16::from_be_bytes(*code),
@@ -84,6 +87,7 @@ impl Ede {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name_policy::MatchedRule;
 
     #[test]
     fn survives_the_wire_and_is_cleaned() {
@@ -105,21 +109,24 @@ mod tests {
                 .insert(Ede::new(0, "x".repeat(1000)).option());
         }
         let read = Ede::read(&edns);
-        assert_eq!(read.len(), KEPT);
-        assert!(read.iter().all(|ede| ede.text.len() == TEXT));
+        assert_eq!(read.len(), MAX_ERRORS);
+        assert!(read.iter().all(|ede| ede.text.len() == MAX_TEXT));
     }
 
     #[test]
     fn a_denial_names_its_reason_and_line() {
-        let denial = Denial {
-            line: Some(12),
-            block: Block::Filtered,
-            ..Denial::new("deny-rule")
+        let denial = QueryDenial {
+            rule: Some(MatchedRule {
+                text: "*.example".into(),
+                line: 12,
+            }),
+            block: BlockKind::Filtered,
+            ..QueryDenial::new("deny-rule")
         };
         assert_eq!(
             Ede::denial(&denial),
             Ede::new(17, "policy: deny-rule (line 12)")
         );
-        assert_eq!(Ede::denial(&Denial::new("no-rule")).code, 15);
+        assert_eq!(Ede::denial(&QueryDenial::new("no-rule")).code, 15);
     }
 }

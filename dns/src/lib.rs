@@ -1,23 +1,22 @@
 //! The DNS resolver inside the guest.
 //!
-//! A program asks it for names as it would ask any name server. Each name that the policy allows
+//! The app asks it for names as it would ask any name server. Each name that the policy allows
 //! gets *synthetic addresses* of its own, one per family, so that the destination of a later flow
-//! names exactly one name, however many sites share the real address. A name that is not allowed
-//! is answered at once and never leaves the guest.
+//! stands for exactly one name, however many sites share the real address. A query for a name that
+//! is not allowed is answered at once and never leaves the guest.
 //!
 //! ```text
-//!            ┌───────────────────────── Resolver ─────────────────────────┐
-//! query ──▶ query::parse ─▶ special (localhost, PTR …) ─▶ Gate::name ─┬─▶ denied, at once
-//!                                                                      ▼
-//!                                            cache ◀── facts ◀── flight ─▶ Upstream (the host)
-//!                                              ▼
-//! reply ◀── reply::encode ◀── bindings ◀── judge: Gate::cname_target, Gate::address
+//! query ─▶ query::parse ─▶ special_use (localhost, PTR …) ─▶ NamePolicy::name ─┬─▶ denied
+//!                                                                             ▼
+//!                           cache ◀── upstream_answer ◀── singleflight ─▶ Upstream (the host)
+//!                             ▼
+//! reply ◀── reply::encode ◀── bindings ◀── filter: NamePolicy::cname_target, NamePolicy::address
 //! ```
 //!
-//! The parts to the left and below (`query`, `facts`, `cache`, `bindings`, `judge`, `reply`)
-//! do no I/O and are told the time; `resolver` and `flight` wire them to the upstream, `serve` to
-//! sockets. The cache keeps *facts* (what the upstream said) and every use of a fact is judged
-//! again, so that a decision never outlives the policy it came from.
+//! `query`, `upstream_answer`, `cache`, `bindings`, `filter` and `reply` do no I/O, and time is
+//! passed in. `resolver` and `singleflight` connect them to the upstream, `serve` to sockets. The
+//! cache keeps upstream answers as they came. Each use of one is checked against the policy again,
+//! so that a decision never outlives the policy it came from.
 //!
 //! # What is answered
 //!
@@ -29,15 +28,15 @@
 //! | ANY | one HINFO record (RFC 8482) |
 //! | a name that is denied, or has a denied name in its alias chain | NXDOMAIN with EDE 15 or 17, no SOA, see [`DeniedReply`] |
 //! | a name that may be reached at none of its addresses | NODATA with EDE 15 |
-//! | a name with bytes other than letters, digits, `-`, `_`, or with a last label of digits | as denied; the policy is not asked |
+//! | a name that is no [`DnsName`](odyn_proto::DnsName): with bytes other than letters, digits, `-`, `_`, or with a number as last label | as denied; the policy is not asked |
 //! | `localhost` and below | loopback (RFC 6761) |
-//! | the host alias | synthetic addresses, nobody is asked |
+//! | the host alias | synthetic addresses; the upstream is not asked |
 //! | PTR of a synthetic address | the name; NXDOMAIN if it is not bound |
 //! | PTR in the private zones of RFC 6303 that the policy does not allow | NXDOMAIN with SOA, not recorded as denied |
 //! | upstream NXDOMAIN, NODATA | the same, with its SOA and its errors |
-//! | upstream failure of any kind | SERVFAIL with the upstream's errors, or with EDE 22 (no answer), 23 (no way), 24 (nonsense) |
+//! | upstream failure of any kind | SERVFAIL with the upstream's errors, or with EDE 22 (no answer in time), 23 (upstream not reachable), 24 (invalid answer) |
 //!
-//! What is wrong with a message itself is answered as the table in `query.rs` says.
+//! The table in `query.rs` says how malformed messages are answered.
 
 #![forbid(unsafe_code)]
 
@@ -46,26 +45,29 @@ mod cache;
 mod clock;
 mod config;
 mod ede;
-mod facts;
-mod flight;
-mod gate;
-mod judge;
+mod filter;
 mod lru;
 mod name;
+mod name_policy;
 pub mod pool;
 mod query;
 mod reply;
 mod resolver;
 mod serve;
-mod special;
+mod singleflight;
+mod special_use;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 mod upstream;
+mod upstream_answer;
 
 pub use bindings::{Binding, Lease};
 pub use config::{Config, DeniedReply};
-pub use gate::{AnsweredQuery, Block, Denial, DeniedQuery, Gate, Transport, Verdict};
+pub use name_policy::{
+    AnsweredQuery, BlockKind, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial,
+    Transport,
+};
 pub use pool::Family;
-pub use resolver::{ResolveError, Resolver, Step};
+pub use resolver::{QueryStep, ResolveError, Resolver};
 pub use serve::{serve_tcp, serve_udp};
 pub use upstream::{Upstream, UpstreamError};

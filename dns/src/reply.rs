@@ -5,7 +5,7 @@ use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::OPT;
 
 use crate::ede::Ede;
-use crate::gate::Transport;
+use crate::name_policy::Transport;
 use crate::query::ClientQuery;
 
 /// The least that every client takes (RFC 1035 section 4.2.1).

@@ -1,26 +1,26 @@
-//! Fakes for tests and fuzz targets: a gate made of lists and an upstream made of records.
+//! Fakes for tests and fuzz targets: a policy made of lists and an upstream made of records.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use odyn_proto::{DnsName, synthetic};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
-use crate::gate::{AnsweredQuery, Block, Denial, DeniedQuery, Gate, Transport, Verdict};
-use crate::pool;
+use crate::name_policy::{
+    AnsweredQuery, BlockKind, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial,
+    Transport,
+};
 use crate::resolver::Resolver;
 use crate::upstream::{Upstream, UpstreamError};
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the gate was told about one query.
+/// What the policy recorded about one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The name.
@@ -29,6 +29,8 @@ pub struct Recorded {
     pub qtype: RecordType,
     /// The reason, or `None` if it was answered.
     pub reason: Option<&'static str>,
+    /// The line of the rule that allowed or denied the name.
+    pub line: Option<u32>,
     /// Whether a denial was enforced.
     pub enforced: bool,
     /// The denied alias.
@@ -42,120 +44,128 @@ pub struct Recorded {
 /// A policy of plain lists. A name matches an entry that it equals, or that starts with a dot and
 /// that it ends with.
 #[derive(Debug, Clone, Default)]
-pub struct FakeGate {
-    inner: Arc<GateLists>,
+pub struct FakePolicy {
+    inner: Arc<FakePolicyState>,
 }
 
 #[derive(Debug, Default)]
-struct GateLists {
-    lists: Mutex<Lists>,
+struct FakePolicyState {
+    lists: Mutex<PolicyLists>,
     records: Mutex<Vec<Recorded>>,
 }
 
 #[derive(Debug, Default)]
-struct Lists {
+struct PolicyLists {
     allow: HashSet<String>,
     deny: HashSet<String>,
     addresses: HashSet<IpAddr>,
     report: bool,
 }
 
-impl FakeGate {
-    /// A gate that allows these names.
+impl FakePolicy {
+    /// A policy that allows these names.
     #[must_use]
     pub fn allowing(names: &[&str]) -> Self {
-        let gate = Self::default();
-        lock(&gate.inner.lists)
+        let policy = Self::default();
+        policy
+            .inner
+            .lists
+            .lock()
             .allow
             .extend(names.iter().map(ToString::to_string));
-        gate
+        policy
     }
 
     /// Denies a name by a rule on line 7.
     pub fn deny(&self, name: &str) {
-        lock(&self.inner.lists).deny.insert(name.to_owned());
+        self.inner.lists.lock().deny.insert(name.to_owned());
     }
 
     /// Denies an address for every name.
     pub fn deny_address(&self, address: &str) {
         let address = address.parse().expect("a test's address");
-        lock(&self.inner.lists).addresses.insert(address);
+        self.inner.lists.lock().addresses.insert(address);
     }
 
     /// Turns every denial into a report.
     pub fn report_only(&self) {
-        lock(&self.inner.lists).report = true;
+        self.inner.lists.lock().report = true;
     }
 
     /// Takes what was recorded so far.
     #[must_use]
     pub fn take_records(&self) -> Vec<Recorded> {
-        std::mem::take(&mut lock(&self.inner.records))
+        std::mem::take(&mut self.inner.records.lock())
     }
 
-    fn verdict(&self, denial: Option<Denial>) -> Verdict {
+    fn verdict<T>(&self, denial: Option<QueryDenial>, allowed: T) -> NameVerdict<T> {
         match denial {
-            None => Verdict::Allow,
-            Some(denial) if lock(&self.inner.lists).report => Verdict::Report(denial),
-            Some(denial) => Verdict::Deny(denial),
+            None => NameVerdict::Allow(allowed),
+            Some(denial) if self.inner.lists.lock().report => NameVerdict::Report(denial),
+            Some(denial) => NameVerdict::Deny(denial),
         }
     }
 
-    fn denied_by_rule(&self, name: &str) -> Option<Denial> {
-        let lists = lock(&self.inner.lists);
-        matches(&lists.deny, name).then(|| Denial {
-            rule: Some(name.into()),
-            line: Some(7),
-            block: Block::Filtered,
-            ..Denial::new("deny-rule")
+    fn denied_by_rule(&self, name: &DnsName) -> Option<QueryDenial> {
+        let lists = self.inner.lists.lock();
+        matches(&lists.deny, name).then(|| QueryDenial {
+            rule: Some(MatchedRule {
+                text: name.as_str().into(),
+                line: 7,
+            }),
+            block: BlockKind::Filtered,
+            ..QueryDenial::new("deny-rule")
         })
     }
 }
 
-fn matches(list: &HashSet<String>, name: &str) -> bool {
+fn matches(list: &HashSet<String>, name: &DnsName) -> bool {
+    let name = name.as_str();
     list.iter()
         .any(|entry| entry == name || (entry.starts_with('.') && name.ends_with(entry.as_str())))
 }
 
-impl Gate for FakeGate {
-    fn name(&self, name: &str) -> Verdict {
+impl NamePolicy for FakePolicy {
+    fn name(&self, name: &DnsName) -> NameVerdict<Option<MatchedRule>> {
         let denial = self.denied_by_rule(name).or_else(|| {
-            let allowed = matches(&lock(&self.inner.lists).allow, name);
-            (!allowed).then(|| Denial::new("no-rule"))
+            let allowed = matches(&self.inner.lists.lock().allow, name);
+            (!allowed).then(|| QueryDenial::new("no-rule"))
         });
-        self.verdict(denial)
+        let rule = MatchedRule {
+            text: name.as_str().into(),
+            line: 3,
+        };
+        self.verdict(denial, Some(rule))
     }
 
-    fn cname_target(&self, target: &str) -> Verdict {
-        self.verdict(self.denied_by_rule(target))
+    fn cname_target(&self, target: &DnsName) -> NameVerdict {
+        self.verdict(self.denied_by_rule(target), ())
     }
 
-    fn address(&self, _: &str, address: IpAddr) -> Verdict {
-        let denied = address.is_loopback() || lock(&self.inner.lists).addresses.contains(&address);
-        self.verdict(denied.then(|| Denial::new("special-address")))
-    }
-
-    fn host_alias(&self, name: &str) -> bool {
-        name == "host"
+    fn address(&self, _: &DnsName, address: IpAddr) -> NameVerdict {
+        let denied = address.is_loopback() || self.inner.lists.lock().addresses.contains(&address);
+        self.verdict(denied.then(|| QueryDenial::new("special-address")), ())
     }
 
     fn denied(&self, record: DeniedQuery<'_>) {
-        lock(&self.inner.records).push(Recorded {
+        self.inner.records.lock().push(Recorded {
             name: record.name.to_owned(),
             qtype: record.qtype,
             reason: Some(record.denial.reason),
+            line: record.denial.rule.as_ref().map(|rule| rule.line),
             enforced: record.enforced,
-            target: record.target.map(str::to_owned),
+            target: record.target.map(ToString::to_string),
             address: record.address,
             transport: record.transport,
         });
     }
 
     fn answered(&self, record: AnsweredQuery<'_>) {
-        lock(&self.inner.records).push(Recorded {
+        self.inner.records.lock().push(Recorded {
             name: record.name.to_owned(),
             qtype: record.qtype,
             reason: None,
+            line: record.rule.map(|rule| rule.line),
             enforced: false,
             target: None,
             address: None,
@@ -169,10 +179,10 @@ type Hook = Box<dyn Fn(&Message) -> Result<Bytes, UpstreamError> + Send + Sync>;
 /// An upstream made of records, as an honest resolver would answer from them, or of a function.
 #[derive(Clone, Default)]
 pub struct FakeUpstream {
-    inner: Arc<UpstreamState>,
+    inner: Arc<FakeUpstreamState>,
 }
 
-struct UpstreamState {
+struct FakeUpstreamState {
     zone: Mutex<HashMap<Name, Vec<Record>>>,
     soa: Mutex<Option<Record>>,
     hook: Mutex<Option<Hook>>,
@@ -180,7 +190,7 @@ struct UpstreamState {
     open: Semaphore,
 }
 
-impl Default for UpstreamState {
+impl Default for FakeUpstreamState {
     fn default() -> Self {
         Self {
             zone: Mutex::default(),
@@ -216,9 +226,9 @@ impl FakeUpstream {
         let data = RData::try_from_str(qtype, word()).expect("data");
         let record = Record::from_rdata(name.clone(), ttl, data);
         if qtype == RecordType::SOA {
-            *lock(&self.inner.soa) = Some(record);
+            *self.inner.soa.lock() = Some(record);
         } else {
-            lock(&self.inner.zone).entry(name).or_default().push(record);
+            self.inner.zone.lock().entry(name).or_default().push(record);
         }
     }
 
@@ -227,7 +237,7 @@ impl FakeUpstream {
         &self,
         hook: impl Fn(&Message) -> Result<Bytes, UpstreamError> + Send + Sync + 'static,
     ) {
-        *lock(&self.inner.hook) = Some(Box::new(hook));
+        *self.inner.hook.lock() = Some(Box::new(hook));
     }
 
     /// Answers nothing until [`FakeUpstream::open`].
@@ -243,7 +253,7 @@ impl FakeUpstream {
     /// Takes the list of what was asked so far.
     #[must_use]
     pub fn take_asked(&self) -> Vec<(String, RecordType)> {
-        std::mem::take(&mut lock(&self.inner.asked))
+        std::mem::take(&mut self.inner.asked.lock())
     }
 
     /// What an honest resolver answers.
@@ -257,7 +267,7 @@ impl FakeUpstream {
         answer.metadata.recursion_available = true;
         answer.add_query(question.clone());
         answer.set_edns(Edns::new());
-        let zone = lock(&self.inner.zone);
+        let zone = self.inner.zone.lock();
         let mut name = question.name().clone();
         for _ in 0..64 {
             let Some(records) = zone.get(&name) else {
@@ -284,7 +294,7 @@ impl FakeUpstream {
                 name = target.0.clone();
             }
         }
-        answer.add_authorities(lock(&self.inner.soa).clone());
+        answer.add_authorities(self.inner.soa.lock().clone());
         answer
     }
 }
@@ -294,13 +304,13 @@ impl Upstream for FakeUpstream {
         let query = Message::from_vec(&query).map_err(|_| UpstreamError::Timeout)?;
         if let Some(question) = query.queries.first() {
             let name = question.name().to_ascii();
-            lock(&self.inner.asked).push((name, question.query_type()));
+            self.inner.asked.lock().push((name, question.query_type()));
         }
         match self.inner.open.acquire().await {
             Ok(permit) => permit.forget(),
             Err(_) => return Err(UpstreamError::Unavailable(None)),
         }
-        if let Some(hook) = &*lock(&self.inner.hook) {
+        if let Some(hook) = &*self.inner.hook.lock() {
             return hook(&query);
         }
         let answer = self.honest(&query).to_vec();
@@ -346,9 +356,9 @@ pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
         }
         Ok(answer.into())
     });
-    let gate = FakeGate::allowing(&[".example"]);
-    gate.deny("denied.example");
-    let resolver = Resolver::new(Config::default(), gate.clone(), answers.clone());
+    let policy = FakePolicy::allowing(&[".example"]);
+    policy.deny("denied.example");
+    let resolver = Resolver::new(Config::default(), policy.clone(), answers.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -356,7 +366,7 @@ pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
     let answer = runtime.block_on(resolver.answer(query, client(), transport));
     let asked = answers.take_asked();
     assert!(asked.iter().all(|(name, _)| name.ends_with(".example.")));
-    let records = gate.take_records();
+    let records = policy.take_records();
     assert!(records.len() <= 1, "one record per query: {records:?}");
     let Some(answer) = answer else {
         return;
@@ -367,7 +377,7 @@ pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
     assert!(transport == Transport::Tcp || answer.len() <= 1232);
     for record in &message.answers {
         if let Some(address) = record.data.ip_addr() {
-            assert!(pool::is_synthetic(address) || address.is_loopback());
+            assert!(synthetic::contains(address) || address.is_loopback());
         }
     }
 }

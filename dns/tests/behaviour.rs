@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use odyn_dns::test_util::{FakeGate, FakeUpstream, Recorded, client, fqdn, query};
-use odyn_dns::{
-    Config, DeniedReply, Family, ResolveError, Resolver, Transport, UpstreamError, pool,
-};
+use odyn_dns::test_util::{FakePolicy, FakeUpstream, Recorded, client, fqdn, query};
+use odyn_dns::{Config, DeniedReply, Family, ResolveError, Resolver, Transport, UpstreamError};
+use odyn_proto::{DnsName, synthetic};
 
 struct World {
-    gate: FakeGate,
+    policy: FakePolicy,
     upstream: FakeUpstream,
-    resolver: Resolver<FakeGate, FakeUpstream>,
+    resolver: Resolver<FakePolicy, FakeUpstream>,
 }
 
 impl World {
@@ -23,12 +23,12 @@ impl World {
     }
 
     fn with(config: Config, allowed: &[&str]) -> Self {
-        let gate = FakeGate::allowing(allowed);
+        let policy = FakePolicy::allowing(allowed);
         let upstream = FakeUpstream::default();
         upstream.add("example. 300 SOA ns.example. admin.example. 1 2 3 4 60");
         Self {
-            resolver: Resolver::new(config, gate.clone(), upstream.clone()),
-            gate,
+            resolver: Resolver::new(config, policy.clone(), upstream.clone()),
+            policy,
             upstream,
         }
     }
@@ -55,7 +55,7 @@ impl World {
 
     /// The reason of the one record there must be.
     fn one_record(&self) -> Recorded {
-        let mut records = self.gate.take_records();
+        let mut records = self.policy.take_records();
         assert_eq!(records.len(), 1, "{records:?}");
         records.remove(0)
     }
@@ -63,6 +63,10 @@ impl World {
 
 fn rcode(message: &Message) -> ResponseCode {
     message.metadata.response_code
+}
+
+fn name(text: &str) -> DnsName {
+    DnsName::parse(text).expect("a test's name")
 }
 
 fn addresses(message: &Message) -> Vec<IpAddr> {
@@ -97,10 +101,10 @@ async fn an_allowed_name_gets_one_synthetic_address_per_family() {
             let [address] = addresses(&answer)[..] else {
                 panic!("not one address: {answer}");
             };
-            assert!(pool::is_synthetic(address));
+            assert!(synthetic::contains(address));
             let owner = world.resolver.owner(address).expect("bound");
             assert_eq!(
-                (&*owner.name, owner.family),
+                (owner.name.as_str(), owner.family),
                 (name.trim_end_matches('.'), family)
             );
             assert_eq!(world.one_record().reason, None);
@@ -110,7 +114,10 @@ async fn an_allowed_name_gets_one_synthetic_address_per_family() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 4);
-    let real = world.resolver.addresses("API.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("API.example"), Family::V4)
+        .await;
     let expected: Vec<IpAddr> = ["203.0.113.1", "203.0.113.2"]
         .map(|text| text.parse().expect("address"))
         .to_vec();
@@ -146,7 +153,7 @@ async fn a_name_without_a_rule_is_never_asked_upstream() {
 #[tokio::test]
 async fn a_deny_rule_is_told_apart_and_no_edns_gets_no_edns() {
     let world = World::new(&[".example"]);
-    world.gate.deny("ads.example");
+    world.policy.deny("ads.example");
     let answer = world.ask("ads.example.", RecordType::A).await;
     assert_eq!(
         (rcode(&answer), errors(&answer)),
@@ -157,7 +164,7 @@ async fn a_deny_rule_is_told_apart_and_no_edns_gets_no_edns() {
     let answer = world.send(&plain).await;
     assert_eq!(rcode(&answer), ResponseCode::NXDomain);
     assert!(answer.edns.is_none());
-    assert_eq!(world.gate.take_records().len(), 2);
+    assert_eq!(world.policy.take_records().len(), 2);
     assert_eq!(world.asked(), [""; 0]);
 }
 
@@ -176,10 +183,10 @@ async fn denied_names_can_be_refused_instead() {
 #[tokio::test]
 async fn report_mode_answers_and_records_once() {
     let world = World::new(&[]);
-    world.gate.report_only();
+    world.policy.report_only();
     world.upstream.add("api.example. 60 CNAME edge.example.");
     world.upstream.add("edge.example. 60 A 127.0.0.1");
-    world.gate.deny("edge.example");
+    world.policy.deny("edge.example");
     let answer = world.ask("api.example.", RecordType::A).await;
     assert_eq!(addresses(&answer).len(), 1);
     let record = world.one_record();
@@ -200,14 +207,20 @@ async fn negative_answers_are_faithful() {
     assert_eq!((answer.answers.len(), answer.authorities.len()), (0, 1));
     assert!(
         world
-            .gate
+            .policy
             .take_records()
             .iter()
             .all(|record| record.reason.is_none())
     );
-    let real = world.resolver.addresses("none.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("none.example"), Family::V4)
+        .await;
     assert_eq!(real, Err(ResolveError::NotFound));
-    let real = world.resolver.addresses("v4.example", Family::V6).await;
+    let real = world
+        .resolver
+        .addresses(&name("v4.example"), Family::V6)
+        .await;
     assert_eq!(real, Err(ResolveError::NoAddress));
 }
 
@@ -252,14 +265,14 @@ async fn a_cname_chain_is_kept_and_ends_in_the_synthetic_address_of_the_asked_na
     assert_eq!(answer.queries[0].name().to_ascii(), "wWw.eXample.");
     assert!(answer.answers.iter().all(|record| record.ttl == 20));
     let owner = world.resolver.owner(addresses(&answer)[0]).expect("bound");
-    assert_eq!(&*owner.name, "www.example");
+    assert_eq!(owner.name.as_str(), "www.example");
     assert_eq!(world.asked(), ["www.example. A"]);
 }
 
 #[tokio::test]
 async fn a_denied_name_in_the_chain_denies_whatever_the_answer() {
     let world = World::new(&[".example"]);
-    world.gate.deny("t.tracker.test");
+    world.policy.deny("t.tracker.test");
     world.upstream.add("www.example. 300 CNAME mid.test.");
     world.upstream.add("mid.test. 300 CNAME t.tracker.test.");
     world.upstream.add("t.tracker.test. 300 A 203.0.113.9");
@@ -297,10 +310,15 @@ async fn a_denied_name_in_the_chain_denies_whatever_the_answer() {
             (Some(reason), target)
         );
     }
-    let real = world.resolver.addresses("www.example", Family::V4).await;
-    assert!(matches!(real, Err(ResolveError::Denied(denial)) if denial.line == Some(7)));
+    let real = world
+        .resolver
+        .addresses(&name("www.example"), Family::V4)
+        .await;
     assert!(
-        world.gate.take_records().is_empty(),
+        matches!(real, Err(ResolveError::Denied(denial)) if denial.rule.as_ref().is_some_and(|rule| rule.line == 7))
+    );
+    assert!(
+        world.policy.take_records().is_empty(),
         "the flow records that"
     );
 }
@@ -308,7 +326,7 @@ async fn a_denied_name_in_the_chain_denies_whatever_the_answer() {
 #[tokio::test]
 async fn addresses_are_held_against_the_gate() {
     let world = World::new(&[".example"]);
-    world.gate.deny_address("169.254.169.254");
+    world.policy.deny_address("169.254.169.254");
     world.upstream.add("mixed.example. 60 A 169.254.169.254");
     world.upstream.add("mixed.example. 60 A 203.0.113.1");
     world.upstream.add("meta.example. 60 A 169.254.169.254");
@@ -318,7 +336,10 @@ async fn addresses_are_held_against_the_gate() {
     let answer = world.ask("mixed.example.", RecordType::A).await;
     assert_eq!(addresses(&answer).len(), 1);
     assert_eq!(world.one_record().reason, None);
-    let real = world.resolver.addresses("mixed.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("mixed.example"), Family::V4)
+        .await;
     assert_eq!(real, Ok(vec!["203.0.113.1".parse().expect("address")]));
     for (name, qtype, address) in [
         ("meta.example.", RecordType::A, "169.254.169.254"),
@@ -334,7 +355,10 @@ async fn addresses_are_held_against_the_gate() {
         assert_eq!(record.reason, Some("special-address"));
         assert_eq!(record.address, Some(address.parse().expect("address")));
     }
-    let real = world.resolver.addresses("meta.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("meta.example"), Family::V4)
+        .await;
     assert!(matches!(real, Err(ResolveError::Denied(_))));
 }
 
@@ -346,9 +370,9 @@ async fn a_rule_added_later_counts_for_what_is_cached() {
         addresses(&world.ask("api.example.", RecordType::A).await).len(),
         1
     );
-    world.gate.deny_address("203.0.113.1");
+    world.policy.deny_address("203.0.113.1");
     assert!(addresses(&world.ask("api.example.", RecordType::A).await).is_empty());
-    world.gate.deny("api.example");
+    world.policy.deny("api.example");
     let answer = world.ask("api.example.", RecordType::A).await;
     assert_eq!(rcode(&answer), ResponseCode::NXDomain);
     assert_eq!(world.asked().len(), 1);
@@ -417,9 +441,43 @@ async fn types_that_would_go_round_the_mapping_are_empty() {
     assert_eq!(world.asked(), [""; 0]);
 }
 
+/// No rule can match such a name, so none denies it: `xn--a` is no label that IDNA allows.
+#[tokio::test]
+async fn an_alias_that_no_rule_can_match_is_followed() {
+    let world = World::new(&["www.example"]);
+    world.upstream.hook(|query| {
+        let target = Name::from_labels([&b"xn--a"[..], b"test"]).expect("labels");
+        let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+        answer.add_query(query.queries[0].clone());
+        let alias = RData::CNAME(CNAME(target.clone()));
+        answer.add_answer(Record::from_rdata(fqdn("www.example."), 60, alias));
+        answer.add_answer(Record::from_rdata(
+            target,
+            60,
+            RData::A(A::new(203, 0, 113, 1)),
+        ));
+        Ok(answer.to_vec().expect("bytes").into())
+    });
+    let answer = world.ask("www.example.", RecordType::A).await;
+    assert!(synthetic::contains(addresses(&answer)[0]));
+    assert_eq!(world.one_record().reason, None);
+}
+
+#[tokio::test]
+async fn the_record_of_an_answer_names_the_rule_that_allows_it() {
+    let world = World::new(&["api.example"]);
+    world.upstream.add("api.example. 60 A 203.0.113.1");
+    for _ in 0..2 {
+        world.ask("api.example.", RecordType::A).await;
+        assert_eq!(world.one_record().line, Some(3));
+    }
+    world.ask("localhost.", RecordType::A).await;
+    assert_eq!(world.one_record().line, None);
+}
+
 #[tokio::test]
 async fn bad_names_are_denied_unasked() {
-    // The gate would allow all of them, were it asked.
+    // The policy would allow all of them, were it asked.
     let world = World::new(&[".example", ".1", "."]);
     for labels in [
         &[&b"api.example"[..], b"example"][..],
@@ -429,6 +487,7 @@ async fn bad_names_are_denied_unasked() {
         &["ä".as_bytes(), b"example"],
         &[b"*", b"example"],
         &[b"10", b"0", b"0", b"1"],
+        &[b"xn--a", b"example"],
     ] {
         let mut message = query("x.", RecordType::A);
         message.queries[0].set_name(Name::from_labels(labels.iter().copied()).expect("labels"));
@@ -455,8 +514,8 @@ async fn localhost_and_the_host_alias_stay_here() {
     for (qtype, family) in [(RecordType::A, Family::V4), (RecordType::AAAA, Family::V6)] {
         let answer = world.ask("HOST.", qtype).await;
         let owner = world.resolver.owner(addresses(&answer)[0]).expect("bound");
-        assert_eq!((&*owner.name, owner.family), ("host", family));
-        let real = world.resolver.addresses("host", family).await;
+        assert_eq!((owner.name.as_str(), owner.family), ("host", family));
+        let real = world.resolver.addresses(&name("host"), family).await;
         assert_eq!(real, Err(ResolveError::HostAlias));
     }
     let answer = world.ask("host.", RecordType::MX).await;
@@ -491,7 +550,7 @@ async fn reverse_names() {
     assert_eq!(ptr(&answer), "api.example.");
     let answer = world.ask("1.0.0.127.in-addr.arpa.", RecordType::PTR).await;
     assert_eq!(ptr(&answer), "localhost.");
-    let _ = (world.gate.take_records(), world.asked());
+    let _ = (world.policy.take_records(), world.asked());
     // Unbound, guest's own, private: no such name, and nothing to record.
     for name in [
         "9.9.19.198.in-addr.arpa.",
@@ -533,7 +592,10 @@ async fn answers_are_cached_and_count_down() {
     assert_eq!(addresses(&first), addresses(&third));
     assert_eq!(world.asked().len(), 1);
     tokio::time::advance(Duration::from_secs(41)).await;
-    let real = world.resolver.addresses("api.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("api.example"), Family::V4)
+        .await;
     assert_eq!(
         (real.map(|list| list.len()), world.asked().len()),
         (Ok(1), 1)
@@ -577,7 +639,7 @@ async fn the_same_question_is_asked_once_however_many_wait() {
         );
     }
     assert_eq!(world.asked().len(), 1);
-    assert_eq!(world.gate.take_records().len(), 50);
+    assert_eq!(world.policy.take_records().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]
@@ -608,7 +670,10 @@ async fn a_silent_upstream_is_a_servfail_before_the_client_gives_up() {
         (rcode(&answer), errors(&answer)),
         (ResponseCode::ServFail, vec![23])
     );
-    let real = world.resolver.addresses("api.example", Family::V4).await;
+    let real = world
+        .resolver
+        .addresses(&name("api.example"), Family::V4)
+        .await;
     assert!(matches!(real, Err(ResolveError::Failed(_))));
 }
 
@@ -669,7 +734,7 @@ async fn a_held_address_outlives_everything() {
     tokio::time::advance(Duration::from_secs(86_400)).await;
     assert!(addresses(&world.ask("b.example.", RecordType::A).await).is_empty());
     assert_eq!(
-        &*world.resolver.owner(address).expect("bound").name,
+        world.resolver.owner(address).expect("bound").name.as_str(),
         "a.example"
     );
     drop(lease);
@@ -679,7 +744,7 @@ async fn a_held_address_outlives_everything() {
         [address]
     );
     assert_eq!(
-        &*world.resolver.owner(address).expect("bound").name,
+        world.resolver.owner(address).expect("bound").name.as_str(),
         "b.example"
     );
 }

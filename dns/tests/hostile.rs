@@ -4,7 +4,7 @@
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use odyn_dns::test_util::{FakeGate, FakeUpstream, client, fqdn, fuzz_answer, query};
+use odyn_dns::test_util::{FakePolicy, FakeUpstream, client, fqdn, fuzz_answer, query};
 use odyn_dns::{Config, Resolver, Transport};
 
 /// What a client gets for `name` when the upstream's honest answer is bent by `bend`.
@@ -13,8 +13,8 @@ async fn answer(bend: impl Fn(Message) -> Vec<u8> + Send + Sync + 'static) -> Me
     upstream.add("api.example. 60 A 203.0.113.1");
     let honest = upstream.clone();
     upstream.hook(move |query| Ok(bend(honest.honest(query)).into()));
-    let gate = FakeGate::allowing(&["api.example"]);
-    let resolver = Resolver::new(Config::default(), gate, upstream);
+    let policy = FakePolicy::allowing(&["api.example"]);
+    let resolver = Resolver::new(Config::default(), policy, upstream);
     let bytes = query("api.example.", RecordType::A)
         .to_vec()
         .expect("query");
@@ -172,8 +172,8 @@ async fn the_upstream_sees_only_the_canonical_question() {
         assert_ne!(query.metadata.id, 4711 + 1);
         Ok(bytes(query).into())
     });
-    let gate = FakeGate::allowing(&["api.example"]);
-    let resolver = Resolver::new(Config::default(), gate, upstream.clone());
+    let policy = FakePolicy::allowing(&["api.example"]);
+    let resolver = Resolver::new(Config::default(), policy, upstream.clone());
     let mut message = query("API.eXample.", RecordType::A);
     message.metadata.id = 4712;
     message.metadata.checking_disabled = true;

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use odyn_dns::test_util::{FakeGate, FakeUpstream};
+use odyn_dns::test_util::{FakePolicy, FakeUpstream};
 use odyn_dns::{Config, Resolver, serve_tcp, serve_udp};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -204,12 +204,12 @@ fn inside_the_namespaces() {
         .enable_all()
         .build()
         .expect("runtime");
-    let gate = FakeGate::allowing(&[".corp.example"]);
-    gate.deny("ads.corp.example");
-    gate.deny_address("169.254.169.254");
-    gate.deny_address("fe80::1");
+    let policy = FakePolicy::allowing(&[".corp.example"]);
+    policy.deny("ads.corp.example");
+    policy.deny_address("169.254.169.254");
+    policy.deny_address("fe80::1");
     let upstream = upstream();
-    let resolver = Resolver::new(Config::default(), gate.clone(), upstream.clone());
+    let resolver = Resolver::new(Config::default(), policy.clone(), upstream.clone());
     runtime.block_on(async {
         let udp = UdpSocket::bind("127.0.0.1:53").await.expect("bind");
         let tcp = TcpListener::bind("127.0.0.1:53").await.expect("bind");
@@ -233,7 +233,7 @@ fn inside_the_namespaces() {
                     for line in &lines {
                         let address = line.parse().unwrap_or_else(|_| panic!("{case}"));
                         let owner = resolver.owner(address).unwrap_or_else(|| panic!("{case}"));
-                        assert_eq!(&*owner.name, found, "{case}");
+                        assert_eq!(owner.name.as_str(), found, "{case}");
                     }
                 }
                 None => {
@@ -251,7 +251,7 @@ fn inside_the_namespaces() {
         .find(|(name, _)| !name.ends_with(".corp.example."));
     assert_eq!(outside, None, "left the guest");
     assert!(asked.iter().all(|(name, _)| !name.starts_with("ads.")));
-    assert!(!gate.take_records().is_empty());
+    assert!(!policy.take_records().is_empty());
 }
 
 fn upstream() -> FakeUpstream {

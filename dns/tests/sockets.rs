@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
-use odyn_dns::test_util::{FakeGate, FakeUpstream, query};
+use odyn_dns::test_util::{FakePolicy, FakeUpstream, query};
 use odyn_dns::{Config, Resolver, serve_tcp, serve_udp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -18,8 +18,8 @@ async fn server(config: Config) -> (SocketAddr, SocketAddr, FakeUpstream) {
         upstream.add(&format!("n{index}.example. 60 A 203.0.113.{index}"));
         upstream.add(&format!("n{index}.example. 60 TXT {}", "x".repeat(240)));
     }
-    let gate = FakeGate::allowing(&[".example"]);
-    let resolver = Resolver::new(config, gate, upstream.clone());
+    let policy = FakePolicy::allowing(&[".example"]);
+    let resolver = Resolver::new(config, policy, upstream.clone());
     let udp = UdpSocket::bind(LOOPBACK).await.expect("bind");
     let tcp = TcpListener::bind(LOOPBACK).await.expect("bind");
     let addresses = (

@@ -6,27 +6,28 @@ use std::time::Instant;
 
 use hickory_proto::rr::RecordType;
 use odyn_dns::test_util::{FakeUpstream, client, query};
-use odyn_dns::{Config, Denial, DeniedQuery, Gate, Resolver, Transport, Verdict, serve_udp};
+use odyn_dns::{
+    Config, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial, Resolver, Transport,
+    serve_udp,
+};
+use odyn_proto::DnsName;
 use tokio::net::UdpSocket;
 
-/// A gate that costs nothing.
+/// A policy that costs nothing.
 struct Open;
 
-impl Gate for Open {
-    fn name(&self, name: &str) -> Verdict {
-        match name {
-            "denied.test" => Verdict::Deny(Denial::new("no-rule")),
-            _ => Verdict::Allow,
+impl NamePolicy for Open {
+    fn name(&self, name: &DnsName) -> NameVerdict<Option<MatchedRule>> {
+        match name.as_str() {
+            "denied.test" => NameVerdict::Deny(QueryDenial::new("no-rule")),
+            _ => NameVerdict::Allow(None),
         }
     }
-    fn cname_target(&self, _: &str) -> Verdict {
-        Verdict::Allow
+    fn cname_target(&self, _: &DnsName) -> NameVerdict {
+        NameVerdict::Allow(())
     }
-    fn address(&self, _: &str, _: IpAddr) -> Verdict {
-        Verdict::Allow
-    }
-    fn host_alias(&self, _: &str) -> bool {
-        false
+    fn address(&self, _: &DnsName, _: IpAddr) -> NameVerdict {
+        NameVerdict::Allow(())
     }
     fn denied(&self, _: DeniedQuery<'_>) {}
 }

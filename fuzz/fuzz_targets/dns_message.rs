@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::{RData, RecordType};
 use libfuzzer_sys::fuzz_target;
-use odyn_dns::test_util::{FakeGate, FakeUpstream, client, query};
+use odyn_dns::test_util::{FakePolicy, FakeUpstream, client, query};
 use odyn_dns::{Config, Resolver, Transport};
 use tokio::runtime::{Builder, Runtime};
 
@@ -35,8 +35,8 @@ fn ask(question: &[u8], answer: Option<Vec<u8>>, transport: Transport) -> Option
             Ok(Bytes::from(bytes))
         });
     }
-    let gate = FakeGate::allowing(&["api.example", "www.example", ".example"]);
-    let resolver = Resolver::new(Config::default(), gate, upstream);
+    let policy = FakePolicy::allowing(&["api.example", "www.example", ".example"]);
+    let resolver = Resolver::new(Config::default(), policy, upstream);
     RUNTIME.with(|runtime| runtime.block_on(resolver.answer(question, client(), transport)))
 }
 

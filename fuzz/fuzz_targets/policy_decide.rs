@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use odyn_policy::reference::{Reference, Verdict};
-use odyn_policy::{Destination, Flow, Name, Protocol, load};
+use odyn_policy::{Destination, Flow, Protocol, load};
+use odyn_proto::DnsName;
 
 const LABELS: [&str; 6] = ["a", "b", "ab", "api-1", "com", "example"];
 const STARS: [&str; 8] = ["*", "**", "a*", "*b", "api-*", "a*b", "*a*", "*-*"];
@@ -117,7 +118,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let reference = Reference::new(&policy);
     while !u.is_empty() {
-        let Ok(name) = Name::parse(&labels(u, false)?) else {
+        let Ok(name) = DnsName::parse(&labels(u, false)?) else {
             continue;
         };
         let mut resolved = Vec::new();

@@ -134,8 +134,8 @@ async fn serve(args: Run, parts: Parts, report: &mut Telemetry) -> Result<Ended,
     // From here on a first process hears what it is told; before, the kernel loses it.
     let mut watch = Supervisor::install().map_err(os_error("install signal handlers"))?;
     let own = OwnAddresses {
-        v4: odyn_dns::pool::GUEST_V4,
-        v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
+        v4: odyn_proto::synthetic::GUEST_V4,
+        v6: kernel_has_ipv6().then_some(odyn_proto::synthetic::GUEST_V6),
     };
     let capture = Capture::install(own, args.common.capture)
         .await

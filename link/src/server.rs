@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use odyn_proto::wire::authority::CANDIDATES;
 use odyn_proto::wire::feed::Opening;
 use odyn_proto::wire::{authority, feed, flush, lane, proxy_status, service};
-use odyn_proto::{Refusal, Target};
+use odyn_proto::{KmsEndpoint, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Looks up and dials an endpoint of KMS, if it is one.
     fn connect_kms(
         &self,
-        endpoint: service::Endpoint,
+        endpoint: KmsEndpoint,
         peer: &Peer,
     ) -> impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>> + Send {
         let _ = (endpoint, peer);
@@ -212,7 +212,7 @@ fn is_tcp(request: &Request<RecvStream>) -> bool {
 enum Asked {
     Tcp(Target),
     Udp(Target),
-    Kms(service::Endpoint),
+    Kms(KmsEndpoint),
     Dns,
     Credentials,
     Flush(Duration),
@@ -230,7 +230,7 @@ fn asked(request: &Request<RecvStream>) -> Result<Asked, Refusal> {
         (&Method::CONNECT, None) => {
             let authority = uri.authority().ok_or(Refusal::BadRequest)?.as_str();
             if let Some(name) = request.headers().get(service::SERVICE) {
-                let endpoint = service::Endpoint::parse(authority).ok();
+                let endpoint = KmsEndpoint::from_authority(authority).ok();
                 let endpoint = endpoint.filter(|_| name == service::KMS && candidates.is_none());
                 return endpoint.map(Asked::Kms).ok_or(Refusal::BadRequest);
             }

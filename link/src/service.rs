@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
+use odyn_proto::KmsEndpoint;
 use odyn_proto::wire::service::{
-    CREDENTIALS_PATH, CREDENTIALS_TYPE, Endpoint, KMS, MAX_CREDENTIALS, SERVICE,
+    CREDENTIALS_PATH, CREDENTIALS_TYPE, KMS, MAX_CREDENTIALS, SERVICE,
 };
 
 use crate::client::{Client, authority_uri, outer_uri, read_body, request};
@@ -19,7 +20,7 @@ impl Client {
     /// # Errors
     /// As [`Client::connect_tcp`]; refused as prohibited when the host half takes it for no
     /// endpoint of KMS.
-    pub async fn connect_kms(&self, endpoint: &Endpoint) -> Result<LinkIo, OpenError> {
+    pub async fn connect_kms(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
         let uri = authority_uri(&endpoint.authority())
             .map_err(|_| OpenError::Protocol("the endpoint is not a URI"))?;
         let mut request = request(Method::CONNECT, uri, None)?;

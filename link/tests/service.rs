@@ -4,15 +4,14 @@
 mod common;
 
 use odyn_link::OpenError;
-use odyn_proto::Refusal;
-use odyn_proto::wire::service::Endpoint;
+use odyn_proto::{KmsEndpoint, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use common::{World, soon};
 
-fn kms(port: u16) -> Endpoint {
-    Endpoint::new("kms.test", port).unwrap()
+fn kms(port: u16) -> KmsEndpoint {
+    KmsEndpoint::parse(&format!("kms.test:{port}")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +72,7 @@ async fn a_flow_that_is_reset_is_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_host_half_refuses_is_refused() {
     let world = World::new().await;
-    let other = Endpoint::new("other.test", 443).unwrap();
+    let other = KmsEndpoint::parse("other.test").unwrap();
     let refused = soon("refusal", world.client.connect_kms(&other)).await;
     assert!(
         matches!(refused, Err(OpenError::Refused(Refusal::Prohibited))),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use odyn_link::{End, FeedSink, FlowReport, Handler, Peer};
 use odyn_proto::wire::feed::Opening;
-use odyn_proto::wire::service::Endpoint;
-use odyn_proto::{Refusal, Target};
+use odyn_proto::{KmsEndpoint, Refusal, Target};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::{debug, warn};
 
@@ -54,7 +53,7 @@ impl Handler for GuestRequestHandler {
 
     async fn connect_kms(
         &self,
-        endpoint: Endpoint,
+        endpoint: KmsEndpoint,
         peer: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let share = self.runtime_config.connected_guests().lookups(peer);

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use odyn_policy::{Destination, Flow, Name, Policy, Protocol, load};
+use odyn_policy::{Destination, Flow, Policy, Protocol, load};
+use odyn_proto::DnsName;
 
 const BATCHES: usize = 301;
 const FLOWS: usize = 4096;
@@ -36,7 +37,7 @@ fn policy_text(rules: usize) -> String {
 }
 
 enum To {
-    Name(Name),
+    Name(DnsName),
     Address(IpAddr),
 }
 
@@ -44,7 +45,7 @@ fn kinds(rules: usize) -> Vec<(&'static str, bool, Vec<To>)> {
     let each = rules / 5;
     let names = |each: &dyn Fn(usize) -> String| -> Vec<To> {
         (0..FLOWS)
-            .map(|i| To::Name(Name::parse(&each(i)).expect("a name")))
+            .map(|i| To::Name(DnsName::parse(&each(i)).expect("a name")))
             .collect()
     };
     // Far apart, so that neighbours do not warm the caches for each other.

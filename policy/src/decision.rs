@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use odyn_proto::DnsName;
+
 use crate::denial::Denial;
-use crate::name::Name;
 use crate::permit::{NamePermit, Permit};
 use crate::ports::Protocol;
 
@@ -15,7 +16,7 @@ pub enum Destination<'a> {
     /// A name, and the addresses it resolves to.
     Name {
         /// The name that the program asked for.
-        name: &'a Name,
+        name: &'a DnsName,
         /// What it resolves to now, in the order in which they should be tried.
         resolved: &'a [IpAddr],
     },

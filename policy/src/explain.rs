@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use odyn_proto::DnsName;
+
 use crate::condition::Condition;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::{Denial, Reason};
-use crate::name::Name;
 use crate::pattern::{Label, Pattern};
 use crate::permit::Target as Opened;
 use crate::policy::Policy;
@@ -135,7 +136,7 @@ impl Policy {
 
     /// Explains what the rules say of a name as long as its addresses are not known.
     #[must_use]
-    pub fn explain_unresolved(&self, name: &Name, port: u16, protocol: Protocol) -> Explanation {
+    pub fn explain_unresolved(&self, name: &DnsName, port: u16, protocol: Protocol) -> Explanation {
         let judged = self.judge_name(name, port, protocol);
         let verdict = match judged {
             Ok((rule, report)) => Verdict::Allow {
@@ -215,7 +216,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn name(&mut self, name: &Name, resolved: &[IpAddr]) {
+    fn name(&mut self, name: &DnsName, resolved: &[IpAddr]) {
         if name.is_localhost() {
             let result = "localhost names never leave a machine (RFC 6761), whatever the rules say; the parent's loopback is called host";
             self.stage("special names", Vec::new(), result);
@@ -325,7 +326,7 @@ impl<'a> Teller<'a> {
     }
 
     /// Rules that someone might have expected to match a name.
-    fn near(&self, name: &Name, resolved: &[IpAddr]) -> Vec<Considered> {
+    fn near(&self, name: &DnsName, resolved: &[IpAddr]) -> Vec<Considered> {
         let allow = self
             .policy
             .numbered_rules()

@@ -5,11 +5,12 @@
 //! [`check`] looks at it more closely for a person who edits it, [`Policy::decide`] judges a flow.
 //!
 //! ```
-//! use odyn_policy::{Decision, Destination, Flow, Name, Protocol, load};
+//! use odyn_policy::{Decision, Destination, Flow, Protocol, load};
+//! use odyn_proto::DnsName;
 //!
 //! let loaded = load("policy.yaml", "version: v1\negress:\n  allow:\n    - '*.example.com'\n");
 //! let policy = loaded.policy.expect("no errors");
-//! let name = Name::parse("api.example.com").expect("a name");
+//! let name = DnsName::parse("api.example.com").expect("a name");
 //! let flow = Flow {
 //!     destination: Destination::Name { name: &name, resolved: &["203.0.113.9".parse().unwrap()] },
 //!     port: 443,
@@ -32,7 +33,6 @@ mod explain;
 mod index;
 mod lint;
 mod load;
-mod name;
 mod pattern;
 mod permit;
 mod policy;
@@ -52,7 +52,6 @@ pub use diagnostic::{Diagnostic, Related, Severity, Span};
 pub use explain::{Considered, Explanation, Outcome, Stage, Verdict};
 pub use lint::{check, check_bytes};
 pub use load::{Loaded, load, load_bytes};
-pub use name::{Name, NameError};
 pub use permit::{MAX_ADDRESSES, NamePermit, Permit, Target};
 pub use policy::Policy;
 pub use ports::Protocol;
@@ -62,7 +61,4 @@ pub use settings::{
     Api, CertificateFiles, ClientCertificates, Dns, FilePath, Ingress, IngressTls, KmsProxy, Mode,
     ProxyProtocol, Settings, Shutdown, TlsFiles, TlsVersion,
 };
-pub use special::{SYNTHETIC_V4, SYNTHETIC_V6, Special, special};
-
-/// The name that stands for the parent's loopback, in rules and in lookups.
-pub const HOST_ALIAS: &str = "host";
+pub use special::{Special, special};

@@ -11,14 +11,13 @@
 
 use std::fmt;
 
-use crate::name;
-use crate::name::{Name, NameError};
+use odyn_proto::{DnsName, DnsNameError, dns_name};
 
 /// What a name rule says about names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Pattern {
     /// One name.
-    Exact(Name),
+    Exact(DnsName),
     /// Labels from left to right, at least one of which is not literal.
     Wild(Box<[Label]>),
 }
@@ -44,7 +43,7 @@ pub(crate) struct Glob(Box<[Box<str>]>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PatternError {
     #[error(transparent)]
-    Name(#[from] NameError),
+    Name(#[from] DnsNameError),
     #[error("`**` stands for whole labels, so it can't be part of one")]
     ManyInsideLabel,
     #[error("a pattern can have only one `**`")]
@@ -56,7 +55,7 @@ pub(crate) enum PatternError {
 impl Pattern {
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         if !text.contains('*') {
-            return Ok(Self::Exact(Name::parse(text)?));
+            return Ok(Self::Exact(DnsName::parse(text)?));
         }
         let text = text.strip_suffix('.').unwrap_or(text);
         let mut labels = Vec::new();
@@ -65,7 +64,7 @@ impl Pattern {
         // UTS 46 knows three more dots; a pattern with those is told apart by its bad character.
         for part in text.split('.') {
             let label = match part {
-                "" => return Err(NameError::EmptyLabel.into()),
+                "" => return Err(DnsNameError::EmptyLabel.into()),
                 "*" => Label::One,
                 "**" if many => return Err(PatternError::TwoMany),
                 "**" => {
@@ -75,10 +74,10 @@ impl Pattern {
                 _ if part.contains("**") => return Err(PatternError::ManyInsideLabel),
                 _ if part.contains('*') => Label::Glob(Glob::parse(part)?),
                 _ => {
-                    let ascii = name::to_ascii(part)?;
-                    name::check_label(&ascii)?;
+                    let ascii = dns_name::to_ascii(part)?;
+                    dns_name::check_label(&ascii)?;
                     if ascii.contains('.') {
-                        return Err(NameError::Idna.into());
+                        return Err(DnsNameError::Idna.into());
                     }
                     Label::Literal(ascii.into())
                 }
@@ -86,12 +85,12 @@ impl Pattern {
             shortest += label.min_len() + 1;
             labels.push(label);
         }
-        if shortest > name::MAX_NAME + 1 {
-            return Err(NameError::TooLong.into());
+        if shortest > DnsName::MAX_LEN + 1 {
+            return Err(DnsNameError::TooLong.into());
         }
         match labels.last() {
-            Some(Label::Literal(last)) if name::is_numeric_label(last) => {
-                Err(NameError::LooksLikeAddress.into())
+            Some(Label::Literal(last)) if dns_name::is_numeric_label(last) => {
+                Err(DnsNameError::LooksLikeAddress.into())
             }
             _ => Ok(Self::Wild(labels.into_boxed_slice())),
         }
@@ -281,16 +280,19 @@ impl Glob {
         if !part.is_ascii() {
             return Err(PatternError::GlobNotAscii);
         }
-        if let Some(bad) = part.chars().find(|c| !name::is_name_char(*c) && *c != '*') {
-            return Err(NameError::BadCharacter(bad).into());
+        if let Some(bad) = part
+            .chars()
+            .find(|c| !dns_name::is_name_char(*c) && *c != '*')
+        {
+            return Err(DnsNameError::BadCharacter(bad).into());
         }
         let glob = Self(
             part.split('*')
                 .map(|p| p.to_ascii_lowercase().into())
                 .collect(),
         );
-        if glob.literal_chars() > name::MAX_LABEL {
-            return Err(NameError::LabelTooLong.into());
+        if glob.literal_chars() > dns_name::MAX_LABEL {
+            return Err(DnsNameError::LabelTooLong.into());
         }
         Ok(glob)
     }
@@ -462,12 +464,21 @@ mod tests {
             ("**.a.**", PatternError::TwoMany),
             ("a**.com", PatternError::ManyInsideLabel),
             ("***.com", PatternError::ManyInsideLabel),
-            ("*..com", PatternError::Name(NameError::EmptyLabel)),
-            (".*.com", PatternError::Name(NameError::EmptyLabel)),
-            ("*.c om", PatternError::Name(NameError::BadCharacter(' '))),
-            ("a?*.com", PatternError::Name(NameError::BadCharacter('?'))),
+            ("*..com", PatternError::Name(DnsNameError::EmptyLabel)),
+            (".*.com", PatternError::Name(DnsNameError::EmptyLabel)),
+            (
+                "*.c om",
+                PatternError::Name(DnsNameError::BadCharacter(' ')),
+            ),
+            (
+                "a?*.com",
+                PatternError::Name(DnsNameError::BadCharacter('?')),
+            ),
             ("ü*.com", PatternError::GlobNotAscii),
-            ("*.0.0.1", PatternError::Name(NameError::LooksLikeAddress)),
+            (
+                "*.0.0.1",
+                PatternError::Name(DnsNameError::LooksLikeAddress),
+            ),
         ] {
             assert_eq!(Pattern::parse(text), Err(wanted), "{text}");
         }

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use odyn_proto::DnsName;
+
 use crate::condition::Condition;
 use crate::denial::Denial;
-use crate::name::Name;
 use crate::ports::Protocol;
 use crate::rule::RuleRef;
 
@@ -177,19 +178,19 @@ impl Addresses {
 /// [`crate::Policy::decide_name`].
 #[derive(Clone, Debug)]
 pub struct NamePermit {
-    name: Name,
+    name: DnsName,
     rule: Option<RuleRef>,
     report: Option<Denial>,
 }
 
 impl NamePermit {
-    pub(crate) fn new(name: Name, rule: Option<RuleRef>, report: Option<Denial>) -> Self {
+    pub(crate) fn new(name: DnsName, rule: Option<RuleRef>, report: Option<Denial>) -> Self {
         Self { name, rule, report }
     }
 
     /// The name that may be asked for.
     #[must_use]
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &DnsName {
         &self.name
     }
 

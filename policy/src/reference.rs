@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
+use odyn_proto::DnsName;
 
 use crate::condition::Condition;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::Reason;
-use crate::name::Name;
 use crate::permit::{MAX_ADDRESSES, Target as Opened};
 use crate::policy::Policy;
 use crate::ports::Protocol;
@@ -206,7 +206,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn rules_for_name(&self, name: &Name) -> Vec<&'a Rule> {
+    fn rules_for_name(&self, name: &DnsName) -> Vec<&'a Rule> {
         let path = name.as_str().replace('.', "/");
         let fits = |(rule, matcher): &&(&'a Rule, Option<GlobMatcher>)| {
             if name.as_str() == "host" {
@@ -268,7 +268,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn named(&self, name: &Name, resolved: &[IpAddr], port: u16, protocol: Protocol) -> Verdict {
+    fn named(&self, name: &DnsName, resolved: &[IpAddr], port: u16, protocol: Protocol) -> Verdict {
         if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
             return Verdict::denied(No::new(Reason::SpecialName, None));
         }
@@ -361,14 +361,14 @@ impl<'a> Reference<'a> {
 
     /// Whether some port is open to a name.
     #[must_use]
-    pub fn is_open_name(&self, name: &Name) -> bool {
+    pub fn is_open_name(&self, name: &DnsName) -> bool {
         let rules = self.rules_for_name(name);
         probes(&rules).any(|(port, protocol)| by_rules(&rules, port, protocol).is_ok())
     }
 
     /// Whether deny rules close a name on every port.
     #[must_use]
-    pub fn is_denied_name(&self, name: &Name) -> bool {
+    pub fn is_denied_name(&self, name: &DnsName) -> bool {
         is_denied_wholly(&self.rules_for_name(name))
     }
 

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use odyn_proto::HOST_ALIAS;
 
 use crate::condition::Condition;
 use crate::diagnostic::Span;
@@ -59,6 +60,13 @@ impl RuleRef {
     #[must_use]
     pub fn text(&self) -> &str {
         self.rule().map_or("", |rule| &rule.text)
+    }
+
+    /// [`RuleRef::text`], to keep without a copy.
+    #[must_use]
+    pub fn shared_text(&self) -> Arc<str> {
+        self.rule()
+            .map_or_else(Arc::default, |rule| Arc::clone(&rule.text))
     }
 
     /// Line of the file, counted from 1.
@@ -160,7 +168,7 @@ pub(crate) enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host => f.write_str(crate::HOST_ALIAS),
+            Self::Host => f.write_str(HOST_ALIAS),
             Self::Name(pattern) => pattern.fmt(f),
             Self::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
             Self::Net(net) => net.fmt(f),
@@ -179,7 +187,7 @@ pub(crate) struct Rule {
     pub(crate) conditions: Box<[Condition]>,
     /// Where the destination stands in the file, and as what.
     pub(crate) span: Span,
-    pub(crate) text: Box<str>,
+    pub(crate) text: Arc<str>,
 }
 
 impl Rule {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use odyn_proto::KmsEndpoint;
+
 use crate::diagnostic::Span;
 
 /// Whether the policy is enforced or tried out.
@@ -189,7 +191,7 @@ pub struct KmsProxy {
     /// Port on the guest's loopback.
     pub listen_port: NonZeroU16,
     /// Endpoint by AWS region, where the usual one is not wanted.
-    pub endpoints: BTreeMap<String, String>,
+    pub endpoints: BTreeMap<String, KmsEndpoint>,
     /// PEM file with the certificates that may vouch for the endpoints, in place of the web's.
     pub ca_file: Option<String>,
     /// Refuse Decrypt without KeyId.

@@ -8,13 +8,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use odyn_proto::synthetic;
 
-/// The IPv4 block of synthetic addresses (RFC 2544 benchmarking space): never dialled.
-pub const SYNTHETIC_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+/// The IPv4 block of synthetic addresses: never dialled.
+pub(crate) const SYNTHETIC_V4: Ipv4Net =
+    Ipv4Net::new_assert(synthetic::BLOCK_V4, synthetic::PREFIX_V4);
 
-/// The IPv6 block of synthetic addresses, a unique local prefix (RFC 4193): never dialled.
-pub const SYNTHETIC_V6: Ipv6Net =
-    Ipv6Net::new_assert(Ipv6Addr::new(0xfd6f, 0x6479, 0x6e00, 0, 0, 0, 0, 0), 64);
+/// The IPv6 block of synthetic addresses: never dialled.
+pub(crate) const SYNTHETIC_V6: Ipv6Net =
+    Ipv6Net::new_assert(synthetic::BLOCK_V6, synthetic::PREFIX_V6);
 
 /// What is special about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,11 +77,13 @@ pub(crate) fn block_of(address: IpAddr) -> Option<Block> {
 }
 
 fn block_of_v4(address: Ipv4Addr) -> Option<Block> {
+    if SYNTHETIC_V4.contains(&address) {
+        return block(Special::Synthetic, SYNTHETIC_V4.prefix_len());
+    }
     match address.octets() {
         [0, ..] => block(Special::Unspecified, 8),
         [127, ..] => block(Special::Loopback, 8),
         [169, 254, ..] => block(Special::LinkLocal, 16),
-        [198, 18 | 19, ..] => block(Special::Synthetic, 15),
         [224..=239, ..] => block(Special::Multicast, 4),
         [255, 255, 255, 255] => block(Special::Broadcast, 32),
         [240..=255, ..] => block(Special::Reserved, 4),

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use odyn_policy::{
-    Condition, Decision, Destination, Flow, Name, NameDecision, Policy, Protocol, Reason, Target,
-    load,
+    Condition, Decision, Destination, Flow, NameDecision, Policy, Protocol, Reason, Target, load,
 };
+use odyn_proto::DnsName;
 
 fn policy(egress: &str) -> Policy {
     let text = format!("version: v1\negress:\n{egress}");
@@ -31,7 +31,7 @@ fn decide(policy: &Policy, flow: &str) -> Decision {
     };
     let port = port.parse().unwrap();
     if let Some((name, addresses)) = rest.split_once('=') {
-        let name = Name::parse(name).unwrap();
+        let name = DnsName::parse(name).unwrap();
         let list = addresses.split(',').filter(|a| !a.is_empty());
         let resolved: Vec<IpAddr> = list.map(ip).collect();
         let destination = Destination::Name {
@@ -224,7 +224,7 @@ fn special_addresses_stay_closed_under_wide_rules() {
             let said = outcome(&decide(&policy, &flow));
             assert!(said.starts_with("special-address"), "{flow}: {said}");
         }
-        let name = Name::parse("a.example").unwrap();
+        let name = DnsName::parse("a.example").unwrap();
         let refused = policy.decide_resolved(&name, ip(address)).unwrap_err();
         assert_eq!(refused.reason, Reason::SpecialAddress, "{address}");
     }
@@ -388,7 +388,7 @@ fn report_lets_pass_what_rules_deny_and_nothing_else() {
 #[test]
 fn a_permit_holds_the_admissible_addresses_in_order() {
     let policy = policy("  allow: [a.example]\n  deny: [10.0.0.0/8]\n");
-    let name = Name::parse("a.example").unwrap();
+    let name = DnsName::parse("a.example").unwrap();
     let resolved = [
         "203.0.113.2",
         "127.0.0.1",
@@ -430,7 +430,7 @@ fn a_permit_holds_the_admissible_addresses_in_order() {
 }
 
 fn name_outcome(policy: &Policy, name: &str) -> String {
-    match policy.decide_name(&Name::parse(name).unwrap()) {
+    match policy.decide_name(&DnsName::parse(name).unwrap()) {
         NameDecision::Allow(permit) => match (permit.rule(), permit.report()) {
             (Some(rule), None) => format!("allow {}", rule.line()),
             (None, Some(denial)) => format!("report {}", denial.reason),
@@ -478,7 +478,7 @@ fn names_may_be_asked_when_some_port_is_open() {
         ("localhost", "special-name 0", false),
     ] {
         assert_eq!(name_outcome(&policy, name), wanted, "{name}");
-        let parsed = Name::parse(name).unwrap();
+        let parsed = DnsName::parse(name).unwrap();
         assert_eq!(
             policy.denies_name(&parsed).is_some(),
             denied,
@@ -498,7 +498,7 @@ fn an_address_is_refused_for_names_when_nothing_is_open_there() {
     - { to: 12.0.0.0/8, ports: [443] }
 ",
     );
-    let name = Name::parse("a.example").unwrap();
+    let name = DnsName::parse("a.example").unwrap();
     for (address, wanted) in [
         ("203.0.113.1", None),
         ("10.1.2.3", Some(Reason::DenyRule)),
@@ -549,7 +549,7 @@ fn explanations_say_the_same_as_decisions() {
             .filter(|a| !a.is_empty())
             .map(ip)
             .collect();
-        let parsed = Name::parse(name);
+        let parsed = DnsName::parse(name);
         let destination = match (&parsed, name) {
             (_, "host") => Destination::Host,
             (Ok(name), _) => Destination::Name {

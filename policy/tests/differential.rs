@@ -104,7 +104,7 @@ fn names_agree_with_the_reference() {
 
 #[test]
 fn resolved_addresses_agree_with_the_reference() {
-    let example = odyn_policy::Name::parse("a.example").unwrap();
+    let example = odyn_proto::DnsName::parse("a.example").unwrap();
     let (mut good, mut bad) = (0, 0);
     rounds(3, 4000, 24, |random, policy, text| {
         let reference = Reference::new(policy);

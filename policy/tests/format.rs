@@ -37,8 +37,8 @@ fn every_key_is_read() {
     let kms = settings.kms_proxy.as_ref().unwrap();
     assert_eq!(kms.listen_port.get(), 9999);
     assert_eq!(
-        kms.endpoints["eu-west-1"],
-        "kms-fips.eu-west-1.amazonaws.com"
+        kms.endpoints["eu-west-1"].authority(),
+        "kms-fips.eu-west-1.amazonaws.com:443"
     );
     let ports: Vec<_> = settings
         .ingress

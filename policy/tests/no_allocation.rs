@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use odyn_policy::{Decision, Destination, Flow, Name, Policy, Protocol, load};
+use odyn_policy::{Decision, Destination, Flow, Policy, Protocol, load};
+use odyn_proto::DnsName;
 
 struct Counting;
 
@@ -105,7 +106,7 @@ fn decisions_allocate_nothing() {
         "host",
         &long,
     ]
-    .map(|name| Name::parse(name).unwrap());
+    .map(|name| DnsName::parse(name).unwrap());
     let addresses = [
         "10.1.2.3",
         "10.9.1.1",

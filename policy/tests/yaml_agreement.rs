@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use odyn_policy::load;
+use odyn_proto::KmsEndpoint;
 use serde::Deserialize;
 
 /// The parts of the format that Enclaver has too, as its own tools declare them.
@@ -32,6 +33,11 @@ struct Service {
     listen_port: u16,
     #[serde(default)]
     endpoints: BTreeMap<String, String>,
+}
+
+fn endpoints(texts: BTreeMap<String, String>) -> BTreeMap<String, KmsEndpoint> {
+    let read = |(region, text): (String, String)| (region, KmsEndpoint::parse(&text).unwrap());
+    texts.into_iter().map(read).collect()
 }
 
 #[test]
@@ -64,7 +70,9 @@ fn both_parsers_read_the_same() {
         let kms = ours.kms_proxy.as_ref();
         assert_eq!(
             kms.map(|k| (k.listen_port.get(), k.endpoints.clone())),
-            theirs.kms_proxy.map(|k| (k.listen_port, k.endpoints))
+            theirs
+                .kms_proxy
+                .map(|k| (k.listen_port, endpoints(k.endpoints)))
         );
         let api = ours.api.as_ref().map(|a| a.listen_port.get());
         assert_eq!(api, theirs.api.map(|a| a.listen_port));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::HOST_ALIAS;
+
 /// A destination, as asked for by the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -42,7 +44,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            TargetHost::ParentLoopback => write!(f, "host:{}", self.port),
+            TargetHost::ParentLoopback => write!(f, "{HOST_ALIAS}:{}", self.port),
             TargetHost::Addresses(list) => match list.as_slice() {
                 [] => write!(f, "nowhere:{}", self.port),
                 [IpAddr::V6(one), rest @ ..] => {

@@ -1,38 +1,38 @@
-//! What is answered to a well-formed question.
+//! The answer to a well-formed question.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR};
 use hickory_proto::rr::{RData, Record, RecordType};
+use odyn_proto::{DnsName, synthetic};
 
-use super::outcome::Asking;
-use super::{Resolver, Step, Waiting};
+use super::outcome::{Admission, Asking};
+use super::{QueryStep, Resolver, Waiting};
 use crate::clock::now;
 use crate::ede::Ede;
-use crate::facts::Facts;
-use crate::flight::Lookup;
-use crate::gate::{Denial, Gate, Verdict};
-use crate::judge::{Objection, Refusal, judge};
-use crate::name::{canonical, canonical_text};
+use crate::filter::{Objection, Refused, filter};
+use crate::name::{canonical, wire};
+use crate::name_policy::{NamePolicy, NameVerdict, QueryDenial};
 use crate::pool::Family;
 use crate::reply::Reply;
+use crate::singleflight::Lookup;
 use crate::upstream::Upstream;
-use crate::{pool, special};
+use crate::upstream_answer::UpstreamAnswer;
+use crate::{pool, special_use};
 
-/// What is done with a type for a name that is allowed.
-enum Plan {
+/// How a type is answered for a name that is allowed.
+enum TypePlan {
     /// Ask the upstream; A and AAAA are answered with synthetic addresses, others as they are.
     Ask,
-    /// Say that there is no such record. HTTPS and SVCB hints would lead round the synthetic
-    /// addresses; the other types are not needed by programs and could carry data out and in.
+    /// Say that there is no such record. Address hints of HTTPS and SVCB would bypass the synthetic
+    /// addresses; apps do not need the other types, which could carry data out and in.
     Empty,
     /// RFC 8482.
     Any,
 }
 
-impl Plan {
+impl TypePlan {
     fn of(qtype: RecordType) -> Self {
         match qtype {
             RecordType::A
@@ -66,83 +66,92 @@ fn address_data(address: IpAddr) -> RData {
     }
 }
 
-impl<G: Gate, U: Upstream> Resolver<G, U> {
+impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
     /// Everything up to the point where the upstream is needed.
-    pub(super) fn decide(&self, asking: Asking) -> Step<G, U> {
+    pub(super) fn decide(&self, asking: Asking) -> QueryStep<P, U> {
         let Ok(name) = canonical(asking.name()) else {
-            let objection = Denial::new("bad-name").into();
+            let objection = QueryDenial::new("bad-name").into();
             let name = asking.name().to_ascii();
-            return Step::Reply(self.deny(&asking, &name, &objection));
+            return QueryStep::Reply(self.deny(&asking, &name, &objection));
         };
         if let Some(reply) = self.local(&asking, &name) {
-            return Step::Reply(self.finish(&asking, &name, reply));
+            return QueryStep::Reply(self.finish(&asking, &name, None, reply));
         }
-        let verdict = self.inner.gate.name(&name);
-        if verdict != Verdict::Allow && special::local_zone(&name).is_some() {
+        let verdict = self.inner.policy.name(&name);
+        let is_allowed = matches!(verdict, NameVerdict::Allow(_));
+        if !is_allowed && special_use::local_zone(&name).is_some() {
             let reply = self.local_zone(&name);
-            return Step::Reply(self.finish(&asking, &name, reply));
+            return QueryStep::Reply(self.finish(&asking, &name, None, reply));
         }
-        let reported = match verdict {
-            Verdict::Allow => None,
-            Verdict::Report(denial) => Some(Objection::from(denial)),
-            Verdict::Deny(denial) => {
-                return Step::Reply(self.deny(&asking, &name, &denial.into()));
+        let admission = match verdict {
+            NameVerdict::Allow(rule) => Admission {
+                rule,
+                reported: None,
+            },
+            NameVerdict::Report(denial) => Admission {
+                rule: None,
+                reported: Some(Objection::from(denial)),
+            },
+            NameVerdict::Deny(denial) => {
+                return QueryStep::Reply(self.deny(&asking, name.as_str(), &denial.into()));
             }
         };
-        let reply = match Plan::of(asking.qtype()) {
-            Plan::Ask if self.inner.gate.host_alias(&name) => self.host_alias(&asking, &name),
-            Plan::Ask => {
+        let reply = match TypePlan::of(asking.qtype()) {
+            TypePlan::Ask if name.is_host_alias() => self.host_alias(&asking, &name),
+            TypePlan::Ask => {
                 let key = (name, asking.qtype());
-                return match self.inner.flights.look_up(&key) {
-                    Lookup::Known(facts, ttl) => {
-                        Step::Reply(self.conclude(&asking, &key.0, reported, &facts, ttl))
+                return match self.inner.queries.look_up(&key) {
+                    Lookup::Known(answer, ttl) => {
+                        QueryStep::Reply(self.conclude(&asking, &key.0, admission, &answer, ttl))
                     }
-                    Lookup::Waiting(landing) => Step::Wait(Box::new(Waiting {
+                    Lookup::Waiting(answer) => QueryStep::Wait(Box::new(Waiting {
                         resolver: self.clone(),
                         asking,
                         key,
-                        reported,
-                        landing,
+                        admission,
+                        answer,
                     })),
                 };
             }
-            Plan::Empty => Reply {
+            TypePlan::Empty => Reply {
                 errors: vec![Ede::new(
                     Ede::NOT_SUPPORTED,
                     "this type is not resolved here",
                 )],
                 ..Reply::default()
             },
-            Plan::Any => {
+            TypePlan::Any => {
                 let data = HINFO::new("RFC8482".to_owned(), String::new());
                 self.one(&asking, RData::HINFO(data))
             }
         };
-        Step::Reply(self.report(&asking, &name, reported, reply))
+        QueryStep::Reply(self.report(&asking, &name, admission, reply))
     }
 
-    /// From facts to the answer. `ttl` is what the facts have left, in seconds.
+    /// Answers the client by an upstream answer that has `ttl` seconds of life left.
     pub(super) fn conclude(
         &self,
         asking: &Asking,
-        name: &Arc<str>,
-        reported: Option<Objection>,
-        facts: &Facts,
+        name: &DnsName,
+        mut admission: Admission,
+        upstream: &UpstreamAnswer,
         ttl: u32,
     ) -> Vec<u8> {
-        let judged = judge(&self.inner.gate, name, facts);
-        let reported = reported.or(judged.reported);
-        let usable = match judged.usable {
+        let filtered = filter(&self.inner.policy, name, upstream);
+        admission.reported = admission.reported.or(filtered.reported);
+        let usable = match filtered.usable {
             Ok(usable) => usable,
-            Err(Refusal::Chain(objection)) => return self.deny(asking, name, &objection),
-            Err(Refusal::Addresses(objection)) => {
+            Err(Refused::Chain(objection)) => {
+                return self.deny(asking, name.as_str(), &objection);
+            }
+            Err(Refused::Addresses(objection)) => {
                 // The name itself is allowed, and may have addresses in the other family: musl
                 // takes NXDOMAIN in one family for the end of both.
                 let reply = Reply {
                     errors: vec![Ede::denial(&objection.denial)],
                     ..Reply::default()
                 };
-                self.record(asking, name, &objection, true);
+                self.record(asking, name.as_str(), &objection, true);
                 return self.encode(asking, reply);
             }
         };
@@ -152,16 +161,17 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
             None => ttl,
         };
         let mut reply = Reply {
-            rcode: facts.rcode,
-            answers: Vec::with_capacity(facts.chain.len() + facts.records.len() + 1),
-            errors: facts.errors.clone(),
+            rcode: upstream.rcode,
+            answers: Vec::with_capacity(upstream.chain.len() + upstream.records.len() + 1),
+            errors: upstream.errors.clone(),
             ..Reply::default()
         };
-        // The first owner in the client's spelling, so that it compresses to the question.
+        // The first owner is spelled as the client spelled it, so that it compresses to the
+        // question.
         let mut owner = asking.name();
-        for link in &facts.chain {
-            if let RData::CNAME(CNAME(target)) = &link.record.data {
-                let data = link.record.data.clone();
+        for alias in &upstream.chain {
+            if let RData::CNAME(CNAME(target)) = &alias.record.data {
+                let data = alias.record.data.clone();
                 reply
                     .answers
                     .push(Record::from_rdata(owner.clone(), ttl, data));
@@ -172,7 +182,7 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
             match self.inner.bindings.lock().bind(name, now()) {
                 Ok(slot) => {
                     let data = address_data(pool::address(slot, family));
-                    if !facts.chain.is_empty() {
+                    if !upstream.chain.is_empty() {
                         let name = asking.name().clone();
                         reply.short = Some(Record::from_rdata(name, ttl, data.clone()));
                     }
@@ -186,34 +196,35 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
                 }
             }
         }
-        for record in &facts.records {
+        for record in &upstream.records {
             let data = record.data.clone();
             reply
                 .answers
                 .push(Record::from_rdata(owner.clone(), ttl, data));
         }
-        reply.authorities.extend(facts.soa.clone().map(|mut soa| {
-            soa.ttl = ttl;
-            soa
-        }));
-        self.report(asking, name, reported, reply)
+        reply
+            .authorities
+            .extend(upstream.soa.clone().map(|mut soa| {
+                soa.ttl = ttl;
+                soa
+            }));
+        self.report(asking, name, admission, reply)
     }
 
-    /// Names that are ours to answer, before the gate is asked.
-    fn local(&self, asking: &Asking, name: &str) -> Option<Reply> {
-        if special::is_localhost(name) {
+    /// Answers special-use names, before the policy is asked.
+    fn local(&self, asking: &Asking, name: &DnsName) -> Option<Reply> {
+        if name.is_localhost() {
             return Some(match asking.qtype() {
                 RecordType::A => self.one(asking, RData::A(A::new(127, 0, 0, 1))),
                 RecordType::AAAA => self.one(asking, RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))),
                 _ => Reply::default(),
             });
         }
-        let address = special::reversed(name)?;
+        let address = special_use::reversed(name)?;
         let owner = if address.is_loopback() {
-            special::localhost()
-        } else if pool::is_synthetic(address) {
-            let binding = self.owner(address);
-            binding.and_then(|binding| canonical_text(&binding.name).ok().map(|(_, name)| name))
+            special_use::localhost()
+        } else if synthetic::contains(address) {
+            self.owner(address).and_then(|binding| wire(&binding.name))
         } else {
             return None;
         };
@@ -227,9 +238,9 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
     }
 
     /// A name in a reverse zone that is empty here.
-    fn local_zone(&self, name: &str) -> Reply {
-        let soa = special::local_zone(name)
-            .and_then(|zone| special::local_soa(zone, self.synthetic_ttl()));
+    fn local_zone(&self, name: &DnsName) -> Reply {
+        let soa = special_use::local_zone(name)
+            .and_then(|zone| special_use::local_soa(zone, self.synthetic_ttl()));
         Reply {
             rcode: ResponseCode::NXDomain,
             authorities: soa.into_iter().collect(),
@@ -237,8 +248,8 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         }
     }
 
-    /// The alias of the host has both families and nothing else.
-    fn host_alias(&self, asking: &Asking, name: &Arc<str>) -> Reply {
+    /// The host alias has addresses of both families and no other records.
+    fn host_alias(&self, asking: &Asking, name: &DnsName) -> Reply {
         let Some(family) = family(asking.qtype()) else {
             return Reply::default();
         };
@@ -248,7 +259,7 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         }
     }
 
-    /// An answer of one record that we made ourselves.
+    /// An answer of one record that this resolver made.
     fn one(&self, asking: &Asking, data: RData) -> Reply {
         let owner = asking.name().clone();
         Reply::answer(Record::from_rdata(owner, self.synthetic_ttl(), data))

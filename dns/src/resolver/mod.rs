@@ -8,32 +8,30 @@ use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use tokio::sync::watch;
+use odyn_proto::DnsName;
 
 use crate::bindings::{Binding, Bindings, Lease, SharedBindings};
 use crate::cache::Key;
 use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
-use crate::facts::Facts;
-use crate::flight::{Flights, Lookup};
-use crate::gate::{Denial, Gate, Transport, Verdict};
-use crate::judge::{Objection, Refusal, judge};
-use crate::name::canonical_text;
+use crate::filter::{Refused, filter};
+use crate::name_policy::{NamePolicy, NameVerdict, QueryDenial, Transport};
 use crate::pool::Family;
 use crate::query::Parsed;
 use crate::reply::Reply;
+use crate::singleflight::{AnswerReceiver, Lookup, Singleflight};
 use crate::upstream::Upstream;
-use crate::{flight, query};
-use outcome::Asking;
+use crate::{query, singleflight};
+use outcome::{Admission, Asking};
 
 /// The resolver. Clones share everything.
 #[derive(Debug)]
-pub struct Resolver<G, U> {
-    inner: Arc<Inner<G, U>>,
+pub struct Resolver<P, U> {
+    inner: Arc<Inner<P, U>>,
 }
 
-impl<G, U> Clone for Resolver<G, U> {
+impl<P, U> Clone for Resolver<P, U> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
@@ -42,23 +40,20 @@ impl<G, U> Clone for Resolver<G, U> {
 }
 
 #[derive(Debug)]
-struct Inner<G, U> {
+struct Inner<P, U> {
     config: Config,
-    gate: G,
+    policy: P,
     bindings: SharedBindings,
-    flights: Arc<Flights<U>>,
+    queries: Arc<Singleflight<U>>,
 }
 
 /// Why there are no addresses for a flow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// Not a name that can be judged.
-    #[error("not a host name")]
-    BadName,
-    /// The gate denies the name, an alias on the way, or every address.
+    /// The policy denies the name, an alias on the way, or every address.
     #[error("denied: {}", .0.reason)]
-    Denied(Denial),
+    Denied(QueryDenial),
     /// The name is the alias of the host's loopback, which has no address to dial.
     #[error("the host alias has no addresses")]
     HostAlias,
@@ -68,65 +63,65 @@ pub enum ResolveError {
     /// NODATA: nothing in this family.
     #[error("the name has no address in this family")]
     NoAddress,
-    /// The upstream could not say. The text is for people.
+    /// The upstream failed. The text is for people.
     #[error("the lookup failed: {0}")]
     Failed(String),
 }
 
-/// How far a query could be answered without waiting.
+/// The state of a query that was answered as far as possible without waiting.
 #[derive(Debug)]
-pub enum Step<G, U> {
+pub enum QueryStep<P, U> {
     /// Not a query: no answer.
     Drop,
     /// The answer.
     Reply(Vec<u8>),
     /// The upstream has to be waited for.
-    Wait(Box<Waiting<G, U>>),
+    Wait(Box<Waiting<P, U>>),
 }
 
-/// A query whose answer is under way.
+/// A query that waits for the upstream.
 #[derive(Debug)]
-pub struct Waiting<G, U> {
-    resolver: Resolver<G, U>,
+pub struct Waiting<P, U> {
+    resolver: Resolver<P, U>,
     asking: Asking,
     key: Key,
-    reported: Option<Objection>,
-    landing: watch::Receiver<Option<Arc<Facts>>>,
+    admission: Admission,
+    answer: AnswerReceiver,
 }
 
-impl<G: Gate, U: Upstream> Waiting<G, U> {
+impl<P: NamePolicy, U: Upstream> Waiting<P, U> {
     /// Waits for the answer.
     pub async fn answer(self) -> Vec<u8> {
-        let facts = flight::landed(self.landing).await;
-        let ttl = facts.ttl;
+        let answer = singleflight::received(self.answer).await;
+        let ttl = answer.ttl;
         self.resolver
-            .conclude(&self.asking, &self.key.0, self.reported, &facts, ttl)
+            .conclude(&self.asking, &self.key.0, self.admission, &answer, ttl)
     }
 
-    /// SERVFAIL, for a server that has no room for one more that waits.
+    /// SERVFAIL, for a server that cannot let another query wait.
     #[must_use]
     pub fn give_up(self) -> Vec<u8> {
         let reply = Reply::failure(Ede::new(Ede::OTHER, "too many queries"));
         self.resolver
-            .report(&self.asking, &self.key.0, self.reported, reply)
+            .report(&self.asking, &self.key.0, self.admission, reply)
     }
 }
 
-impl<G: Gate, U: Upstream> Resolver<G, U> {
-    /// A resolver that asks `gate` what it may do and `upstream` what there is.
-    pub fn new(config: Config, gate: G, upstream: U) -> Self {
+impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
+    /// A resolver that checks names against `policy` and looks them up by `upstream`.
+    pub fn new(config: Config, policy: P, upstream: U) -> Self {
         let bindings = Bindings::new(config.names, config.ttl + config.grace);
         Self {
             inner: Arc::new(Inner {
                 bindings: SharedBindings::new(bindings),
-                flights: Arc::new(Flights::new(upstream, config.clone())),
-                gate,
+                queries: Arc::new(Singleflight::new(upstream, config.clone())),
+                policy,
                 config,
             }),
         }
     }
 
-    /// Answers one message; `None` if it is not a query and is to be dropped.
+    /// Answers one message; `None` if the message is not a query and must be dropped.
     ///
     /// Must run inside a tokio runtime with time enabled.
     pub async fn answer(
@@ -136,15 +131,15 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         transport: Transport,
     ) -> Option<Vec<u8>> {
         match self.step(query, client, transport) {
-            Step::Drop => None,
-            Step::Reply(reply) => Some(reply),
-            Step::Wait(waiting) => Some(waiting.answer().await),
+            QueryStep::Drop => None,
+            QueryStep::Reply(reply) => Some(reply),
+            QueryStep::Wait(waiting) => Some(waiting.answer().await),
         }
     }
 
-    /// As [`Resolver::answer`], but comes back when it would have to wait, so that a server needs
-    /// a task only for the queries that do.
-    pub fn step(&self, query: &[u8], client: SocketAddr, transport: Transport) -> Step<G, U> {
+    /// As [`Resolver::answer`], but returns instead of waiting, so that a server needs a task only
+    /// for the queries that wait.
+    pub fn step(&self, query: &[u8], client: SocketAddr, transport: Transport) -> QueryStep<P, U> {
         let asking = |query| Asking {
             query,
             client,
@@ -152,10 +147,10 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
             started: now(),
         };
         match query::parse(query) {
-            Parsed::Drop => Step::Drop,
-            Parsed::Bare(reply) => Step::Reply(reply),
+            Parsed::Drop => QueryStep::Drop,
+            Parsed::Bare(reply) => QueryStep::Reply(reply),
             Parsed::Reject(query, rcode) => {
-                Step::Reply(self.encode(&asking(query), Reply::code(rcode)))
+                QueryStep::Reply(self.encode(&asking(query), Reply::code(rcode)))
             }
             Parsed::Ask(query) => self.decide(asking(query)),
         }
@@ -173,43 +168,46 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         self.inner.bindings.hold(address)
     }
 
-    /// The real addresses for a flow to `name`, each one allowed by the gate now.
+    /// The real addresses for a flow to `name`, each one allowed by the policy now.
     ///
     /// They come from the cache, or from the upstream once they have expired there. Nothing is
-    /// recorded with [`Gate::denied`]: the flow has a record of its own.
+    /// recorded with [`NamePolicy::denied`]: the flow has its own record.
     ///
     /// # Errors
     /// [`ResolveError`] says why there is none; never an empty list.
-    pub async fn addresses(&self, name: &str, family: Family) -> Result<Vec<IpAddr>, ResolveError> {
-        let gate = &self.inner.gate;
-        let (name, _) = canonical_text(name).map_err(|_| ResolveError::BadName)?;
-        if let Verdict::Deny(denial) = gate.name(&name) {
+    pub async fn addresses(
+        &self,
+        name: &DnsName,
+        family: Family,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let policy = &self.inner.policy;
+        if let NameVerdict::Deny(denial) = policy.name(name) {
             return Err(ResolveError::Denied(denial));
         }
-        if gate.host_alias(&name) {
+        if name.is_host_alias() {
             return Err(ResolveError::HostAlias);
         }
         let qtype = match family {
             Family::V4 => RecordType::A,
             Family::V6 => RecordType::AAAA,
         };
-        let key = (name, qtype);
-        let facts = match self.inner.flights.look_up(&key) {
-            Lookup::Known(facts, _) => facts,
-            Lookup::Waiting(landing) => flight::landed(landing).await,
+        let key = (name.clone(), qtype);
+        let answer = match self.inner.queries.look_up(&key) {
+            Lookup::Known(answer, _) => answer,
+            Lookup::Waiting(answer) => singleflight::received(answer).await,
         };
-        let usable = match judge(gate, &key.0, &facts).usable {
+        let usable = match filter(policy, name, &answer).usable {
             Ok(usable) => usable,
-            Err(Refusal::Chain(objection) | Refusal::Addresses(objection)) => {
+            Err(Refused::Chain(objection) | Refused::Addresses(objection)) => {
                 return Err(ResolveError::Denied(objection.denial));
             }
         };
-        match facts.rcode {
+        match answer.rcode {
             ResponseCode::NoError if usable.is_empty() => Err(ResolveError::NoAddress),
             ResponseCode::NoError => Ok(usable),
             ResponseCode::NXDomain => Err(ResolveError::NotFound),
             other => {
-                let error = facts.errors.first();
+                let error = answer.errors.first();
                 let text = error.map_or_else(|| other.to_string(), |error| error.text.clone());
                 Err(ResolveError::Failed(text))
             }

@@ -5,24 +5,34 @@ use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RecordType};
+use odyn_proto::DnsName;
 
 use super::Resolver;
 use crate::clock::now;
 use crate::config::DeniedReply;
 use crate::ede::Ede;
-use crate::gate::{AnsweredQuery, DeniedQuery, Gate, Transport};
-use crate::judge::Objection;
+use crate::filter::Objection;
+use crate::name_policy::{AnsweredQuery, DeniedQuery, MatchedRule, NamePolicy, Transport};
 use crate::query::ClientQuery;
 use crate::reply::Reply;
 use crate::upstream::Upstream;
 
-/// A query and where it came from.
+/// A query and its origin.
 #[derive(Debug)]
 pub(super) struct Asking {
     pub(super) query: ClientQuery,
     pub(super) client: SocketAddr,
     pub(super) transport: Transport,
     pub(super) started: Instant,
+}
+
+/// The policy's permission to answer a query, for the query's record.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// The rule that allows the name.
+    pub(super) rule: Option<MatchedRule>,
+    /// What would have been denied, had the policy been enforced.
+    pub(super) reported: Option<Objection>,
 }
 
 impl Asking {
@@ -36,7 +46,7 @@ impl Asking {
     }
 }
 
-impl<G: Gate, U: Upstream> Resolver<G, U> {
+impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
     pub(super) fn encode(&self, asking: &Asking, reply: Reply) -> Vec<u8> {
         reply.encode(
             &asking.query,
@@ -48,7 +58,7 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
     /// Denies, with the one record of it.
     pub(super) fn deny(&self, asking: &Asking, name: &str, objection: &Objection) -> Vec<u8> {
         let rcode = match self.inner.config.denied {
-            // The root exists, whatever is denied of it.
+            // NXDOMAIN for the root would be false: it exists.
             DeniedReply::NxDomain if !asking.name().is_root() => ResponseCode::NXDomain,
             DeniedReply::NxDomain | DeniedReply::Refused => ResponseCode::Refused,
         };
@@ -60,20 +70,20 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         self.encode(asking, reply)
     }
 
-    /// Answers, with the one record of what would have been denied if there is such a thing.
+    /// Answers, with one record: of what would have been denied, or of the answer.
     pub(super) fn report(
         &self,
         asking: &Asking,
-        name: &str,
-        reported: Option<Objection>,
+        name: &DnsName,
+        admission: Admission,
         reply: Reply,
     ) -> Vec<u8> {
-        match reported {
+        match admission.reported {
             Some(objection) => {
-                self.record(asking, name, &objection, false);
+                self.record(asking, name.as_str(), &objection, false);
                 self.encode(asking, reply)
             }
-            None => self.finish(asking, name, reply),
+            None => self.finish(asking, name, admission.rule, reply),
         }
     }
 
@@ -84,12 +94,12 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         objection: &Objection,
         enforced: bool,
     ) {
-        self.inner.gate.denied(DeniedQuery {
+        self.inner.policy.denied(DeniedQuery {
             name,
             qtype: asking.qtype(),
             denial: &objection.denial,
             enforced,
-            target: objection.target.as_deref(),
+            target: objection.target.as_ref(),
             address: objection.address,
             client: asking.client,
             transport: asking.transport,
@@ -97,10 +107,18 @@ impl<G: Gate, U: Upstream> Resolver<G, U> {
         });
     }
 
-    pub(super) fn finish(&self, asking: &Asking, name: &str, reply: Reply) -> Vec<u8> {
-        self.inner.gate.answered(AnsweredQuery {
-            name,
+    /// Answers, with the one record of it.
+    pub(super) fn finish(
+        &self,
+        asking: &Asking,
+        name: &DnsName,
+        rule: Option<MatchedRule>,
+        reply: Reply,
+    ) -> Vec<u8> {
+        self.inner.policy.answered(AnsweredQuery {
+            name: name.as_str(),
             qtype: asking.qtype(),
+            rule: rule.as_ref(),
             rcode: reply.rcode.into(),
             client: asking.client,
             transport: asking.transport,

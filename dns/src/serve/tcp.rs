@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::gate::{Gate, Transport};
+use crate::name_policy::{NamePolicy, Transport};
 use crate::resolver::Resolver;
 use crate::upstream::Upstream;
 
@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// Whatever makes the listener unusable for good.
-pub async fn serve_tcp<G: Gate, U: Upstream>(
+pub async fn serve_tcp<G: NamePolicy, U: Upstream>(
     listener: TcpListener,
     resolver: Resolver<G, U>,
 ) -> io::Result<()> {
@@ -57,7 +57,7 @@ pub async fn serve_tcp<G: Gate, U: Upstream>(
     }
 }
 
-async fn connection<G: Gate, U: Upstream>(
+async fn connection<G: NamePolicy, U: Upstream>(
     stream: TcpStream,
     client: SocketAddr,
     resolver: Resolver<G, U>,

@@ -9,8 +9,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::gate::{Gate, Transport};
-use crate::resolver::{Resolver, Step};
+use crate::name_policy::{NamePolicy, Transport};
+use crate::resolver::{QueryStep, Resolver};
 use crate::upstream::Upstream;
 
 /// Queries are small; a longer datagram is cut by the kernel and answered as the malformed
@@ -27,7 +27,7 @@ const TURN: usize = 32;
 ///
 /// # Errors
 /// Whatever makes the socket unusable. Errors about single datagrams are passed over.
-pub async fn serve_udp<G: Gate, U: Upstream>(
+pub async fn serve_udp<G: NamePolicy, U: Upstream>(
     socket: UdpSocket,
     resolver: Resolver<G, U>,
 ) -> io::Result<()> {
@@ -55,9 +55,9 @@ pub async fn serve_udp<G: Gate, U: Upstream>(
             };
             let query = buffer.get(..length).unwrap_or_default();
             match resolver.step(query, client, Transport::Udp) {
-                Step::Drop => {}
-                Step::Reply(reply) => answers.push(Answer { client, reply }),
-                Step::Wait(reply) => {
+                QueryStep::Drop => {}
+                QueryStep::Reply(reply) => answers.push(Answer { client, reply }),
+                QueryStep::Wait(reply) => {
                     let Ok(permit) = Arc::clone(&waiting).try_acquire_owned() else {
                         let reply = reply.give_up();
                         answers.push(Answer { client, reply });

@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn everything_that_capture_uses_is_tried() {
         let own = OwnAddresses {
-            v4: odyn_dns::pool::GUEST_V4,
-            v6: Some(odyn_dns::pool::GUEST_V6),
+            v4: odyn_proto::synthetic::GUEST_V4,
+            v6: Some(odyn_proto::synthetic::GUEST_V6),
         };
         let at = |ip: IpAddr| Steering {
             tcp: SocketAddr::new(ip, 1),
@@ -147,8 +147,8 @@ mod tests {
         };
         let tried: Vec<Chain> = parts(own).into_iter().flat_map(|(_, c)| c).collect();
         let used = capture(&[
-            at(odyn_dns::pool::GUEST_V4.into()),
-            at(odyn_dns::pool::GUEST_V6.into()),
+            at(odyn_proto::synthetic::GUEST_V4.into()),
+            at(odyn_proto::synthetic::GUEST_V6.into()),
         ]);
         // In the core of nf_tables: a kernel with tables has them.
         let core = [Action::Accept, Action::Return, Action::Drop].map(|a| discriminant(&a));

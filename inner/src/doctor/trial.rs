@@ -118,8 +118,8 @@ fn enter() -> io::Result<&'static str> {
 
 fn in_namespace() -> Vec<(Id, Finding)> {
     let own = OwnAddresses {
-        v4: odyn_dns::pool::GUEST_V4,
-        v6: kernel_has_ipv6().then_some(odyn_dns::pool::GUEST_V6),
+        v4: odyn_proto::synthetic::GUEST_V4,
+        v6: kernel_has_ipv6().then_some(odyn_proto::synthetic::GUEST_V6),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use odyn_dns::{Family, Lease, ResolveError};
 use odyn_policy::{
-    Decision, Destination, Flow, MAX_ADDRESSES, Name, Permit, Policy, Protocol, Reason, RuleRef,
+    Decision, Destination, Flow, MAX_ADDRESSES, Permit, Policy, Protocol, Reason, RuleRef,
 };
+use odyn_proto::DnsName;
 
 use crate::audit::{End, Record, Refusal};
 use crate::capture::routes::OwnAddresses;
@@ -24,7 +25,7 @@ pub(super) struct Admitted {
     /// What the link asks for.
     pub permit: Permit,
     /// The name that the flow was made to.
-    pub name: Option<Name>,
+    pub name: Option<DnsName>,
     /// Keeps the synthetic address bound to its name while the flow lives.
     pub _lease: Option<Lease>,
 }
@@ -38,7 +39,7 @@ pub(super) enum Rejected {
 }
 
 enum FlowTarget {
-    Name(Name, Lease),
+    Name(DnsName, Lease),
     Address(IpAddr),
 }
 
@@ -84,20 +85,23 @@ impl Authorizer {
         let (decision, name, lease) = decided?;
         match decision {
             Decision::Allow(permit) => {
-                record.allowed(permit.rule().map(rule_of), permit.report().map(refusal));
+                record.allowed(
+                    permit.rule().map(rule_of),
+                    permit.report().map(Refusal::from),
+                );
                 Ok(Admitted {
                     permit,
                     name,
                     _lease: lease,
                 })
             }
-            Decision::Deny(denial) => Err(Rejected::Denied(refusal(&denial))),
+            Decision::Deny(denial) => Err(Rejected::Denied(Refusal::from(&denial))),
         }
     }
 
     async fn decide_name(
         &self,
-        name: &Name,
+        name: &DnsName,
         family: Family,
         port: u16,
         protocol: Protocol,
@@ -113,11 +117,7 @@ impl Authorizer {
             .resolve(name, family)
             .await
             .map_err(|error| match error {
-                ResolveError::Denied(denial) => Rejected::Denied(Refusal {
-                    reason: denial.reason,
-                    rule: denial.rule,
-                    line: denial.line,
-                }),
+                ResolveError::Denied(denial) => Rejected::Denied(Refusal::from(&denial)),
                 error => {
                     tracing::info!(%name, %error, "a name of an open binding does not resolve");
                     Rejected::Unresolved
@@ -136,14 +136,14 @@ impl Authorizer {
     /// The name's addresses, of the flow's own family first. A program that connected to a
     /// synthetic address has had its choice of family; whether the host can reach that family is
     /// known only there, so it gets those of the other one as well.
-    async fn resolve(&self, name: &Name, family: Family) -> Result<Vec<IpAddr>, ResolveError> {
+    async fn resolve(&self, name: &DnsName, family: Family) -> Result<Vec<IpAddr>, ResolveError> {
         let other = match family {
             Family::V4 => Family::V6,
             Family::V6 => Family::V4,
         };
         let (own, other) = tokio::join!(
-            self.resolver.addresses(name.as_str(), family),
-            self.resolver.addresses(name.as_str(), other),
+            self.resolver.addresses(name, family),
+            self.resolver.addresses(name, other),
         );
         match (own, other) {
             (Ok(mut own), Ok(other)) => {
@@ -159,33 +159,22 @@ impl Authorizer {
     fn identify(&self, address: IpAddr) -> Result<FlowTarget, Refusal> {
         let address = address.to_canonical();
         if let Some(lease) = self.resolver.hold(address) {
-            return Name::parse(&lease.binding().name)
-                .map(|name| FlowTarget::Name(name, lease))
-                .map_err(|_| Refusal::of(Reason::BadName.as_str()));
+            return Ok(FlowTarget::Name(lease.binding().name.clone(), lease));
         }
         // Our own ports, reached by their number instead of through the rules.
         if address == IpAddr::V4(self.own.v4) || self.own.v6.is_some_and(|v6| address == v6) {
             return Err(Refusal::of("own-address"));
         }
-        if odyn_dns::pool::is_synthetic(address) {
+        if odyn_proto::synthetic::contains(address) {
             return Err(Refusal::of(Reason::UnknownSynthetic.as_str()));
         }
         Ok(FlowTarget::Address(address))
     }
 }
 
-/// A denial as the audit record has it.
-pub(super) fn refusal(denial: &odyn_policy::Denial) -> Refusal {
-    Refusal {
-        reason: denial.reason.as_str(),
-        rule: denial.rule.as_ref().map(|rule| rule.text().into()),
-        line: denial.rule.as_ref().map(odyn_policy::RuleRef::line),
-    }
-}
-
 /// A rule as the audit record has it: its text and its line.
 pub(super) fn rule_of(rule: &RuleRef) -> (Arc<str>, u32) {
-    (rule.text().into(), rule.line())
+    (rule.shared_text(), rule.line())
 }
 
 /// How a flow that could not be opened ended.
@@ -205,22 +194,5 @@ pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
         OpenError::LinkDown(_) | OpenError::LinkLost => End::LinkLost,
         OpenError::Closing => End::Cut,
         _ => End::LinkFault,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use odyn_dns::pool;
-
-    /// The resolver gives these addresses out and the policy never lets them be dialled. Neither
-    /// crate knows the other, so that they mean the same block is checked where both are known.
-    #[test]
-    fn resolver_and_policy_mean_the_same_synthetic_blocks() {
-        let (v4, v6) = (odyn_policy::SYNTHETIC_V4, odyn_policy::SYNTHETIC_V6);
-        assert_eq!(v4.addr(), pool::SYNTHETIC_V4);
-        assert_eq!(v4.prefix_len(), pool::SYNTHETIC_V4_PREFIX);
-        assert_eq!(v6.addr(), pool::SYNTHETIC_V6);
-        assert_eq!(v6.prefix_len(), pool::SYNTHETIC_V6_PREFIX);
-        assert!(v4.contains(&pool::GUEST_V4) && v6.contains(&pool::GUEST_V6));
     }
 }

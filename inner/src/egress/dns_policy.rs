@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use odyn_dns::{AnsweredQuery, Block, DeniedQuery, Gate, Upstream, UpstreamError, Verdict};
-use odyn_policy::{HOST_ALIAS, Name, NameDecision, Policy, Reason};
+use odyn_dns::{
+    AnsweredQuery, BlockKind, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial,
+    Upstream, UpstreamError,
+};
+use odyn_policy::{Denial, NameDecision, Policy, Reason, RuleRef};
+use odyn_proto::DnsName;
 
 use crate::audit::{Audit, End, Record, Refusal};
-use crate::egress::authorize::rule_of;
 use crate::egress::link::PermittedLink;
 
 /// The resolver as this executable builds it.
@@ -36,56 +39,36 @@ impl DnsPolicy {
     }
 }
 
-impl Gate for DnsPolicy {
-    fn name(&self, name: &str) -> Verdict {
-        let Ok(name) = Name::parse(name) else {
-            return Verdict::Deny(odyn_dns::Denial::new("bad-name"));
-        };
-        match self.policy.decide_name(&name) {
+impl NamePolicy for DnsPolicy {
+    fn name(&self, name: &DnsName) -> NameVerdict<Option<MatchedRule>> {
+        match self.policy.decide_name(name) {
             NameDecision::Allow(permit) => match permit.report() {
-                None => Verdict::Allow,
-                Some(denial) => Verdict::Report(convert(denial)),
+                None => NameVerdict::Allow(permit.rule().map(matched)),
+                Some(denial) => NameVerdict::Report(query_denial(denial)),
             },
-            NameDecision::Deny(denial) => Verdict::Deny(convert(&denial)),
+            NameDecision::Deny(denial) => NameVerdict::Deny(query_denial(&denial)),
         }
     }
 
-    fn cname_target(&self, target: &str) -> Verdict {
-        // A target that is no host name, such as one with a wildcard label, matches no rule.
-        match Name::parse(target)
-            .ok()
-            .and_then(|name| self.policy.denies_name(&name))
-        {
-            Some(denial) => Verdict::Deny(convert(&denial)),
-            None => Verdict::Allow,
+    fn cname_target(&self, target: &DnsName) -> NameVerdict {
+        match self.policy.denies_name(target) {
+            Some(denial) => NameVerdict::Deny(query_denial(&denial)),
+            None => NameVerdict::Allow(()),
         }
     }
 
-    fn address(&self, name: &str, address: IpAddr) -> Verdict {
-        let Ok(name) = Name::parse(name) else {
-            return Verdict::Deny(odyn_dns::Denial::new("bad-name"));
-        };
-        match self.policy.decide_resolved(&name, address) {
-            Ok(()) => Verdict::Allow,
-            Err(denial) => Verdict::Deny(convert(&denial)),
+    fn address(&self, name: &DnsName, address: IpAddr) -> NameVerdict {
+        match self.policy.decide_resolved(name, address) {
+            Ok(()) => NameVerdict::Allow(()),
+            Err(denial) => NameVerdict::Deny(query_denial(&denial)),
         }
-    }
-
-    fn host_alias(&self, name: &str) -> bool {
-        name == HOST_ALIAS
     }
 
     fn answered(&self, query: AnsweredQuery<'_>) {
         if !self.audit.is_kept() {
             return;
         }
-        let rule =
-            Name::parse(query.name)
-                .ok()
-                .and_then(|name| match self.policy.decide_name(&name) {
-                    NameDecision::Allow(permit) => permit.rule().map(rule_of),
-                    NameDecision::Deny(_) => None,
-                });
+        let rule = query.rule.map(|rule| (Arc::clone(&rule.text), rule.line));
         let mut record = self.record(query.name, query.qtype, query.duration);
         record.allowed(rule, None);
         record.ended(End::Answered);
@@ -93,11 +76,7 @@ impl Gate for DnsPolicy {
 
     fn denied(&self, query: DeniedQuery<'_>) {
         let record = self.record(query.name, query.qtype, query.duration);
-        let refusal = Refusal {
-            reason: query.denial.reason,
-            rule: query.denial.rule.clone(),
-            line: query.denial.line,
-        };
+        let refusal = Refusal::from(query.denial);
         if query.enforced {
             record.denied(refusal);
         } else {
@@ -106,16 +85,46 @@ impl Gate for DnsPolicy {
     }
 }
 
-fn convert(denial: &odyn_policy::Denial) -> odyn_dns::Denial {
-    let mut converted = odyn_dns::Denial::new(denial.reason.as_str());
-    if denial.reason == Reason::DenyRule {
-        converted.block = Block::Filtered;
+/// A rule as the resolver carries it to the record.
+fn matched(rule: &RuleRef) -> MatchedRule {
+    MatchedRule {
+        text: rule.shared_text(),
+        line: rule.line(),
     }
-    if let Some(rule) = &denial.rule {
-        converted.rule = Some(rule.text().into());
-        converted.line = Some(rule.line());
+}
+
+/// A denial of the policy as the resolver answers and records it.
+fn query_denial(denial: &Denial) -> QueryDenial {
+    QueryDenial {
+        reason: denial.reason.as_str(),
+        rule: denial.rule.as_ref().map(matched),
+        block: match denial.reason {
+            Reason::DenyRule => BlockKind::Filtered,
+            _ => BlockKind::Blocked,
+        },
     }
-    converted
+}
+
+impl From<&QueryDenial> for Refusal {
+    fn from(denial: &QueryDenial) -> Self {
+        let rule = denial.rule.as_ref();
+        Self {
+            reason: denial.reason,
+            rule: rule.map(|rule| Arc::clone(&rule.text)),
+            line: rule.map(|rule| rule.line),
+        }
+    }
+}
+
+impl From<&Denial> for Refusal {
+    fn from(denial: &Denial) -> Self {
+        let rule = denial.rule.as_ref();
+        Self {
+            reason: denial.reason.as_str(),
+            rule: rule.map(RuleRef::shared_text),
+            line: rule.map(RuleRef::line),
+        }
+    }
 }
 
 /// Asks the host's resolver through the link.

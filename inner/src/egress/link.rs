@@ -7,8 +7,7 @@ use odyn_link::{
     Busy, Client, Datagrams, Drain, Drained, LinkIo, LinkState, OpenError, Opened, Phase, Stream,
 };
 use odyn_policy::{KmsProxy, Permit};
-use odyn_proto::wire::service::Endpoint;
-use odyn_proto::{Target, TargetHost};
+use odyn_proto::{KmsEndpoint, Target, TargetHost};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -120,11 +119,9 @@ impl KmsLink {
     /// Opens a TCP flow to an endpoint of KMS.
     ///
     /// # Errors
-    /// The name is none, or what the host half or the link answered.
-    pub async fn connect(&self, name: &str, port: u16) -> Result<LinkIo, OpenError> {
-        let endpoint = Endpoint::new(name, port);
-        let endpoint = endpoint.map_err(|_| OpenError::Protocol("the endpoint is no name"))?;
-        self.link.connect_kms(&endpoint).await
+    /// What the host or the link answered.
+    pub async fn connect(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
+        self.link.connect_kms(endpoint).await
     }
 
     /// The credentials of the host's machine, as JSON.

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use odyn_dns::{Step, Transport};
+use odyn_dns::{QueryStep, Transport};
 use odyn_link::Busy;
 use odyn_policy::Protocol;
 use tokio::sync::Semaphore;
@@ -123,9 +123,9 @@ impl Handler for Program {
     fn query(&self, route: UdpFlowKey, query: &[u8]) {
         let query = query.get(..LONGEST_QUERY).unwrap_or(query);
         match self.resolver.step(query, route.client, Transport::Udp) {
-            Step::Drop => {}
-            Step::Reply(reply) => self.shared.datagram(route, &reply),
-            Step::Wait(reply) => match Arc::clone(&self.queries).try_acquire_owned() {
+            QueryStep::Drop => {}
+            QueryStep::Reply(reply) => self.shared.datagram(route, &reply),
+            QueryStep::Wait(reply) => match Arc::clone(&self.queries).try_acquire_owned() {
                 Ok(permit) => {
                     let shared = Arc::clone(&self.shared);
                     tokio::spawn(async move {

@@ -12,7 +12,7 @@ use crate::init::InitReport;
 /// Any server would do, as port 53 is captured whatever the address; this one is ours and so
 /// never a surprise.
 fn resolv_conf() -> String {
-    format!("nameserver {}\n", odyn_dns::pool::GUEST_V4)
+    format!("nameserver {}\n", odyn_proto::synthetic::GUEST_V4)
 }
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";

@@ -5,6 +5,7 @@ use std::io;
 use futures::future::BoxFuture;
 use odyn_kms::credentials::{Credentials, NoCredentials, Source};
 use odyn_kms::proxy::{Dial, Io};
+use odyn_proto::KmsEndpoint;
 
 use crate::egress::KmsLink;
 
@@ -12,11 +13,12 @@ use crate::egress::KmsLink;
 pub(super) struct HostDial(pub(super) KmsLink);
 
 impl Dial for HostDial {
-    fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        let (link, host) = (self.0.clone(), host.to_owned());
+    fn dial(&self, endpoint: &KmsEndpoint) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let (link, endpoint) = (self.0.clone(), endpoint.clone());
         Box::pin(async move {
-            let opened = link.connect(&host, port).await;
-            let io = opened.map_err(|error| io::Error::other(format!("{host}:{port}: {error}")))?;
+            let opened = link.connect(&endpoint).await;
+            let io = opened
+                .map_err(|error| io::Error::other(format!("{}: {error}", endpoint.authority())))?;
             Ok(Box::new(io) as Box<dyn Io>)
         })
     }

@@ -42,7 +42,7 @@ pub(super) fn apply() -> io::Result<()> {
 
 /// Our resolver, with the search list and the options that the caller has.
 fn resolver_settings(callers: &str) -> String {
-    let mut settings = format!("nameserver {}\n", odyn_dns::pool::GUEST_V4);
+    let mut settings = format!("nameserver {}\n", odyn_proto::synthetic::GUEST_V4);
     for line in callers.lines() {
         if matches!(
             line.split_whitespace().next(),

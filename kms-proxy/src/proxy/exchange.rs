@@ -63,7 +63,7 @@ impl Proxy {
         let target = target.and_then(|target| target.to_str().ok());
         let action = target.and_then(actions::name).unwrap_or_default();
         let (body, member) = self.attested(action, body).await?;
-        let outgoing = self.outgoing(parts, &incoming, body);
+        let outgoing = self.outgoing(parts, &incoming, body)?;
         let answer = self.send(parts, &outgoing).await?;
         tracing::debug!(
             action,
@@ -115,20 +115,27 @@ impl Proxy {
         Ok((Bytes::from_owner(fields.write()), Some(member)))
     }
 
-    fn outgoing(&self, parts: &Parts, incoming: &Incoming, body: Bytes) -> Outgoing {
-        let (endpoint, region) = self.endpoints.of(&incoming.scope.region);
-        let authority = endpoint.authority();
+    fn outgoing(
+        &self,
+        parts: &Parts,
+        incoming: &Incoming,
+        body: Bytes,
+    ) -> Result<Outgoing, Failure> {
+        let region = &incoming.scope.region;
+        let (endpoint, region) = (self.endpoints.of(region))
+            .ok_or_else(|| Failure::invalid(format!("there is no endpoint for {region}")))?;
+        let authority = endpoint.https_authority();
         let mut headers = HeaderMap::new();
         for (name, value) in &parts.headers {
             if !OURS.contains(&name.as_str()) && name != "x-amz-content-sha256" {
                 headers.append(name.clone(), value.clone());
             }
         }
-        // An endpoint is of characters that a header may have.
+        // A DNS name and a port are valid in a header.
         if let Ok(host) = HeaderValue::from_str(&authority) {
             headers.insert(header::HOST, host);
         }
-        Outgoing {
+        Ok(Outgoing {
             url: format!("https://{authority}{}", incoming.target()),
             headers,
             body,
@@ -136,7 +143,7 @@ impl Proxy {
                 region: region.to_owned(),
                 service: incoming.scope.service.clone(),
             },
-        }
+        })
     }
 
     /// Sends a request, with retries, until there is an answer to give on.

@@ -21,7 +21,7 @@ mod serve;
 mod upstream;
 
 pub use actions::Demands;
-pub use endpoints::{BadEndpoint, Endpoint, Endpoints};
+pub use endpoints::Endpoints;
 pub use serve::serve;
 pub use upstream::{ANSWER_TIMEOUT, Dial, Io};
 

@@ -14,6 +14,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use odyn_proto::KmsEndpoint;
 use pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,8 +40,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Makes connections to endpoints. It need not be trusted: TLS goes over them.
 pub trait Dial: Send + Sync {
-    /// Connects to a name and port.
-    fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+    /// Connects to an endpoint.
+    fn dial(&self, endpoint: &KmsEndpoint) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
 
 /// Why there is no answer.
@@ -133,18 +134,19 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default().to_owned();
-            let port = uri.port_u16().unwrap_or(443);
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            let endpoint = KmsEndpoint::parse(authority).map_err(io::Error::other)?;
             let connect = async {
-                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                let io = this.dial.dial(&host, port).await?;
+                let name = endpoint.name().to_string();
+                let name = ServerName::try_from(name).map_err(io::Error::other)?;
+                let io = this.dial.dial(&endpoint).await?;
                 this.tls.connect(name, io).await
             };
             match timeout(CONNECT, connect).await {
                 Ok(connected) => Ok(Tls(TokioIo::new(connected?))),
                 Err(_) => Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("{host} does not answer"),
+                    format!("{} does not answer", endpoint.name()),
                 )),
             }
         })

@@ -92,13 +92,13 @@ impl Handler for Dialler {
     /// Knows one name.
     async fn connect_kms(
         &self,
-        endpoint: odyn_proto::wire::service::Endpoint,
+        endpoint: odyn_proto::KmsEndpoint,
         _: &Peer,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
-        if endpoint.name != "kms.test" {
+        if endpoint.name().as_str() != "kms.test" {
             return Err(Refusal::Prohibited);
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port().get()));
         let socket = TcpStream::connect(address).await;
         Ok((socket.map_err(|e| odyn_link::refusal_from_io(&e))?, address))
     }

@@ -11,8 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odyn_proto::Refusal;
-use odyn_proto::wire::service::Endpoint;
+use odyn_proto::{KmsEndpoint, Refusal};
 use tokio::net::TcpStream;
 use tracing::warn;
 
@@ -28,7 +27,7 @@ pub struct Kms {
     /// `None`: neither credentials nor a way.
     source: Option<Arc<dyn CredentialsSource>>,
     /// Endpoints that are not AWS' own.
-    others: Vec<Endpoint>,
+    others: Vec<KmsEndpoint>,
     cached: credentials::CachedCredentials,
 }
 
@@ -43,7 +42,7 @@ impl Kms {
 
     /// Endpoints to let guests reach beside AWS' own: those of a VPC with private DNS names, or a
     /// stand-in.
-    pub fn endpoints(mut self, others: impl IntoIterator<Item = Endpoint>) -> Self {
+    pub fn endpoints(mut self, others: impl IntoIterator<Item = KmsEndpoint>) -> Self {
         self.others.extend(others);
         self
     }
@@ -55,22 +54,23 @@ impl Kms {
     /// reach, or it does not answer.
     pub(crate) async fn connect(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &KmsEndpoint,
         rules: &Rules,
         share: &LookupShare,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let is_other = self.others.contains(endpoint);
-        let is_kms = endpoint.port == 443 && endpoint_names::is_kms(&endpoint.name);
+        let name = endpoint.name().as_str();
+        let is_kms = endpoint.port() == KmsEndpoint::HTTPS && endpoint_names::is_kms(name);
         if self.source.is_none() || !(is_other || is_kms) {
             return Err(Refusal::Prohibited);
         }
-        let found = lookup::addresses(&rules.resolver, &endpoint.name, share).await?;
+        let found = lookup::addresses(&rules.resolver, name, share).await?;
         let candidates: Vec<SocketAddr> = found
             .into_iter()
             .filter(|address| rules.limits.permit(*address))
             // Whoever answers DNS does not get to turn this way to the machine itself.
             .filter(|address| is_other || !is_near(*address))
-            .map(|address| SocketAddr::new(address, endpoint.port))
+            .map(|address| SocketAddr::new(address, endpoint.port().get()))
             .collect();
         if candidates.is_empty() {
             return Err(Refusal::Prohibited);

@@ -6,9 +6,10 @@ use std::{fmt, io};
 
 use anyhow::{Context, Result, bail};
 use odyn_policy::{
-    Condition, Considered, Denial, Destination, Effect, Explanation, Flow, HOST_ALIAS, Name,
-    Policy, Protocol, RuleRef, Stage, Verdict, render,
+    Condition, Considered, Denial, Destination, Effect, Explanation, Flow, Policy, Protocol,
+    RuleRef, Stage, Verdict, render,
 };
+use odyn_proto::{DnsName, HOST_ALIAS};
 
 use crate::Outcome;
 use crate::cli::ExplainArgs;
@@ -26,7 +27,7 @@ struct To {
 enum Host {
     Parent,
     Address(IpAddr),
-    Name(Name),
+    Name(DnsName),
 }
 
 pub(crate) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Outcome> {
@@ -97,7 +98,7 @@ fn parse_to(text: &str) -> Result<To> {
         None => match host.parse() {
             Ok(address) => Host::Address(address),
             Err(_) => {
-                Host::Name(Name::parse(host).with_context(|| format!("{host:?} is not a name"))?)
+                Host::Name(DnsName::parse(host).with_context(|| format!("{host:?} is not a name"))?)
             }
         },
     };

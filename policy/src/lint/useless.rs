@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use ipnet::IpNet;
+use odyn_proto::DnsName;
 
 use crate::codes;
 use crate::diagnostic::Sink;
@@ -105,7 +106,7 @@ impl<'a> Allowed<'a> {
         }
     }
 
-    fn allows_on(&self, name: &crate::Name, deny: &Rule) -> bool {
+    fn allows_on(&self, name: &DnsName, deny: &Rule) -> bool {
         let protocols = [Protocol::Tcp, Protocol::Udp];
         protocols
             .into_iter()

@@ -6,11 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use odyn_proto::{DnsName, DnsNameError, HOST_ALIAS, dns_name};
 
-use crate::name::NameError;
 use crate::pattern::{Pattern, PatternError};
 use crate::rule::Target;
-use crate::{codes, name, yaml};
+use crate::{codes, yaml};
 
 /// Why a text is no destination.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,14 +36,14 @@ impl Problem {
 }
 
 pub(super) fn parse(text: &str) -> Result<Target, Problem> {
-    if text.eq_ignore_ascii_case(crate::HOST_ALIAS) {
+    if text.eq_ignore_ascii_case(HOST_ALIAS) {
         return Ok(Target::Host);
     }
     if text.is_empty() {
         return Err(Problem::new(codes::BAD_NAME, "the destination is empty"));
     }
     // Nothing of this length is a name in any script; messages below repeat the text.
-    if text.len() > 4 * name::MAX_NAME {
+    if text.len() > 4 * DnsName::MAX_LEN {
         let message = format!("`{}` is too long for a destination", yaml::short(text));
         return Err(Problem::new(codes::BAD_NAME, message));
     }
@@ -111,7 +111,7 @@ fn looks_like_address(text: &str) -> bool {
     let digits_and_stars = text
         .bytes()
         .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*' | b'-' | b',' | b'x' | b'X'));
-    name::is_numeric_label(last)
+    dns_name::is_numeric_label(last)
         || (digits_and_stars && text.bytes().any(|b| b.is_ascii_digit()) && text.contains('.'))
 }
 
@@ -263,7 +263,7 @@ fn name_problem(text: &str, error: &PatternError) -> Problem {
         PatternError::ManyInsideLabel => {
             problem.help("use `*` inside a label, `**` for one or more whole labels")
         }
-        PatternError::Name(NameError::EmptyLabel) if text.starts_with('.') => {
+        PatternError::Name(DnsNameError::EmptyLabel) if text.starts_with('.') => {
             let rest = text.trim_start_matches('.');
             problem.help(format!(
                 "write `**.{rest}` for everything below, `{rest}` for the name itself"
@@ -271,10 +271,10 @@ fn name_problem(text: &str, error: &PatternError) -> Problem {
         }
         PatternError::TwoMany => problem.help("write a rule for each number of labels, with `*`"),
         PatternError::GlobNotAscii => problem.help("write the label in its `xn--` form"),
-        PatternError::Name(NameError::BadCharacter('?' | '[' | ']' | '{' | '}' | '!')) => {
+        PatternError::Name(DnsNameError::BadCharacter('?' | '[' | ']' | '{' | '}' | '!')) => {
             problem.help("of globs only `*` and `**` are supported")
         }
-        PatternError::Name(NameError::BadCharacter(',' | ' ')) => {
+        PatternError::Name(DnsNameError::BadCharacter(',' | ' ')) => {
             problem.help("one entry is one destination")
         }
         PatternError::Name(_) => problem,

@@ -1,5 +1,7 @@
 //! `egress`: the rules.
 
+use std::sync::Arc;
+
 use super::fields::Fields;
 use super::{destination, fields};
 use crate::codes;
@@ -61,7 +63,7 @@ fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
 }
 
 /// The destination as it is written.
-fn text_of(node: &Node) -> Box<str> {
+fn text_of(node: &Node) -> Arc<str> {
     match &node.value {
         Value::Scalar(scalar) => scalar.text.as_str().into(),
         _ => "".into(),

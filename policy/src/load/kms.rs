@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use odyn_proto::{KmsEndpoint, KmsEndpointError};
+
 use super::fields;
 use super::fields::Fields;
 use super::services::{Listener, User};
 use super::tls::{boolean, file};
 use crate::codes;
 use crate::diagnostic::Sink;
-use crate::name::Name;
 use crate::settings::KmsProxy;
 use crate::yaml::{Key, Node, short};
 
@@ -52,25 +53,25 @@ pub(super) fn kms_proxy(
     })
 }
 
-fn endpoints_of(node: &Node, sink: &mut Sink) -> BTreeMap<String, String> {
+fn endpoints_of(node: &Node, sink: &mut Sink) -> BTreeMap<String, KmsEndpoint> {
     let Some(fields) = Fields::open(node, "`endpoints`", ENDPOINTS, sink) else {
         return BTreeMap::new();
     };
     let mut endpoints = BTreeMap::new();
     for (region, node) in fields.entries() {
         check_region(region, sink);
-        let Some(endpoint) = fields::text(node, "an endpoint", ENDPOINTS, sink) else {
+        let Some(scalar) = fields::text(node, "an endpoint", ENDPOINTS, sink) else {
             continue;
         };
-        if let Err(Problem {
-            code,
-            message,
-            help,
-        }) = check_endpoint(&endpoint.text, &region.text)
-        {
-            sink.error(code, node.span, message).help(help);
+        match endpoint(&scalar.text, &region.text) {
+            Ok(endpoint) => {
+                endpoints.insert(region.text.clone(), endpoint);
+            }
+            Err(problem) => {
+                sink.error(problem.code, node.span, problem.message)
+                    .help(problem.help);
+            }
         }
-        endpoints.insert(region.text.clone(), endpoint.text.clone());
     }
     endpoints
 }
@@ -122,68 +123,58 @@ struct Problem {
     help: String,
 }
 
-/// Whether a text is `NAME`, `NAME:PORT` or `https://NAME:PORT/`: what the proxy takes.
-fn check_endpoint(text: &str, region: &str) -> Result<(), Problem> {
-    let problem = |code, message: String, help: String| {
-        Err(Problem {
-            code,
-            message,
-            help,
-        })
-    };
-    let example = || format!("for example `{region}: kms-fips.{region}.amazonaws.com`");
+/// Reads an endpoint of KMS, or says what to write in its place.
+fn endpoint(text: &str, region: &str) -> Result<KmsEndpoint, Problem> {
+    KmsEndpoint::parse(text).map_err(|error| Problem {
+        code: match error {
+            KmsEndpointError::Port => codes::BAD_PORT,
+            KmsEndpointError::Address
+            | KmsEndpointError::Spelling(_)
+            | KmsEndpointError::Name(_) => codes::BAD_NAME,
+            _ => codes::BAD_VALUE,
+        },
+        message: message(&error, text),
+        help: help(&error, text, region),
+    })
+}
+
+/// The error about a text that is quoted, unless it may have a password in it.
+fn message(error: &KmsEndpointError, text: &str) -> String {
     let quoted = short(text);
-    // First, so that no message repeats a password.
-    if text.contains('@') {
-        let message = "an endpoint has no user and no password in it";
-        return problem(codes::BAD_VALUE, message.to_owned(), example());
-    }
-    if text.trim() != text {
-        let message = format!("the endpoint {quoted:?} has spaces around it");
-        let help = format!("write `{}`", short(text.trim()));
-        return problem(codes::BAD_VALUE, message, help);
-    }
-    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
-    if scheme != "https" {
-        let message = match scheme.eq_ignore_ascii_case("http") {
-            true => "an endpoint is reached by HTTPS: plain HTTP would show everything to the host",
-            false => "an endpoint is reached by HTTPS, and has no other scheme",
-        };
-        let help = format!("write `https://{}`, or leave the scheme out", short(rest));
-        return problem(codes::BAD_VALUE, message.to_owned(), help);
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if let Some(at) = rest.find(['/', '?', '#']) {
-        let message = format!("the endpoint {quoted:?} has more than a name and a port");
-        let help = format!("write `{}`", short(rest.get(..at).unwrap_or_default()));
-        return problem(codes::BAD_VALUE, message, help);
-    }
-    if rest.starts_with('[') || rest.bytes().filter(|b| *b == b':').count() > 1 {
-        let message = format!("the endpoint {quoted:?} is an address: certificates have names");
-        return problem(codes::BAD_NAME, message, example());
-    }
-    let (host, port) = rest
-        .split_once(':')
-        .map_or((rest, None), |(h, p)| (h, Some(p)));
-    if let Some(port) = port {
-        let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-        if !is_number || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            let message = format!("the port of the endpoint {quoted:?} is not 1 to 65535");
-            let help = format!("write `{}` for port 443", short(host));
-            return problem(codes::BAD_PORT, message, help);
+    match error {
+        KmsEndpointError::Spaces => format!("the endpoint {quoted:?} has spaces around it"),
+        KmsEndpointError::Path => {
+            format!("the endpoint {quoted:?} has more than a name and a port")
         }
+        KmsEndpointError::Address => {
+            format!("the endpoint {quoted:?} is an address: certificates have names")
+        }
+        KmsEndpointError::Port => {
+            format!("the port of the endpoint {quoted:?} is not 1 to 65535")
+        }
+        KmsEndpointError::Spelling(_) => {
+            format!("the endpoint {quoted:?} is not written as certificates have it")
+        }
+        KmsEndpointError::Name(error) => format!("the endpoint {quoted:?} is no name: {error}"),
+        other => other.to_string(),
     }
-    match Name::parse(host) {
-        Ok(name) if name.as_str().eq_ignore_ascii_case(host) => Ok(()),
-        // With a final dot, or in letters of other scripts.
-        Ok(name) => {
-            let message = format!("the endpoint {quoted:?} is not written as certificates have it");
-            problem(codes::BAD_NAME, message, format!("write `{name}`"))
+}
+
+fn help(error: &KmsEndpointError, text: &str, region: &str) -> String {
+    let (_, rest) = text.split_once("://").unwrap_or(("", text));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match error {
+        KmsEndpointError::Spaces => format!("write `{}`", short(text.trim())),
+        KmsEndpointError::PlainHttp | KmsEndpointError::Scheme => {
+            format!("write `https://{}`, or leave the scheme out", short(rest))
         }
-        Err(error) => {
-            let message = format!("the endpoint {quoted:?} is no name: {error}");
-            problem(codes::BAD_NAME, message, example())
+        KmsEndpointError::Path => format!("write `{}`", short(host)),
+        KmsEndpointError::Port => {
+            let name = host.split(':').next().unwrap_or_default();
+            format!("write `{}` for port 443", short(name))
         }
+        KmsEndpointError::Spelling(name) => format!("write `{name}`"),
+        _ => format!("for example `{region}: kms-fips.{region}.amazonaws.com`"),
     }
 }
 
@@ -237,7 +228,7 @@ mod tests {
             "https://kms.example:8443/",
             "kms.example/",
         ] {
-            assert!(check_endpoint(fine, "eu-west-1").is_ok(), "{fine}");
+            assert!(endpoint(fine, "eu-west-1").is_ok(), "{fine}");
         }
         for (wrong, code, help) in [
             ("", "bad-name", "for example `eu-west-1: kms-fips"),
@@ -278,7 +269,7 @@ mod tests {
             ("kms.example.", "bad-name", "write `kms.example`"),
             ("kms.exämple", "bad-name", "write `kms.xn--exmple-cua`"),
         ] {
-            let problem = check_endpoint(wrong, "eu-west-1").expect_err(wrong);
+            let problem = endpoint(wrong, "eu-west-1").expect_err(wrong);
             assert_eq!(problem.code, code, "{wrong}: {problem:?}");
             assert!(problem.help.contains(help), "{wrong}: {problem:?}");
         }

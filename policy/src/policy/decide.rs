@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use odyn_proto::DnsName;
+
 use super::Policy;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::{Denial, Reason};
 use crate::index::{NONE, RuleId, Slot, Slots, nets};
-use crate::name::Name;
 use crate::permit::{Addresses, Permit};
 use crate::ports::Protocol;
 use crate::rule::Effect;
@@ -106,7 +107,7 @@ impl Policy {
 
     fn decide_named(
         &self,
-        name: &Name,
+        name: &DnsName,
         resolved: &[IpAddr],
         port: u16,
         protocol: Protocol,

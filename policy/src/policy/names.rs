@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use odyn_proto::DnsName;
+
 use super::Policy;
 use super::decide::Match;
 use crate::decision::NameDecision;
 use crate::denial::{Denial, Reason};
 use crate::index::{NONE, RuleId, Slot};
-use crate::name::Name;
 use crate::permit::NamePermit;
 use crate::ports::Protocol;
 use crate::rule::{Effect, RuleRef};
@@ -17,7 +18,7 @@ use crate::special::Special;
 
 impl Policy {
     /// Whether a name may be asked about: some port and protocol is allowed for it and not denied.
-    pub fn decide_name(&self, name: &Name) -> NameDecision {
+    pub fn decide_name(&self, name: &DnsName) -> NameDecision {
         if name.is_localhost() {
             return NameDecision::Deny(Denial::new(Reason::SpecialName));
         }
@@ -56,7 +57,7 @@ impl Policy {
     /// Whether deny rules close a name altogether, all ports of both protocols: the question about
     /// the target of a CNAME, which needs no allow rule of its own.
     #[must_use]
-    pub fn denies_name(&self, name: &Name) -> Option<Denial> {
+    pub fn denies_name(&self, name: &DnsName) -> Option<Denial> {
         let mut rule = NONE;
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             match self.first_gap(name, 1, protocol) {
@@ -75,7 +76,7 @@ impl Policy {
     /// # Errors
     ///
     /// The denial to record.
-    pub fn decide_resolved(&self, name: &Name, address: IpAddr) -> Result<(), Denial> {
+    pub fn decide_resolved(&self, name: &DnsName, address: IpAddr) -> Result<(), Denial> {
         if name.is_localhost() {
             return Err(Denial::new(Reason::SpecialName));
         }
@@ -104,7 +105,7 @@ impl Policy {
     /// Whether an allow rule covers a name on some of these ports.
     pub(crate) fn allows_between(
         &self,
-        name: &Name,
+        name: &DnsName,
         first: u16,
         last: u16,
         protocol: Protocol,
@@ -118,7 +119,7 @@ impl Policy {
     }
 
     /// The slots that speak about a name.
-    fn visit(&self, name: &Name, found: &mut dyn FnMut(Slot)) {
+    fn visit(&self, name: &DnsName, found: &mut dyn FnMut(Slot)) {
         if name.is_host_alias() {
             found(self.host);
         } else {
@@ -128,7 +129,7 @@ impl Policy {
 
     /// The first port from `from` on that no deny rule closes for the name, and the first deny
     /// rule met on the way.
-    fn first_gap(&self, name: &Name, from: u16, protocol: Protocol) -> (Option<u16>, RuleId) {
+    fn first_gap(&self, name: &DnsName, from: u16, protocol: Protocol) -> (Option<u16>, RuleId) {
         let mut port = from;
         let mut rule = NONE;
         loop {
@@ -148,7 +149,7 @@ impl Policy {
     }
 
     /// The first allow rule that has a port which no deny rule closes, or [`NONE`].
-    fn first_open_rule(&self, name: &Name) -> RuleId {
+    fn first_open_rule(&self, name: &DnsName) -> RuleId {
         let mut first = NONE;
         self.visit(name, &mut |slot| {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -169,7 +170,7 @@ impl Policy {
     /// it, and what `mode: enforce` would have said.
     pub(crate) fn judge_name(
         &self,
-        name: &Name,
+        name: &DnsName,
         port: u16,
         protocol: Protocol,
     ) -> Result<(Option<RuleRef>, Option<Denial>), Denial> {

@@ -5,7 +5,8 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use odyn_policy::{Name, Protocol};
+use odyn_policy::Protocol;
+use odyn_proto::DnsName;
 
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -37,14 +38,14 @@ const STARS: [&str; 10] = [
     "*", "*", "**", "a*", "*b", "api-*", "a*b", "*a*", "*-*", "a*a*b",
 ];
 
-pub(crate) fn name(random: &mut Random) -> Name {
+pub(crate) fn name(random: &mut Random) -> DnsName {
     if random.chance(3) {
         let special = ["host", "localhost", "a.localhost", "a.host"];
-        return Name::parse(random.pick(&special)).unwrap();
+        return DnsName::parse(random.pick(&special)).unwrap();
     }
     let count = 1 + random.below(5);
     let labels: Vec<&str> = (0..count).map(|_| random.pick(&LABELS)).collect();
-    Name::parse(&labels.join(".")).unwrap()
+    DnsName::parse(&labels.join(".")).unwrap()
 }
 
 pub(crate) fn pattern(random: &mut Random) -> String {

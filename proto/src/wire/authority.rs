@@ -5,14 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::HeaderName;
 
-use crate::{Target, TargetHost};
+use crate::{HOST_ALIAS, Target, TargetHost};
 
 /// Header with the addresses to try after the one in the authority or path: a comma-separated
 /// list of quoted addresses (a List of Strings in the terms of RFC 9651).
 pub static CANDIDATES: HeaderName = HeaderName::from_static("odyn-candidates");
-
-/// Name that stands for the parent's loopback interface.
-pub const PARENT: &str = "host";
 
 /// Most addresses of one target, the first included.
 pub const MAX_CANDIDATES: usize = 64;
@@ -89,7 +86,7 @@ enum Host {
 }
 
 fn parse_host_v4(host: &str) -> Result<Host, TargetError> {
-    if host == PARENT {
+    if host == HOST_ALIAS {
         return Ok(Host::Parent);
     }
     let address: Ipv4Addr = host.parse().map_err(|_| TargetError::Host)?;
@@ -141,7 +138,7 @@ fn parse_candidates(list: &[u8], into: &mut Vec<IpAddr>) -> Result<(), TargetErr
 pub fn write_connect(target: &Target) -> Result<(String, Option<String>), TargetError> {
     let (first, rest) = split(target)?;
     let authority = match first {
-        None => format!("{PARENT}:{}", target.port),
+        None => format!("{HOST_ALIAS}:{}", target.port),
         Some(IpAddr::V4(v4)) => format!("{v4}:{}", target.port),
         Some(IpAddr::V6(v6)) => format!("[{v6}]:{}", target.port),
     };
@@ -155,7 +152,7 @@ pub fn write_connect(target: &Target) -> Result<(String, Option<String>), Target
 pub fn write_udp_path(target: &Target) -> Result<(String, Option<String>), TargetError> {
     let (first, rest) = split(target)?;
     let host = match first {
-        None => PARENT.to_owned(),
+        None => HOST_ALIAS.to_owned(),
         Some(IpAddr::V4(v4)) => v4.to_string(),
         Some(IpAddr::V6(v6)) => v6.to_string().replace(':', "%3A"),
     };

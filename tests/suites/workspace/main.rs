@@ -65,17 +65,17 @@ fn crates_depend_in_one_direction() {
     let may: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("odyn-yaml", &[][..]),
         ("odyn-settings", &["odyn-yaml"]),
-        ("odyn-policy", &["odyn-yaml"]),
+        ("odyn-policy", &["odyn-yaml", "odyn-proto"]),
         ("odyn-ingress-tls", &["odyn-policy"]),
         ("odyn-proto", &[]),
         ("odyn-udp-batch", &[]),
         (
             "policyctl",
-            &["odyn-policy", "odyn-ingress-tls", "odyn-kms"],
+            &["odyn-policy", "odyn-proto", "odyn-ingress-tls", "odyn-kms"],
         ),
-        ("odyn-kms", &[]),
+        ("odyn-kms", &["odyn-proto"]),
         ("odyn-link", &["odyn-proto", "odyn-udp-batch"]),
-        ("odyn-dns", &["odyn-udp-batch"]),
+        ("odyn-dns", &["odyn-proto", "odyn-udp-batch"]),
         (
             "enclaver-outer",
             &["odyn-link", "odyn-proto", "odyn-settings"],
@@ -95,7 +95,7 @@ fn crates_depend_in_one_direction() {
             ],
         ),
         // The stand-in for KMS verifies documents and seals envelopes.
-        ("odyn-tests", &["odyn-kms"]),
+        ("odyn-tests", &["odyn-kms", "odyn-proto"]),
         (
             "odyn-benches",
             &[

@@ -9,8 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use enclaver_outer::{GuestLogs, Mapping, ProxyFrom};
 use ipnet::IpNet;
 use odyn_link::LaneMode;
-use odyn_proto::Endpoint;
-use odyn_proto::wire::service::Endpoint as KmsEndpoint;
+use odyn_proto::{Endpoint, KmsEndpoint};
 use odyn_settings::PrintConfig;
 
 /// Where `enclaver-outer status` looks, unless told otherwise.
@@ -287,12 +286,7 @@ pub(crate) enum Permission {
 
 /// A name with or without a port.
 fn kms_endpoint(text: &str) -> Result<KmsEndpoint, String> {
-    let text = text.to_ascii_lowercase();
-    let read = match text.contains(':') {
-        true => KmsEndpoint::parse(&text),
-        false => KmsEndpoint::new(&text, 443),
-    };
-    read.map_err(|_| "expected a DNS name or name:port".into())
+    KmsEndpoint::parse(text).map_err(|error| format!("expected a DNS name or name:port: {error}"))
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.
@@ -392,7 +386,7 @@ mod tests {
             kms_endpoint("KMS.example").unwrap().authority(),
             "kms.example:443"
         );
-        assert_eq!(kms_endpoint("kms:8443").unwrap().port, 8443);
+        assert_eq!(kms_endpoint("kms:8443").unwrap().port().get(), 8443);
         assert!(kms_endpoint("192.0.2.1").is_err() && kms_endpoint("kms:0").is_err());
     }
 

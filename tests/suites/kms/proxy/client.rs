@@ -14,6 +14,7 @@ use odyn_kms::attest::Simulated;
 use odyn_kms::credentials::{Cache, Credentials, NoCredentials, Source};
 use odyn_kms::proxy::{Demands, Dial, Endpoints, Io, Parts, Proxy, serve};
 use odyn_kms::sign::{Scope, sign};
+use odyn_proto::KmsEndpoint;
 use odyn_tests::kms::{StandIn, acceptor, serve as serve_kms};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -66,7 +67,7 @@ impl Drop for World {
 struct Loopback(u16);
 
 impl Dial for Loopback {
-    fn dial(&self, _: &str, _: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+    fn dial(&self, _: &KmsEndpoint) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
         let port = self.0;
         Box::pin(async move {
             let socket = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -115,14 +116,14 @@ pub(crate) async fn world(wanted: Wanted) -> World {
     let direct = listener.local_addr().expect("an address").port();
     tokio::spawn(serve_kms(kms.clone(), listener, tls));
     let given = Arc::new(Mutex::new(instance(id, secret, token)));
-    let endpoint = format!("kms.shop.example:{direct}");
-    let endpoints = [(REGION.to_owned(), endpoint)];
+    let endpoint = KmsEndpoint::parse(&format!("kms.shop.example:{direct}"));
+    let endpoint = endpoint.expect("an endpoint");
     let proxy = Proxy::new(Parts {
         module: Arc::new(Simulated::new().expect("a module")),
         dial: Arc::new(Loopback(direct)),
         credentials: Cache::new(Given(Arc::clone(&given))),
         program: program(),
-        endpoints: Endpoints::new(endpoints.iter().map(|(a, b)| (a, b))).expect("endpoints"),
+        endpoints: Endpoints::new([(REGION.to_owned(), endpoint)].into()),
         demands: wanted.demands,
         roots: roots.clone(),
         answer_timeout: wanted.answer_timeout,

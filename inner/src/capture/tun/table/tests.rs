@@ -2,14 +2,14 @@ use super::*;
 
 fn own() -> OwnAddresses {
     OwnAddresses {
-        v4: odyn_dns::pool::GUEST_V4,
-        v6: Some(odyn_dns::pool::GUEST_V6),
+        v4: odyn_proto::synthetic::GUEST_V4,
+        v6: Some(odyn_proto::synthetic::GUEST_V6),
     }
 }
 
 fn route(port: u16) -> UdpFlowKey {
     UdpFlowKey {
-        client: SocketAddr::new(odyn_dns::pool::GUEST_V4.into(), port),
+        client: SocketAddr::new(odyn_proto::synthetic::GUEST_V4.into(), port),
         original: "203.0.113.9:443".parse().unwrap(),
     }
 }
@@ -171,7 +171,7 @@ fn peers_and_ids_are_the_same_thing() {
         for ipv4 in [true, false] {
             let peer = table.peer(Id(id), ipv4).unwrap();
             assert_eq!(table.id(peer), Some(Id(id)), "{peer}");
-            assert!(odyn_dns::pool::is_synthetic(peer.ip()));
+            assert!(odyn_proto::synthetic::contains(peer.ip()));
         }
     }
     let last = table.peer(Id(PEERS * PORTS - 1), true).unwrap();

@@ -1,30 +1,34 @@
-//! What an upstream answer says, once it has been checked and cut down to what was asked.
+//! Upstream answers, checked and reduced to what was asked.
 //!
 //! The upstream is the untrusted host, so an answer counts only if it is a whole response to the
-//! very query that was sent. From its answer section come the CNAME chain that starts at the name
-//! asked for and the records of the asked type at its end, whatever else stands between them; from
-//! the authority section the SOA of a negative answer (RFC 2308); from the additional section the
-//! Extended DNS Errors, and no glue.
+//! very query that was sent. These parts of it are kept:
+//! - answer section: the CNAME chain that starts at the name asked for, and the records of the
+//!   asked type at its end;
+//! - authority section: the SOA of a negative answer (RFC 2308);
+//! - additional section: the Extended DNS Errors, and no glue.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use odyn_proto::{DnsName, DnsNameError};
 
 use crate::ede::Ede;
 use crate::name::canonical;
 
-/// Longest CNAME chain: as BIND and Unbound have it, give or take.
-const CHAIN: usize = 16;
-/// How many addresses of one family are kept of one name.
-const ADDRESSES: usize = 64;
-/// Longest time that anything is believed, in seconds.
+/// Longest CNAME chain that is followed; BIND and Unbound have about the same limit.
+const MAX_CHAIN: usize = 16;
+/// Most addresses of one family that are kept for one name.
+const MAX_ADDRESSES: usize = 64;
+/// Longest time to live of a positive answer, in seconds.
 const POSITIVE_TTL: u32 = 24 * 3600;
+/// Longest time to live of a negative answer, in seconds.
 const NEGATIVE_TTL: u32 = 15 * 60;
-/// How long a failure is remembered, in seconds: the least that RFC 9520 section 3.2 asks for, so
-/// that a link that came back is noticed at once.
+/// How long a failure is remembered, in seconds.
+///
+/// It is the minimum of RFC 9520 section 3.2, so that queries succeed again soon after the link is
+/// back.
 const FAILURE_TTL: u32 = 1;
 
 /// Why an upstream answer does not count.
@@ -44,31 +48,60 @@ pub(crate) enum BadAnswer {
 
 /// One step of a CNAME chain.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Alias {
     /// The CNAME record.
     pub(crate) record: Record,
-    /// Its target in canonical form; `None` for a bad name, which cannot be judged.
-    pub(crate) target: Option<Arc<str>>,
+    /// The record's target.
+    pub(crate) target: AliasTarget,
 }
 
-/// A checked answer.
+/// The target of a CNAME record, as far as the policy can judge it.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub(crate) enum AliasTarget {
+    /// A name.
+    Name(DnsName),
+    /// Letters, digits, hyphens and underscores that IDNA does not allow: no rule matches them.
+    Unmatched,
+    /// Other bytes, which may read like another name.
+    Bad,
+}
+
+impl AliasTarget {
+    fn read(target: &Name) -> Self {
+        match canonical(target) {
+            Ok(name) => Self::Name(name),
+            Err(DnsNameError::Idna) => Self::Unmatched,
+            Err(_) => Self::Bad,
+        }
+    }
+
+    /// The name, if it is one.
+    pub(crate) fn known(&self) -> Option<&DnsName> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Unmatched | Self::Bad => None,
+        }
+    }
+}
+
+/// A checked upstream answer.
+#[derive(Debug)]
+pub(crate) struct UpstreamAnswer {
     /// NOERROR, NXDOMAIN, or SERVFAIL for everything else.
     pub(crate) rcode: ResponseCode,
     /// The aliases on the way, in order.
-    pub(crate) chain: Vec<Link>,
+    pub(crate) chain: Vec<Alias>,
     /// For A and AAAA: the addresses, IPv4-mapped ones as the IPv4 addresses they are.
     pub(crate) addresses: Vec<IpAddr>,
     /// For other types: the records.
     pub(crate) records: Vec<Record>,
-    /// Of a negative answer.
+    /// The zone's SOA, if the answer is negative.
     pub(crate) soa: Option<Record>,
-    /// The upstream's, or our own about it.
+    /// The upstream's errors, or our own about the upstream.
     pub(crate) errors: Vec<Ede>,
-    /// Time to live in seconds: the least of all parts.
+    /// Time to live in seconds: the smallest of all parts.
     pub(crate) ttl: u32,
-    /// About how much memory this takes, in bytes.
+    /// Approximate memory use in bytes.
     pub(crate) weight: usize,
 }
 
@@ -85,8 +118,8 @@ pub(crate) fn question(name: Name, qtype: RecordType, payload: u16) -> Option<(u
     Some((message.metadata.id, bytes.into()))
 }
 
-impl Facts {
-    /// Reads the answer to the query `id` for `name` and `qtype`.
+impl UpstreamAnswer {
+    /// Reads the upstream's answer to the query `id` for `name` and `qtype`.
     pub(crate) fn read(
         bytes: &[u8],
         id: u16,
@@ -100,7 +133,7 @@ impl Facts {
             return Ok(Self::refusal(rcode, errors));
         }
         let (chain, last) = chain(&message.answers, name, qtype)?;
-        let mut facts = Self {
+        let mut answer = Self {
             rcode,
             chain,
             addresses: Vec::new(),
@@ -113,31 +146,32 @@ impl Facts {
         if rcode == ResponseCode::NoError {
             for record in message.answers {
                 if belongs(&record, &last) && record.record_type() == qtype {
-                    facts.add(record);
+                    answer.add(record);
                 }
             }
         }
-        if facts.addresses.is_empty() && facts.records.is_empty() {
-            facts.soa = message.authorities.into_iter().find(|record| {
+        if answer.addresses.is_empty() && answer.records.is_empty() {
+            answer.soa = message.authorities.into_iter().find(|record| {
                 record.record_type() == RecordType::SOA
                     && record.dns_class == DNSClass::IN
                     && record.name.zone_of(&last)
             });
-            facts.ttl = negative_ttl(facts.soa.as_ref());
+            answer.ttl = negative_ttl(answer.soa.as_ref());
         }
-        let chained = facts.chain.iter().map(|link| ttl_of(&link.record)).min();
-        facts.ttl = facts.ttl.min(chained.unwrap_or(POSITIVE_TTL));
-        Ok(facts)
+        let chained = answer.chain.iter().map(|link| ttl_of(&link.record)).min();
+        answer.ttl = answer.ttl.min(chained.unwrap_or(POSITIVE_TTL));
+        Ok(answer)
     }
 
-    /// No answer, for a reason of our own.
+    /// A failure that this resolver found.
     pub(crate) fn failure(error: Ede) -> Self {
         Self::failed(vec![error])
     }
 
-    /// The upstream answered with an error code. It is passed on as SERVFAIL whatever it was, as
-    /// recursive resolvers do: the code was about our query to it, and musl treats most of the
-    /// others as no answer at all.
+    /// The upstream answered with an error code.
+    ///
+    /// The client gets SERVFAIL whatever the code was, as from recursive resolvers: the code was
+    /// about our query to the upstream, and musl treats most others as no answer at all.
     fn refusal(rcode: ResponseCode, mut errors: Vec<Ede>) -> Self {
         if rcode != ResponseCode::ServFail {
             let text = format!("upstream answered: {rcode}");
@@ -164,7 +198,7 @@ impl Facts {
         match record.data.ip_addr() {
             Some(address) => {
                 let address = address.to_canonical();
-                if self.addresses.len() < ADDRESSES && !self.addresses.contains(&address) {
+                if self.addresses.len() < MAX_ADDRESSES && !self.addresses.contains(&address) {
                     self.addresses.push(address);
                 }
             }
@@ -201,20 +235,20 @@ fn chain(
     answers: &[Record],
     name: &Name,
     qtype: RecordType,
-) -> Result<(Vec<Link>, Name), BadAnswer> {
+) -> Result<(Vec<Alias>, Name), BadAnswer> {
     let mut links = Vec::new();
     let mut last = name.clone();
     if qtype == RecordType::CNAME {
         return Ok((links, last));
     }
     while let Some((record, target)) = answers.iter().find_map(|record| alias(record, &last)) {
-        if links.len() == CHAIN {
+        if links.len() == MAX_CHAIN {
             return Err(BadAnswer::Chain);
         }
         last = target.clone();
-        links.push(Link {
+        links.push(Alias {
             record: record.clone(),
-            target: canonical(target).ok(),
+            target: AliasTarget::read(target),
         });
     }
     Ok((links, last))
