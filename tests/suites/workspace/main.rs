@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod facts;
+mod links;
 mod security_properties;
 mod variables;
 
