@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::prctl;
-use odyn_link::{Client, ClientConfig, LinkState};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use odyn_link::{HostLink, HostLinkConfig, LinkState};
 use odyn_policy::Policy;
 use odyn_proto::GuestState;
 use tokio::time::Instant;
@@ -76,9 +77,9 @@ async fn report(
         .common
         .drain_timeout
         .unwrap_or(policy.settings().shutdown.drain_timeout);
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.tuning.lanes = args.common.lanes;
-    let client = Client::new(args.link.clone(), config);
+    let client = HostLink::new(args.link.clone(), config);
     let mut report = Telemetry::start(&client, &guest, log);
     let parts = Parts {
         policy,
@@ -115,7 +116,7 @@ struct Ended {
 struct Parts {
     policy: Arc<Policy>,
     audit: Audit,
-    client: Client,
+    client: HostLink,
     guest: odyn_proto::Identity,
     drain_timeout: Duration,
 }
@@ -251,12 +252,17 @@ fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
         .map_err(|error| StartError::new(Failure::Config, error.to_string()))?;
     Ok(Launch::new(
         user.as_ref(),
-        // The app gets the limit that this process was started with.
-        odyn_process::raise_file_limit()
-            .ok()
-            .map(|limit| limit.before),
+        raise_open_files(),
         common.command.clone(),
     ))
+}
+
+/// Every flow holds a descriptor, so the limit goes up to what we may have. Returns the limit
+/// that the program shall find.
+fn raise_open_files() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    Some(soft)
 }
 
 async fn await_link(mut state: tokio::sync::watch::Receiver<LinkState>, url: &str) {

@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use bytes::Bytes;
-use odyn_link::reverse::{Opening, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, Handler, LaneMode, Lanes, ListenOptions, Listener, Peer,
-    ServerConfig, Tuning, relay, serve,
+    Counters, Handler, HostLanes, HostLink, HostLinkConfig, LaneMode, ListenOptions, Listener,
+    Peer, Preamble, ServerConfig, Tuning, read_preamble, relay, serve,
 };
 use odyn_proto::{Endpoint, Refusal, Target, TargetHost};
 use tokio_util::sync::CancellationToken;
@@ -326,7 +325,7 @@ impl Drop for Half {
 /// The knobs, from the environment.
 fn tuned() -> (Tuning, usize) {
     let mut tuning = Tuning::default();
-    let mut connections = ClientConfig::default().connections;
+    let mut connections = HostLinkConfig::default().connections;
     let set = env::var("ODYN_TUNE").unwrap_or_default();
     for pair in set.split(',').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').expect("name=value");
@@ -402,7 +401,7 @@ impl Handler for Dialler {
 async fn host() {
     let mut config = ServerConfig::default();
     config.tuning = tuned().0;
-    let lanes = Lanes::new(&config.tuning);
+    let lanes = HostLanes::new(&config.tuning);
     config.lanes = Some(Arc::clone(&lanes));
     let listener = Listener::bind(&endpoint(), ListenOptions::default()).unwrap();
     ready(0);
@@ -410,12 +409,12 @@ async fn host() {
         let (transport, peer) = listener.accept(&config.tuning).await.unwrap();
         let (lanes, config) = (Arc::clone(&lanes), config.clone());
         tokio::spawn(async move {
-            match opening(transport, config.tuning.handshake_timeout).await {
-                Ok(Opening::Forward(transport)) => {
+            match read_preamble(transport, config.tuning.handshake_timeout).await {
+                Ok(Preamble::Forward(transport)) => {
                     let shutdown = CancellationToken::new();
                     let _ = serve(transport, peer, Arc::new(Dialler), config, shutdown).await;
                 }
-                Ok(Opening::Lane(key, transport)) => {
+                Ok(Preamble::Lane(key, transport)) => {
                     let _ = lanes.serve(transport, key, &config.tuning).await;
                 }
                 _ => {}
@@ -426,9 +425,9 @@ async fn host() {
 
 #[tokio::main]
 async fn guest() {
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     (config.tuning, config.connections) = tuned();
-    let client = Client::new(endpoint(), config);
+    let client = HostLink::new(endpoint(), config);
     let port = env::var("ODYN_BENCH_PORT").unwrap().parse().unwrap();
     let target = Target::address(Ipv4Addr::LOCALHOST, port);
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))

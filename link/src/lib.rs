@@ -35,59 +35,49 @@
 
 #![deny(unsafe_code)]
 
-mod chunk;
-mod client;
 pub mod config;
-mod connect;
-mod cork;
-mod crew;
-mod datagrams;
-mod delivery;
-mod dial;
 mod drain;
-mod early;
-
 mod error;
-mod exchange;
 mod feed;
-mod flush;
-
-mod io;
-mod keepalive;
-mod lane;
-mod limit;
-mod listener;
-mod losses;
-mod outq;
+mod flow;
+mod guest;
+mod host;
+mod http2;
 mod pool;
-mod relay;
-mod relay_udp;
-pub mod reverse;
-mod server;
-mod service;
-mod session;
-mod socket;
-mod stream;
-
+mod sockets;
 mod transport;
 
-pub use client::{Client, Drained, LinkState, Opened};
-pub use config::{ClientConfig, ServerConfig, Tuning};
-pub use connect::connect;
-pub use datagrams::{DatagramReceiver, DatagramSender, Datagrams};
-pub use dial::dial;
-pub use drain::{Busy, Drain, Phase};
+pub use config::{LaneMode, Tuning};
+pub use drain::guard::DrainGuard;
+pub use drain::phase::{Drain, Phase};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, refusal_from_io};
-pub use feed::{Feed, FeedSink, Pending, now};
-pub use io::LinkIo;
-pub use lane::{LaneMode, Lanes};
-pub use limit::{FlowLimit, FlowPermit};
-pub use listener::{ListenOptions, Listener};
-pub use outq::unacknowledged;
-pub use pool::connection::Leave;
-pub use relay::{Counters, End, relay};
-pub use relay_udp::relay_udp;
-pub use server::{FlowKind, FlowReport, Handler, serve};
-pub use session::Shutdown;
-pub use stream::Stream;
-pub use transport::{Peer, Transport};
+pub use feed::{Feed, FeedBacklog, FeedSink, now};
+pub use flow::client_socket::{ClientSocket, ResetHandle};
+pub use flow::datagrams::{DatagramReceiver, DatagramSender, Datagrams};
+pub use flow::end::End;
+pub use flow::io::LinkIo;
+pub use flow::lane::HostLanes;
+pub use flow::stream::Stream;
+pub use flow::tcp::relay;
+pub use flow::udp::relay_udp;
+pub use guest::config::HostLinkConfig;
+pub use guest::ingress::{
+    Abandoned, IngressHandler, PendingClient, ReversedConfig, ReversedConnections,
+};
+pub use guest::link::{Drained, HostLink, OpenedFlow};
+pub use host::config::{GuestLinkConfig, ServerConfig};
+pub use host::flow_limit::{FlowLimit, FlowPermit};
+pub use host::guest_link::GuestLink;
+pub use host::handler::{FlowKind, FlowReport, Handler};
+pub use host::ingress::{GreetedGuest, greet_guest};
+pub use host::serve::serve;
+pub use http2::accept::Shutdown;
+pub use http2::open::LeaveReason;
+pub use pool::state::LinkState;
+pub use sockets::connect::connect;
+pub use sockets::counters::Counters;
+pub use sockets::send_queue::unacknowledged;
+pub use transport::dial::dial;
+pub use transport::listen::{ListenOptions, Listener};
+pub use transport::preamble::{Preamble, read_preamble};
+pub use transport::stream::{Peer, Transport};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use h2::Reason;
-use odyn_link::{Client, Counters, End, OpenError, Opened, ServerConfig, Stream, relay};
+use odyn_link::{Counters, End, HostLink, OpenError, OpenedFlow, ServerConfig, Stream, relay};
 use odyn_proto::{Refusal, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,12 +22,12 @@ use common::{Host, World, bad_host, is_reset, listen, pair, soon, up};
 /// A program with its connection, and its flow while it is being opened.
 struct Opening {
     program: TcpStream,
-    opening: oneshot::Receiver<(Result<Opened<Stream>, OpenError>, TcpStream)>,
+    opening: oneshot::Receiver<(Result<OpenedFlow<Stream>, OpenError>, TcpStream)>,
 }
 
 impl Opening {
     /// `before` is written before anybody is asked.
-    async fn new(client: &Client, server: SocketAddr, before: &[u8]) -> Self {
+    async fn new(client: &HostLink, server: SocketAddr, before: &[u8]) -> Self {
         let (mut program, captured) = pair().await;
         program.write_all(before).await.unwrap();
         let target = Target::address(server.ip(), server.port());

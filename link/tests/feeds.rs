@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odyn_link::{
-    Client, ClientConfig, Feed, FeedSink, Handler, ListenOptions, Listener, Peer, ServerConfig,
+    Feed, FeedSink, Handler, HostLink, HostLinkConfig, ListenOptions, Listener, Peer, ServerConfig,
     now, serve,
 };
 use odyn_proto::wire::feed::{Opening, Record};
@@ -165,7 +165,7 @@ struct World {
     _dir: TempDir,
     endpoint: Endpoint,
     notebook: Arc<Notebook>,
-    client: Client,
+    client: HostLink,
 }
 
 impl World {
@@ -176,7 +176,7 @@ impl World {
         };
         let notebook = Notebook::new(gate);
         let host = Host::start(&endpoint, &notebook);
-        let client = Client::new(endpoint.clone(), ClientConfig::default());
+        let client = HostLink::new(endpoint.clone(), HostLinkConfig::default());
         let world = Self {
             _dir: dir,
             endpoint,
@@ -410,7 +410,7 @@ async fn a_host_that_lies_about_what_it_has_written_is_asked_again() {
             path: common::socket_path(&dir),
         };
         let asked = bad_host(&endpoint, next, acks.clone()).await;
-        let client = Client::new(endpoint, ClientConfig::default());
+        let client = HostLink::new(endpoint, HostLinkConfig::default());
         let feed = Feed::new(LIMIT);
         client.feed(&guest(), "stdout", &feed);
         for _ in 0..10 {

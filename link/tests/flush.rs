@@ -6,7 +6,7 @@ mod common;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use odyn_link::{Client, ClientConfig, Drained, End, Phase, ServerConfig};
+use odyn_link::{Drained, End, HostLink, HostLinkConfig, Phase, ServerConfig};
 use odyn_proto::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ async fn flow() -> (World, App, TcpStream) {
     (world, app, server)
 }
 
-fn drain(client: &Client, limit: Duration) -> JoinHandle<Drained> {
+fn drain(client: &HostLink, limit: Duration) -> JoinHandle<Drained> {
     let client = client.clone();
     tokio::spawn(async move { client.drain(limit, pending()).await })
 }
@@ -206,7 +206,7 @@ async fn what_an_earlier_flow_left_undelivered_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_is_being_opened_survives_a_new_dial() {
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     // Shorter than the host half is away.
     config.open_wait = Duration::from_millis(100);
     let World {
@@ -219,7 +219,7 @@ async fn a_flow_that_is_being_opened_survives_a_new_dial() {
     down(&client).await;
     let listener = listen().await;
     let address = listener.local_addr().unwrap();
-    let busy = client.busy();
+    let busy = client.drain_guard();
     let draining = drain(&client, LIMIT);
     soon("draining", client.reached(Phase::Draining)).await;
     let opening = tokio::spawn({
@@ -282,7 +282,7 @@ async fn nothing_to_flush_takes_no_time() {
 async fn the_host_half_cuts_at_its_deadline_and_says_what_was_lost() {
     let mut config = ServerConfig::default();
     config.drain_timeout = Duration::from_millis(300);
-    let mut world = World::with(ClientConfig::default(), config).await;
+    let mut world = World::with(HostLinkConfig::default(), config).await;
     let listener = listen().await;
     let mut app = world.connect(listener.local_addr().unwrap()).await;
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();

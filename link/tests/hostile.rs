@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderValue, Response};
-use odyn_link::{Client, ClientConfig, DatagramError, LinkState, OpenError, ServerConfig};
+use odyn_link::{DatagramError, HostLink, HostLinkConfig, LinkState, OpenError, ServerConfig};
 use odyn_proto::{Endpoint, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -72,12 +72,12 @@ async fn garbage_from_a_host_neither_panics_nor_hangs_the_client() {
             }
         }
     });
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(1);
     config.open_wait = Duration::from_millis(10);
     config.tuning.handshake_timeout = Duration::from_millis(100);
-    let client = Client::new(Endpoint::Unix { path: path.clone() }, config);
+    let client = HostLink::new(Endpoint::Unix { path: path.clone() }, config);
     soon("every opening", async {
         while served.load(Ordering::SeqCst) < 2 * count {
             let opened = client.connect_tcp(&Target::parent(80)).await;
@@ -181,9 +181,9 @@ async fn a_host_that_never_answers_is_a_timeout() {
             }));
         }
     });
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.open_timeout = Duration::from_millis(50);
-    let client = Client::new(endpoint, config);
+    let client = HostLink::new(endpoint, config);
     up(&client).await;
     let opened = soon("the time-out", client.connect_tcp(&Target::parent(80))).await;
     assert!(matches!(opened, Err(OpenError::Timeout(_))), "{opened:?}");
@@ -259,11 +259,11 @@ async fn a_host_that_stops_answering_is_given_up() {
             });
         }
     });
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.tuning.keepalive = Duration::from_millis(20);
     config.tuning.keepalive_timeout = Duration::from_millis(100);
     config.tuning.handshake_timeout = Duration::from_millis(100);
-    let client = Client::new(Endpoint::Unix { path }, config);
+    let client = HostLink::new(Endpoint::Unix { path }, config);
     up(&client).await;
     freeze.send(true).unwrap();
     down(&client).await;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Method, Request, Response, StatusCode};
-use odyn_link::{Client, End};
+use odyn_link::{End, HostLink};
 use odyn_proto::Target;
 use tokio::io::AsyncWriteExt;
 
@@ -33,7 +33,7 @@ enum Flush {
 }
 
 /// A host that takes every flow and reads it to its end.
-async fn host(flush: Flush) -> (tempfile::TempDir, Client) {
+async fn host(flush: Flush) -> (tempfile::TempDir, HostLink) {
     let held = Mutex::new(Vec::new());
     bad_host(move |request, respond| {
         if request.method() == Method::CONNECT {

@@ -6,14 +6,14 @@ mod common;
 use std::future::pending;
 use std::time::Duration;
 
-use odyn_link::{ClientConfig, End, LaneMode, ServerConfig};
+use odyn_link::{End, HostLinkConfig, LaneMode, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use common::{LIMIT, World, is_reset, listen, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_at_the_end_of_the_program_is_passed_on_behind_its_bytes() {
-    let mut client = ClientConfig::default();
+    let mut client = HostLinkConfig::default();
     client.tuning.lanes = LaneMode::Always;
     let mut server = ServerConfig::default();
     // Longer than the test: the lane's end is what the host half has to see.

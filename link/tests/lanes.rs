@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use odyn_link::{ClientConfig, LaneMode, ServerConfig};
+use odyn_link::{HostLinkConfig, LaneMode, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -17,7 +17,7 @@ const MIB: usize = 1024 * 1024;
 async fn world(guest: LaneMode, room: usize) -> World {
     let mut server = ServerConfig::default();
     server.tuning.max_lanes = room;
-    let mut client = ClientConfig::default();
+    let mut client = HostLinkConfig::default();
     client.tuning.lanes = guest;
     World::exactly(client, server).await
 }

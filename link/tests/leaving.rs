@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Request};
-use odyn_link::reverse::{Ingress, Opening, Pending, Reverse, ReverseConfig, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, End, LaneMode, ListenOptions, Listener, Shutdown, Tuning, relay,
+    Counters, End, HostLink, HostLinkConfig, IngressHandler, LaneMode, ListenOptions, Listener,
+    PendingClient, Preamble, ReversedConfig, ReversedConnections, Tuning, read_preamble, relay,
 };
 use odyn_proto::wire::ingress::{Hello, Incoming};
 use odyn_proto::{Endpoint, GuestName, Identity, RunId};
@@ -25,8 +25,8 @@ struct Program {
     ends: Mutex<Vec<End>>,
 }
 
-impl Ingress for Program {
-    async fn serve(&self, _: Incoming, client: Pending) {
+impl IngressHandler for Program {
+    async fn serve(&self, _: Incoming, client: PendingClient) {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let stream = client.accept().unwrap();
         let end = relay(socket, stream, Arc::new(Counters::default())).await;
@@ -56,8 +56,10 @@ async fn a_host_that_has_nothing_more_when_it_is_asked_has_cut_nothing() {
         address: apps.local_addr().unwrap(),
         ends: Mutex::default(),
     });
-    let guest = Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default());
-    let mut config = ReverseConfig::default();
+    let mut none = HostLinkConfig::default();
+    none.connections = 0;
+    let guest = HostLink::new(endpoint.clone(), none);
+    let mut config = ReversedConfig::default();
     config.connections = 1;
     config.tuning.lanes = LaneMode::Never;
     let hello = Hello {
@@ -68,12 +70,12 @@ async fn a_host_that_has_nothing_more_when_it_is_asked_has_cut_nothing() {
         ports: vec![80.try_into().unwrap()],
     };
     let drain = guest.shared_drain();
-    let reverse = Reverse::start(endpoint, config, hello, Arc::clone(&program), drain);
+    let reverse = ReversedConnections::start(endpoint, config, hello, Arc::clone(&program), drain);
 
     let (transport, _) = soon("dial", listener.accept(&Tuning::default()))
         .await
         .unwrap();
-    let Opening::Reversed(transport) = opening(transport, LIMIT).await.unwrap() else {
+    let Preamble::Reversed(transport) = read_preamble(transport, LIMIT).await.unwrap() else {
         panic!("not reversed");
     };
     let (host, connection) = h2::client::handshake(transport).await.unwrap();

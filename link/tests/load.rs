@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use odyn_link::{ClientConfig, End, ServerConfig};
+use odyn_link::{End, HostLinkConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,7 +15,7 @@ const MIB: usize = 1024 * 1024;
 
 /// A pool of one: every flow shares the connection.
 async fn narrow() -> World {
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.connections = 1;
     World::with(config, ServerConfig::default()).await
 }
@@ -200,7 +200,7 @@ async fn opening_waits_when_the_connection_is_full() {
     let mut server = ServerConfig::default();
     // Two streams on the connection.
     server.tuning.stream_window = odyn_link::config::MAX_WINDOW / 2;
-    let mut client = ClientConfig::default();
+    let mut client = HostLinkConfig::default();
     client.connections = 1;
     let world = World::with(client, server).await;
     let echo = echo_server().await;

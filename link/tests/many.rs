@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use odyn_link::{ClientConfig, End, ServerConfig};
+use odyn_link::{End, HostLinkConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
@@ -22,7 +22,7 @@ async fn five_thousand_flows_at_once() {
     );
 
     // Lanes would take descriptors of their own.
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.tuning.max_lanes = 16;
     let world = Arc::new(World::with(config, ServerConfig::default()).await);
     let server = echo_server().await;

@@ -4,7 +4,7 @@
 mod common;
 
 use bytes::Bytes;
-use odyn_link::{ClientConfig, OpenError, ServerConfig};
+use odyn_link::{HostLinkConfig, OpenError, ServerConfig};
 use odyn_proto::Refusal;
 
 use common::{World, soon};
@@ -26,7 +26,7 @@ async fn messages_of_every_size_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resolver_that_fails_is_told_from_one_that_is_silent() {
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.dns_timeout = std::time::Duration::from_millis(50);
     let world = World::with(config, ServerConfig::default()).await;
     let failed = soon("refusal", world.client.dns(Bytes::from_static(&[0]))).await;

@@ -6,7 +6,7 @@ mod common;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use odyn_link::{ClientConfig, FlowLimit, OpenError, ServerConfig};
+use odyn_link::{FlowLimit, HostLinkConfig, OpenError, ServerConfig};
 use odyn_proto::{Refusal, Target, TargetHost};
 use tokio::net::TcpSocket;
 
@@ -66,7 +66,7 @@ async fn targets_that_cannot_be_asked_for_do_not_cross_the_link() {
 async fn the_hosts_limit_of_flows_is_a_refusal_and_room_comes_back() {
     let mut server = ServerConfig::default();
     server.flows = Some(Arc::new(FlowLimit::new(1)));
-    let mut world = World::with(ClientConfig::default(), server).await;
+    let mut world = World::with(HostLinkConfig::default(), server).await;
     let listener = listen().await;
     let address = listener.local_addr().unwrap();
     let target = Target::address(address.ip(), address.port());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use odyn_link::{Client, ClientConfig, End, LinkState, OpenError, ServerConfig};
+use odyn_link::{End, HostLink, HostLinkConfig, LinkState, OpenError, ServerConfig};
 use odyn_proto::{Endpoint, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
@@ -123,7 +123,7 @@ async fn a_host_that_drains_ends_no_flow_and_takes_no_new_one() {
 async fn at_the_end_of_the_hosts_drain_time_flows_are_cut() {
     let mut config = ServerConfig::default();
     config.drain_timeout = Duration::ZERO;
-    let world = World::with(ClientConfig::default(), config).await;
+    let world = World::with(HostLinkConfig::default(), config).await;
     let listener = listen().await;
     let mut app = world.connect(listener.local_addr().unwrap()).await;
     let (_server, _) = soon("accept", listener.accept()).await.unwrap();
@@ -174,9 +174,9 @@ async fn without_a_host_opening_fails_with_the_reason() {
     let endpoint = odyn_proto::Endpoint::Unix {
         path: dir.path().join("none"),
     };
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.open_wait = Duration::from_millis(10);
-    let client = odyn_link::Client::new(endpoint, config);
+    let client = odyn_link::HostLink::new(endpoint, config);
     let mut state = client.state();
     soon(
         "the reason",
@@ -267,7 +267,7 @@ async fn every_place_of_the_pool_comes_back() {
         down(&client).await;
         host = Host::start(&endpoint, ServerConfig::default());
         // One of the tasks accepts.
-        let wanted = 1 + ClientConfig::default().connections;
+        let wanted = 1 + HostLinkConfig::default().connections;
         soon("all connections", async {
             while host.tasks.len() != wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -282,11 +282,11 @@ async fn a_connection_that_is_swallowed_is_given_up_for_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = socket_path(&dir);
     let listener = UnixListener::bind(&path).unwrap();
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.tuning.handshake_timeout = Duration::from_secs(3600);
     let endpoint = Endpoint::Unix { path: path.clone() };
     let places = config.connections;
-    let client = Client::new(endpoint.clone(), config);
+    let client = HostLink::new(endpoint.clone(), config);
     let mut held = Vec::new();
     for _ in 0..places {
         held.push(soon("a dial", listener.accept()).await.unwrap());
@@ -335,7 +335,7 @@ async fn dials(speaks: bool) -> usize {
             }
         }
     });
-    let client = Client::new(endpoint, ClientConfig::default());
+    let client = HostLink::new(endpoint, HostLinkConfig::default());
     tokio::time::sleep(Duration::from_secs(2)).await;
     stop.store(true, Ordering::Release);
     soon("the last dial", accepting).await.unwrap();

@@ -9,12 +9,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use odyn_link::reverse::{
-    Arrival, Ingress, Opening, Pending, Reverse, ReverseConfig, greet, opening,
-};
 use odyn_link::{
-    Client, ClientConfig, Counters, Drained, End, Lanes, Leave, LinkError, LinkState,
-    ListenOptions, Listener, OpenError, Shutdown, Stream, Tuning, dial, relay,
+    ClientSocket, Counters, Drained, End, GuestLink, GuestLinkConfig, HostLanes, HostLink,
+    HostLinkConfig, IngressHandler, LeaveReason, LinkError, LinkState, ListenOptions, Listener,
+    OpenError, PendingClient, Preamble, ReversedConfig, ReversedConnections, Shutdown, Stream,
+    Tuning, dial, greet_guest, read_preamble, relay,
 };
 use odyn_proto::wire::ingress::{Hello, Incoming};
 use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId};
@@ -24,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use common::{LIMIT, is_reset, lanes, listen, pair, soon, up};
+use common::{LIMIT, is_reset, lanes, listen, pair, soon};
 
 /// Connects clients of port 80 to one address, and refuses the others.
 struct Program {
@@ -33,8 +32,8 @@ struct Program {
     ends: Mutex<Vec<End>>,
 }
 
-impl Ingress for Program {
-    async fn serve(&self, incoming: Incoming, client: Pending) {
+impl IngressHandler for Program {
+    async fn serve(&self, incoming: Incoming, client: PendingClient) {
         self.seen.lock().unwrap().push(incoming);
         if incoming.port.get() != 80 {
             client.refuse(Refusal::Prohibited);
@@ -73,8 +72,8 @@ fn hello() -> Hello {
 
 /// The host half: adopts every reversed connection.
 struct Host {
-    client: Client,
-    leaves: mpsc::Receiver<Leave>,
+    client: GuestLink,
+    leaves: mpsc::Receiver<LeaveReason>,
     adopted: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
 }
@@ -82,13 +81,13 @@ struct Host {
 impl Host {
     fn start(endpoint: &Endpoint) -> Self {
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
-        let mut config = ClientConfig::default();
+        let mut config = GuestLinkConfig::default();
         config.open_wait = LIMIT;
         config.tuning.reset_grace = Duration::from_millis(100);
         config.tuning.lanes = lanes();
-        let lanes = Lanes::new(&config.tuning);
+        let lanes = HostLanes::new(&config.tuning);
         config.lanes = Some(Arc::clone(&lanes));
-        let client = Client::adopting("shop".into(), config.clone(), Shutdown::default());
+        let client = GuestLink::new("shop".into(), config.clone(), Shutdown::default());
         let (sender, leaves) = mpsc::channel(1000);
         let (adopted, adoptions) = watch::channel(0);
         let accepting = tokio::spawn({
@@ -96,17 +95,17 @@ impl Host {
             async move {
                 loop {
                     let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
-                    let transport = match opening(transport, LIMIT).await.unwrap() {
-                        Opening::Reversed(transport) => transport,
-                        Opening::Lane(key, transport) => {
+                    let transport = match read_preamble(transport, LIMIT).await.unwrap() {
+                        Preamble::Reversed(transport) => transport,
+                        Preamble::Lane(key, transport) => {
                             let (lanes, tuning) = (Arc::clone(&lanes), config.tuning.clone());
                             tokio::spawn(async move { lanes.serve(transport, key, &tuning).await });
                             continue;
                         }
-                        Opening::Forward(_) => panic!("not reversed"),
+                        Preamble::Forward(_) => panic!("not reversed"),
                     };
                     // A guest may be cut before it has said a word.
-                    let Ok(greeted) = greet(transport, &config).await else {
+                    let Ok(greeted) = greet_guest(transport, &config.tuning).await else {
                         continue;
                     };
                     assert_eq!(*greeted.hello(), hello());
@@ -128,11 +127,14 @@ impl Host {
 
     /// Waits until every connection of the guest is there.
     async fn whole(&mut self) {
-        let all = ReverseConfig::default().connections;
+        let all = ReversedConfig::default().connections;
         soon("adoptions", self.adopted.wait_for(|count| *count == all))
             .await
             .unwrap();
-        up(&self.client).await;
+        let mut state = self.client.state();
+        soon("the link", state.wait_for(|s| *s == LinkState::Up))
+            .await
+            .unwrap();
     }
 }
 
@@ -142,24 +144,26 @@ struct World {
     program: Arc<Program>,
     listener: TcpListener,
     /// The guest's drain.
-    guest: Client,
-    reverse: Reverse,
+    guest: HostLink,
+    reverse: ReversedConnections,
     host: Host,
 }
 
-fn reverse_config() -> ReverseConfig {
-    let mut config = ReverseConfig::default();
+fn reverse_config() -> ReversedConfig {
+    let mut config = ReversedConfig::default();
     config.tuning.lanes = lanes();
     config
 }
 
 /// A guest without connections of its own.
-fn guest() -> Client {
-    Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default())
+fn guest() -> HostLink {
+    let mut config = HostLinkConfig::default();
+    config.connections = 0;
+    HostLink::new(Endpoint::Unix { path: "/".into() }, config)
 }
 
 /// Drains and closes a guest.
-async fn drain(guest: &Client, reverse: &Reverse, limit: Duration) -> Drained {
+async fn drain(guest: &HostLink, reverse: &ReversedConnections, limit: Duration) -> Drained {
     let drained = guest.drain(limit, std::future::pending()).await;
     tokio::join!(reverse.close(LIMIT), guest.close(LIMIT));
     drained
@@ -183,7 +187,7 @@ impl World {
         });
         let mut host = Host::start(&endpoint);
         let guest = guest();
-        let reverse = Reverse::start(
+        let reverse = ReversedConnections::start(
             endpoint.clone(),
             reverse_config(),
             hello(),
@@ -209,7 +213,7 @@ impl World {
 }
 
 async fn connect(
-    client: &Client,
+    client: &GuestLink,
     listener: &TcpListener,
 ) -> (TcpStream, TcpStream, JoinHandle<End>) {
     let (outside, arrival) = arrival().await;
@@ -226,13 +230,13 @@ async fn connect(
 }
 
 /// A client's socket, and its end on the host.
-async fn arrival() -> (TcpStream, Arrival) {
+async fn arrival() -> (TcpStream, ClientSocket) {
     let (outside, inside) = pair().await;
-    (outside, Arrival::new(inside, incoming(80).client))
+    (outside, ClientSocket::new(inside, incoming(80).client))
 }
 
 /// Asks for a port.
-async fn ask(client: &Client, number: u16) -> Result<Stream, OpenError> {
+async fn ask(client: &GuestLink, number: u16) -> Result<Stream, OpenError> {
     let (_outside, arrival) = arrival().await;
     client.connect_ingress(&incoming(number), &arrival).await
 }
@@ -288,23 +292,6 @@ async fn what_the_guest_does_not_want_is_refused_and_harms_nothing() {
             "{opened:?}"
         );
     }
-    // Nor is a guest a way to anywhere else.
-    let target = odyn_proto::Target::address(world.listener.local_addr().unwrap().ip(), 80);
-    let opened = world.host.client.connect_tcp(&target).await;
-    assert!(
-        matches!(opened, Err(OpenError::Refused(Refusal::BadRequest))),
-        "{opened:?}"
-    );
-    let opened = world.host.client.connect_udp(&target).await;
-    assert!(matches!(
-        opened,
-        Err(OpenError::Refused(Refusal::BadRequest))
-    ));
-    let answer = world.host.client.dns(bytes::Bytes::from_static(b"x")).await;
-    assert!(matches!(
-        answer,
-        Err(OpenError::Refused(Refusal::BadRequest))
-    ));
     client.write_all(b"x").await.unwrap();
     soon("byte", program.read_exact(&mut [0; 1])).await.unwrap();
 }
@@ -322,7 +309,7 @@ async fn a_restarted_host_has_its_guest_back() {
     }
     assert_eq!(
         soon("leave", world.host.leaves.recv()).await,
-        Some(Leave::Closing)
+        Some(LeaveReason::Closing)
     );
     std::fs::remove_file(world.dir.path().join("link.sock")).ok();
     world.host = Host::start(&world.endpoint);
@@ -341,13 +328,13 @@ async fn a_client_waits_for_a_guest_that_comes_back() {
         .unwrap();
     assert!(matches!(
         soon("leave", world.host.leaves.recv()).await,
-        Some(Leave::Lost(_))
+        Some(LeaveReason::Lost(_))
     ));
     let waiting = {
         let client = world.host.client.clone();
         tokio::spawn(async move { ask(&client, 80).await })
     };
-    world.reverse = Reverse::start(
+    world.reverse = ReversedConnections::start(
         world.endpoint.clone(),
         reverse_config(),
         hello(),
@@ -383,7 +370,7 @@ async fn a_guest_that_drains_says_so_and_ends_when_its_clients_have_everything()
     });
     let draining = tokio::spawn(async move { drain(&guest, &reverse, LIMIT).await });
     for _ in 0..2 {
-        assert_eq!(soon("leave", leaves.recv()).await, Some(Leave::Asked));
+        assert_eq!(soon("leave", leaves.recv()).await, Some(LeaveReason::Asked));
     }
     let mut some = vec![0; 1_000_000];
     soon("some", client.read_exact(&mut some)).await.unwrap();
@@ -507,10 +494,11 @@ async fn a_guest_that_does_not_say_who_it_is_is_turned_away() {
         };
         let host = async {
             let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
-            let Opening::Reversed(transport) = opening(transport, LIMIT).await.unwrap() else {
+            let Preamble::Reversed(transport) = read_preamble(transport, LIMIT).await.unwrap()
+            else {
                 panic!("not reversed");
             };
-            greet(transport, &ClientConfig::default()).await
+            greet_guest(transport, &Tuning::default()).await
         };
         let (_, greeted) = soon("greeting", async { tokio::join!(guest, host) }).await;
         assert!(
@@ -525,7 +513,7 @@ async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling(
     let dir = tempfile::tempdir().unwrap();
     let endpoint = endpoint(dir.path());
     let listener = Listener::bind(&endpoint, ListenOptions::default()).unwrap();
-    let mut config = ReverseConfig::default();
+    let mut config = ReversedConfig::default();
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(1);
     config.tuning.handshake_timeout = Duration::from_millis(100);
@@ -536,7 +524,7 @@ async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling(
         ends: Mutex::default(),
     });
     let guest = guest();
-    let _reverse = Reverse::start(
+    let _reverse = ReversedConnections::start(
         endpoint.clone(),
         config,
         hello(),
@@ -548,7 +536,8 @@ async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling(
         let (transport, _) = soon("dial", listener.accept(&Tuning::default()))
             .await
             .unwrap();
-        let Opening::Reversed(mut transport) = opening(transport, LIMIT).await.unwrap() else {
+        let Preamble::Reversed(mut transport) = read_preamble(transport, LIMIT).await.unwrap()
+        else {
             panic!("not reversed");
         };
         let noise: Vec<u8> = (0..50_000_u32)

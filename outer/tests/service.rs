@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::sys::signal::Signal;
-use odyn_link::{Client, End, Feed, OpenError, now};
+use odyn_link::{End, Feed, HostLink, OpenError, now};
 use odyn_proto::{GuestName, GuestState, Identity, Refusal, Target};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +99,7 @@ async fn reload(program: &Program, manager: &mut Manager) {
     manager.next_with("READY=1").await;
 }
 
-async fn refusal(guest: &Client, target: &Target) -> Option<Refusal> {
+async fn refusal(guest: &HostLink, target: &Target) -> Option<Refusal> {
     match soon("an answer", guest.connect_tcp(target)).await {
         Err(OpenError::Refused(refusal)) => Some(refusal),
         Ok(_) => None,
@@ -162,7 +162,7 @@ async fn ready_when_the_program_of_a_guest_runs() {
 }
 
 /// Opens the status feed of a guest, as odyn-net does.
-fn says(guest: &Client, state: &GuestState) -> Feed {
+fn says(guest: &HostLink, state: &GuestState) -> Feed {
     let identity = Identity {
         name: GuestName::nearest("tester"),
         run: "0123456789abcdef0123456789abcdef".parse().unwrap(),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odyn_link::{
-    Busy, Client, Datagrams, Drain, Drained, LinkIo, LinkState, OpenError, Opened, Phase, Stream,
+    Datagrams, Drain, DrainGuard, Drained, HostLink, LinkIo, LinkState, OpenError, OpenedFlow,
+    Phase, Stream,
 };
 use odyn_policy::{KmsProxy, Permit};
 use odyn_proto::{KmsEndpoint, Target, TargetHost};
@@ -14,12 +15,12 @@ use tokio::sync::watch;
 /// Holds the link client so that nothing else can.
 #[derive(Clone)]
 pub struct PermittedLink {
-    link: Client,
+    link: HostLink,
 }
 
 impl PermittedLink {
     /// The permitted way over this link.
-    pub fn new(link: Client) -> Self {
+    pub fn new(link: HostLink) -> Self {
         Self { link }
     }
 
@@ -32,7 +33,7 @@ impl PermittedLink {
     ///
     /// # Errors
     /// What the host half or the link answered.
-    pub async fn tcp(&self, permit: &Permit) -> Result<Opened<Stream>, OpenError> {
+    pub async fn tcp(&self, permit: &Permit) -> Result<OpenedFlow<Stream>, OpenError> {
         self.link.connect_tcp(&target(permit)).await
     }
 
@@ -45,7 +46,7 @@ impl PermittedLink {
         &self,
         permit: &Permit,
         program: &TcpStream,
-    ) -> Result<Opened<Stream>, OpenError> {
+    ) -> Result<OpenedFlow<Stream>, OpenError> {
         self.link.connect_tcp_for(&target(permit), program).await
     }
 
@@ -53,7 +54,7 @@ impl PermittedLink {
     ///
     /// # Errors
     /// What the host half or the link answered.
-    pub async fn udp(&self, permit: &Permit) -> Result<Opened<Datagrams>, OpenError> {
+    pub async fn udp(&self, permit: &Permit) -> Result<OpenedFlow<Datagrams>, OpenError> {
         self.link.connect_udp(&target(permit)).await
     }
 
@@ -78,8 +79,8 @@ impl PermittedLink {
     }
 
     /// For whoever is about to open a flow: holds the end of the drain off.
-    pub fn busy(&self) -> Busy {
-        self.link.busy()
+    pub fn busy(&self) -> DrainGuard {
+        self.link.drain_guard()
     }
 
     /// The program is gone: not a byte is written to its sockets any more.
@@ -112,7 +113,7 @@ impl PermittedLink {
 /// decides whether it is KMS; what goes there is TLS.
 #[derive(Clone)]
 pub struct KmsLink {
-    link: Client,
+    link: HostLink,
 }
 
 impl KmsLink {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::Busy;
+use odyn_link::DrainGuard;
 use odyn_policy::{Protocol, Reason};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -54,7 +54,7 @@ fn accept_now(listener: &TcpListener) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.into())
 }
 
-async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: Busy) {
+async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: DrainGuard) {
     let Ok(destination) = original_destination(&stream) else {
         // Without a destination there is nothing to judge: fail closed.
         let local = stream
@@ -92,7 +92,7 @@ pub(super) async fn carry(
     passed: Admitted,
     mut record: Record,
     egress: &Egress,
-    busy: Busy,
+    busy: DrainGuard,
 ) {
     if passed.permit.sni_required() && !has_expected_sni(&stream, &passed).await {
         reset(&stream);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use odyn_dns::{QueryStep, Transport};
-use odyn_link::Busy;
+use odyn_link::DrainGuard;
 use odyn_policy::Protocol;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,7 +31,7 @@ pub(super) struct Serving {
     worker: Worker,
     _servers: JoinSet<()>,
     /// Until every packet of the program is with its flow.
-    busy: Mutex<Option<Busy>>,
+    busy: Mutex<Option<DrainGuard>>,
 }
 
 /// Serves a captured namespace; at most `queries` of DNS over UDP wait for their answers.
@@ -143,7 +143,7 @@ impl Handler for Program {
     }
 }
 
-async fn flow(held: Held, egress: Arc<Egress>, busy: Busy) {
+async fn flow(held: Held, egress: Arc<Egress>, busy: DrainGuard) {
     let destination = held.original();
     let mut record = egress.audit.flow("tcp", destination);
     let judged = egress

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use nix::errno::Errno;
-use odyn_link::{Busy, Counters, DatagramError, Datagrams, Phase};
+use odyn_link::{Counters, DatagramError, Datagrams, DrainGuard, Phase};
 use odyn_policy::{Protocol, Reason};
 use odyn_udp_batch::MAX_SENT;
 use tokio::net::UdpSocket;
@@ -148,7 +148,7 @@ struct Flow {
     route: UdpFlowKey,
     queue: mpsc::Receiver<Queued>,
     /// Until it is decided whether the flow is carried.
-    busy: Option<Busy>,
+    busy: Option<DrainGuard>,
 }
 
 impl Drop for Flow {

@@ -5,8 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use odyn_link::reverse::{Gone, Ingress, Pending};
-use odyn_link::{Drain, End as Relayed, relay};
+use odyn_link::{Abandoned, Drain, End as Relayed, IngressHandler, PendingClient, relay};
 use odyn_proto::Refusal as Answer;
 use odyn_proto::wire::ingress::Incoming;
 
@@ -58,7 +57,7 @@ impl ClientHandler {
         &self,
         port: &Port,
         greeting: ClientHeader,
-        mut client: Pending,
+        mut client: PendingClient,
         mut record: Record,
     ) {
         let program = &port.program;
@@ -71,8 +70,8 @@ impl ClientHandler {
             biased;
             gone = client.gone() => {
                 return record.ended(match gone {
-                    Gone::Client => End::ResetByPeer,
-                    Gone::Program => {
+                    Abandoned::Client => End::ResetByPeer,
+                    Abandoned::App => {
                         client.refuse(Answer::ConnectionRefused);
                         End::Refused
                     }
@@ -103,7 +102,7 @@ impl ClientHandler {
         port: &Port,
         tls: &Tls,
         greeting: ClientHeader,
-        client: Pending,
+        client: PendingClient,
         mut record: Record,
     ) {
         let (near, far) = match self.pairs.open().await {
@@ -152,12 +151,12 @@ fn end_of_connect(error: &std::io::Error) -> End {
     }
 }
 
-impl Ingress for ClientHandler {
+impl IngressHandler for ClientHandler {
     fn computes(&self, port: NonZeroU16) -> bool {
         self.ports.get(&port).is_some_and(|port| port.tls.is_some())
     }
 
-    async fn serve(&self, incoming: Incoming, client: Pending) {
+    async fn serve(&self, incoming: Incoming, client: PendingClient) {
         let Incoming {
             port,
             client: address,

@@ -1,7 +1,7 @@
 //! Ingress: clients that the host half has for the program.
 //!
 //! They come over connections that we dial and on which the host half opens the flows
-//! ([`odyn_link::reverse`]). The host is not trusted: it may ask for any port and gets those of the
+//!. The host is not trusted: it may ask for any port and gets those of the
 //! policy's `ingress` only, each on the loopback interface, at the port that the policy says.
 
 mod app;
@@ -15,8 +15,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::reverse::{Reverse, ReverseConfig};
-use odyn_link::{Drain, LaneMode};
+use odyn_link::{Drain, LaneMode, ReversedConfig, ReversedConnections};
 use odyn_proto::wire::ingress::{Hello, MAX_PORTS};
 use odyn_proto::{Endpoint, Identity};
 
@@ -32,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub struct RunningIngress {
     clients: Arc<ClientHandler>,
     /// None when the policy wants no clients.
-    reverse: Option<Reverse>,
+    reverse: Option<ReversedConnections>,
 }
 
 /// Offers the ports of the policy to the host half, if it has any.
@@ -73,9 +72,9 @@ fn start_with(
             identity,
             ports: listen,
         };
-        let mut config = ReverseConfig::default();
+        let mut config = ReversedConfig::default();
         config.tuning.lanes = lanes;
-        Reverse::start(link, config, hello, Arc::clone(&clients), drain)
+        ReversedConnections::start(link, config, hello, Arc::clone(&clients), drain)
     });
     RunningIngress { clients, reverse }
 }

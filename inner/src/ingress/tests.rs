@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use odyn_link::reverse::{Arrival, Opening, greet, opening};
 use odyn_link::{
-    Client, ClientConfig, LaneMode, ListenOptions, Listener, OpenError, Shutdown, Tuning,
+    ClientSocket, GuestLink, GuestLinkConfig, HostLink, HostLinkConfig, LaneMode, ListenOptions,
+    Listener, OpenError, Preamble, Shutdown, Tuning, greet_guest, read_preamble,
 };
 use odyn_proto::wire::ingress::Incoming;
 use odyn_proto::{GuestName, Refusal, RunId};
@@ -36,15 +36,17 @@ struct World {
     _dir: tempfile::TempDir,
     audit: Audit,
     records: std::path::PathBuf,
-    host: Client,
+    host: GuestLink,
     ports: Vec<NonZeroU16>,
-    guest: Client,
+    guest: HostLink,
     running: RunningIngress,
 }
 
 /// A guest without connections of its own: the drain is its.
-fn guest() -> Client {
-    Client::adopting("guest".into(), ClientConfig::default(), Shutdown::default())
+fn guest() -> HostLink {
+    let mut config = HostLinkConfig::default();
+    config.connections = 0;
+    HostLink::new(Endpoint::Unix { path: "/".into() }, config)
 }
 
 impl World {
@@ -75,12 +77,12 @@ impl World {
             LONG,
         );
         let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
-        let Opening::Reversed(transport) = opening(transport, LONG).await.unwrap() else {
+        let Preamble::Reversed(transport) = read_preamble(transport, LONG).await.unwrap() else {
             panic!("not reversed");
         };
-        let config = ClientConfig::default();
-        let host = Client::adopting("shop".into(), config.clone(), Shutdown::default());
-        let greeted = greet(transport, &config).await.unwrap();
+        let config = GuestLinkConfig::default();
+        let host = GuestLink::new("shop".into(), config.clone(), Shutdown::default());
+        let greeted = greet_guest(transport, &config.tuning).await.unwrap();
         let ports = greeted.hello().ports.clone();
         drop(host.adopt(greeted));
         Self {
@@ -99,7 +101,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let arrival = Arrival::new(accepted.unwrap().0, incoming.client);
+        let arrival = ClientSocket::new(accepted.unwrap().0, incoming.client);
         timeout(LONG, self.host.connect_ingress(&incoming, &arrival))
             .await
             .expect("an answer")

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use odyn_proto::GuestState;
 
 pub use crate::telemetry::log::LogFeed;
-use odyn_link::{Client, Feed, LinkState, now};
+use odyn_link::{Feed, HostLink, LinkState, now};
 use odyn_proto::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
@@ -50,7 +50,7 @@ impl StdioMode {
 /// The feeds of this guest.
 #[derive(Debug)]
 pub struct Telemetry {
-    client: Client,
+    client: HostLink,
     guest: Identity,
     status: Feed,
     log: Option<LogFeed>,
@@ -59,7 +59,7 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// Begins: the host half is told that we start, whenever it is there.
-    pub fn start(client: &Client, guest: &Identity, log: Option<LogFeed>) -> Self {
+    pub fn start(client: &HostLink, guest: &Identity, log: Option<LogFeed>) -> Self {
         let report = Self {
             client: client.clone(),
             guest: guest.clone(),

@@ -16,23 +16,23 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::Feed;
-use super::queue::Work;
-use crate::chunk::{Chunk, InFlight};
-use crate::client::{Client, outer_uri, request};
+use super::queue::FeedWork;
 use crate::error::OpenError;
-use crate::exchange::{Exchange, With};
-use crate::pool::Class;
+use crate::http2::chunk::{Chunk, InFlight};
+use crate::http2::message::{host_uri, request_for};
+use crate::pool::request::{OpenedRequest, RequestBody};
+use crate::pool::{FlowClass, Pool, PoolHandle};
 
 /// Bytes that are handed to HTTP/2 at once: others share the connection.
-const PIECE: usize = 32 * 1024;
+const MAX_CHUNK: usize = 32 * 1024;
 /// First pause before a feed is opened again; doubled as long as nothing is acknowledged.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest pause before a feed is opened again.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a stream of a feed ended before the feed did.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum FeedInterrupted {
     #[error("{0}")]
     Open(#[from] OpenError),
     #[error("{0}")]
@@ -44,36 +44,43 @@ enum Broken {
 }
 
 /// Carries `feed` until the host has all of it, or no more can be opened.
-pub(crate) async fn carry(client: Client, guest: Identity, name: &'static str, feed: Feed) {
-    let mut pause = PAUSE_MIN;
+pub(crate) async fn carry(pool: PoolHandle, guest: Identity, name: &'static str, feed: Feed) {
+    let mut pause = MIN_RETRY_INTERVAL;
     loop {
         let before = feed.first();
         // Nothing is asked of the host for a feed that has nothing to say.
         feed.work(before, 0).await;
-        let broken = match attempt(&client, &guest, name, &feed).await {
+        let broken = match attempt(&pool, &guest, name, &feed).await {
             Ok(()) => return feed.finish(),
-            Err(Broken::Open(OpenError::Closing)) => {
+            Err(FeedInterrupted::Open(OpenError::Closing)) => {
                 debug!(name, "the link is closed before the feed has ended");
                 return;
             }
             Err(broken) => broken,
         };
         if feed.first() > before {
-            pause = PAUSE_MIN;
+            pause = MIN_RETRY_INTERVAL;
         }
         debug!(name, reason = %broken, ?pause, "feed is to be opened again");
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(MAX_RETRY_INTERVAL);
     }
 }
 
 /// One stream: until the end of the feed is confirmed.
-async fn attempt(client: &Client, guest: &Identity, name: &str, feed: &Feed) -> Result<(), Broken> {
-    let exchange = open(client, guest, name, feed.first()).await?;
-    let next = wanted(&exchange)?;
-    let (mut send, mut recv, _slot) = exchange.into_parts();
+async fn attempt(
+    pool: &Pool,
+    guest: &Identity,
+    name: &str,
+    feed: &Feed,
+) -> Result<(), FeedInterrupted> {
+    let opened = open(pool, guest, name, feed.first()).await?;
+    let next = wanted(&opened)?;
+    let (mut send, mut recv, _slot) = opened.into_parts();
     if next > feed.end_number() {
-        return Err(Broken::Protocol("it wants a record that is not there yet"));
+        return Err(FeedInterrupted::Protocol(
+            "it wants a record that is not there yet",
+        ));
     }
     // Asking for records that another host half has acknowledged is in vain: they are gone.
     let mut cursor = next.max(feed.first());
@@ -92,18 +99,18 @@ async fn attempt(client: &Client, guest: &Identity, name: &str, feed: &Feed) -> 
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None if ended && feed.first() == cursor => return Ok(()),
-                None => return Err(Broken::Ended),
+                None => return Err(FeedInterrupted::Ended),
             },
             room = room(&mut send, out.len()), if !out.is_empty() => {
                 let part = out.split_to(room?.min(out.len()));
                 send.send_data(in_flight.chunk(part), false)?;
             }
-            work = feed.work(cursor, PIECE), if out.is_empty() && !ended => match work {
-                Work::Records(bytes, count) => {
+            work = feed.work(cursor, MAX_CHUNK), if out.is_empty() && !ended => match work {
+                FeedWork::Records(bytes, count) => {
                     out = bytes;
                     cursor += count;
                 }
-                Work::End => {
+                FeedWork::End => {
                     send.send_data(in_flight.chunk(Bytes::new()), true)?;
                     ended = true;
                 }
@@ -114,12 +121,12 @@ async fn attempt(client: &Client, guest: &Identity, name: &str, feed: &Feed) -> 
 
 /// Asks the host to take the feed from record `first` on.
 async fn open(
-    client: &Client,
+    pool: &Pool,
     guest: &Identity,
     name: &str,
     first: u64,
-) -> Result<Exchange, OpenError> {
-    let mut request = request(Method::POST, outer_uri(&format!("{PREFIX}{name}"))?, None)?;
+) -> Result<OpenedRequest, OpenError> {
+    let mut request = request_for(Method::POST, host_uri(&format!("{PREFIX}{name}"))?, None)?;
     for (header, value) in [
         (GUEST, guest.name.to_string()),
         (RUN, guest.run.to_string()),
@@ -131,24 +138,29 @@ async fn open(
     request
         .headers_mut()
         .insert(FIRST, HeaderValue::from(first));
-    client.exchange(Class::Feed, &request, With::Nothing).await
+    pool.request(FlowClass::Feed, &request, RequestBody::Nothing)
+        .await
 }
 
 /// The record that the host wants next.
-fn wanted(exchange: &Exchange) -> Result<u64, Broken> {
-    let value = exchange.response.headers().get(NEXT);
+fn wanted(opened: &OpenedRequest) -> Result<u64, FeedInterrupted> {
+    let value = opened.response.headers().get(NEXT);
     value
         .and_then(|value| feed::parse_number(value.as_bytes()).ok())
-        .ok_or(Broken::Protocol("it does not say which record it wants"))
+        .ok_or(FeedInterrupted::Protocol(
+            "it does not say which record it wants",
+        ))
 }
 
 /// Takes an acknowledgement, if it can be true.
-fn check(number: u64, feed: &Feed, sent: u64) -> Result<(), Broken> {
+fn check(number: u64, feed: &Feed, sent: u64) -> Result<(), FeedInterrupted> {
     if number > sent {
-        return Err(Broken::Protocol("it acknowledges what was not sent"));
+        return Err(FeedInterrupted::Protocol(
+            "it acknowledges what was not sent",
+        ));
     }
     if number < feed.first() {
-        return Err(Broken::Protocol("an acknowledgement goes back"));
+        return Err(FeedInterrupted::Protocol("an acknowledgement goes back"));
     }
     feed.acknowledge(number);
     Ok(())

@@ -8,18 +8,16 @@
 //! none comes twice. What the records mean is not known here. The format is in
 //! [`wire::feed`](odyn_proto::wire::feed).
 
-mod carry;
+pub(crate) mod carry;
 mod queue;
 pub(crate) mod serve;
 
 use futures::future::BoxFuture;
 
-pub use queue::{Feed, Pending, now};
+pub use queue::{Feed, FeedBacklog, now};
 
+use odyn_proto::Refusal;
 use odyn_proto::wire::feed::Record;
-use odyn_proto::{Identity, Refusal};
-
-use crate::client::Client;
 
 /// Where the host writes one feed, while it is open.
 ///
@@ -34,20 +32,4 @@ pub trait FeedSink: Send {
 
     /// The feed has ended: nothing comes any more.
     fn end(&mut self) -> BoxFuture<'_, Result<(), Refusal>>;
-}
-
-impl Client {
-    /// Carries `feed` to the host under `name` (lower-case letters, digits and `-`) until it has
-    /// ended there. The link is kept open for it; [`Client::drain`] ends that, so see that the
-    /// feed is [finished](Feed::finished) before.
-    ///
-    /// Must be called in a tokio runtime.
-    pub fn feed(&self, guest: &Identity, name: &'static str, feed: &Feed) {
-        tokio::spawn(carry::carry(
-            self.clone(),
-            guest.clone(),
-            name,
-            feed.clone(),
-        ));
-    }
 }

@@ -21,7 +21,7 @@ pub fn now() -> u64 {
 
 /// What a feed still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub struct FeedBacklog {
     /// Records that the host has not acknowledged.
     pub records: usize,
     /// Their bytes.
@@ -31,12 +31,12 @@ pub struct Pending {
 /// A feed of records. Clones are handles of the same feed.
 #[derive(Debug, Clone)]
 pub struct Feed {
-    shared: Arc<Shared>,
+    shared: Arc<FeedShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct FeedShared {
+    state: Mutex<FeedState>,
     /// Something to send.
     work: Notify,
     /// The host has acknowledged something, or all of it.
@@ -45,7 +45,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FeedState {
     records: VecDeque<Record>,
     /// Number of the first that is held.
     first: u64,
@@ -57,7 +57,7 @@ struct State {
 
 /// What the carrier is to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum FeedWork {
     /// Send these bytes: so many records.
     Records(Bytes, u64),
     /// Say that the feed has ended.
@@ -68,7 +68,7 @@ impl Feed {
     /// A feed that holds about `limit` bytes; one record always fits.
     pub fn new(limit: usize) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(FeedShared {
                 state: Mutex::default(),
                 work: Notify::new(),
                 progress: Notify::new(),
@@ -146,9 +146,9 @@ impl Feed {
     }
 
     /// What the host has not acknowledged yet.
-    pub fn pending(&self) -> Pending {
+    pub fn pending(&self) -> FeedBacklog {
         let state = self.state();
-        Pending {
+        FeedBacklog {
             records: state.records.len(),
             bytes: state.bytes,
         }
@@ -167,7 +167,7 @@ impl Feed {
 
     /// What to send from record `cursor` on: as many records as fit into `most` bytes, at least
     /// one. Waits for it.
-    pub(super) async fn work(&self, cursor: u64, most: usize) -> Work {
+    pub(super) async fn work(&self, cursor: u64, most: usize) -> FeedWork {
         loop {
             let work = self.shared.work.notified();
             if let Some(found) = self.work_now(cursor, most) {
@@ -177,7 +177,7 @@ impl Feed {
         }
     }
 
-    fn work_now(&self, cursor: u64, most: usize) -> Option<Work> {
+    fn work_now(&self, cursor: u64, most: usize) -> Option<FeedWork> {
         let state = self.state();
         let skip = usize::try_from(cursor.saturating_sub(state.first)).unwrap_or(usize::MAX);
         let mut out = BytesMut::new();
@@ -190,9 +190,9 @@ impl Feed {
             count += 1;
         }
         match count {
-            0 if state.ended => Some(Work::End),
+            0 if state.ended => Some(FeedWork::End),
             0 => None,
-            _ => Some(Work::Records(out.freeze(), count)),
+            _ => Some(FeedWork::Records(out.freeze(), count)),
         }
     }
 
@@ -217,7 +217,7 @@ impl Feed {
         self.shared.progress.notify_waiters();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FeedState> {
         // Nothing that could panic runs under the lock.
         self.shared
             .state
@@ -251,7 +251,7 @@ mod tests {
         assert!(!feed.try_write(1, &text("x")));
         feed.acknowledge(5);
         assert_eq!(feed.state().cost, 0);
-        let Pending { records, bytes } = feed.pending();
+        let FeedBacklog { records, bytes } = feed.pending();
         assert_eq!((records, bytes), (0, 0));
     }
 
@@ -271,14 +271,14 @@ mod tests {
         for part in ["a", "b", "c"] {
             assert!(feed.try_write(9, &text(part)));
         }
-        let Work::Records(bytes, 2) = feed.work(0, 26).await else {
+        let FeedWork::Records(bytes, 2) = feed.work(0, 26).await else {
             panic!("two records fit into 26 bytes");
         };
         assert_eq!(bytes.len(), 26);
         feed.acknowledge(1);
         feed.end();
         assert!(!feed.try_write(9, &text("d")), "it has ended");
-        assert!(matches!(feed.work(2, 1).await, Work::Records(_, 1)));
-        assert_eq!(feed.work(3, 1).await, Work::End);
+        assert!(matches!(feed.work(2, 1).await, FeedWork::Records(_, 1)));
+        assert_eq!(feed.work(3, 1).await, FeedWork::End);
     }
 }

@@ -12,13 +12,13 @@ use odyn_proto::wire::feed::{FeedError, NEXT, Record, RecordDecoder};
 use tracing::debug;
 
 use super::FeedSink;
-use crate::chunk::{Chunk, InFlight};
+use crate::http2::chunk::{Chunk, InFlight};
 
 /// Most bytes that a sink is given at once, one record more or less.
-const BATCH: usize = 128 * 1024;
+const MAX_BATCH: usize = 128 * 1024;
 
 /// What to do next.
-enum Step {
+enum RecordStep {
     Write(Vec<Record>),
     End,
     /// The guest or the connection gave up.
@@ -43,8 +43,8 @@ pub(crate) async fn serve(
     let Ok(send) = respond.send_response(response, false) else {
         return;
     };
-    let mut acks = Acks::new(send, written);
-    let mut reader = Reader {
+    let mut acks = AckWriter::new(send, written);
+    let mut reader = RecordReader {
         body,
         decoder: RecordDecoder::default(),
         batch: Vec::new(),
@@ -55,17 +55,17 @@ pub(crate) async fn serve(
         let step = tokio::select! {
             biased;
             event = acks.event() => match event {
-                Event::Reset => Step::Gone,
-                Event::Room => {
+                AckEvent::Reset => RecordStep::Gone,
+                AckEvent::Room => {
                     acks.say(false);
                     continue;
                 }
             },
-            () = &mut stop => Step::Stop,
+            () = &mut stop => RecordStep::Stop,
             step = poll_fn(|cx| reader.poll_step(cx)) => step,
         };
         match step {
-            Step::Write(records) => {
+            RecordStep::Write(records) => {
                 let Some(next) = written.checked_add(records.len() as u64) else {
                     return acks.fail("more records than there are numbers");
                 };
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
                 written = next;
                 acks.set(written);
             }
-            Step::End => {
+            RecordStep::End => {
                 tokio::select! {
                     biased;
                     result = sink.end() => if let Err(refusal) = result {
@@ -90,36 +90,36 @@ pub(crate) async fn serve(
                 return acks.finish().await;
             }
             // What is not acknowledged comes again, by another connection.
-            Step::Stop => return acks.finish().await,
-            Step::Gone => return,
-            Step::Malformed(error) => return acks.fail(error),
+            RecordStep::Stop => return acks.finish().await,
+            RecordStep::Gone => return,
+            RecordStep::Malformed(error) => return acks.fail(error),
         }
     }
 }
 
 /// The stream of records.
-struct Reader {
+struct RecordReader {
     body: RecvStream,
     decoder: RecordDecoder,
     batch: Vec<Record>,
     size: usize,
 }
 
-impl Reader {
+impl RecordReader {
     /// Collects what is there, and waits only when that is nothing.
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<RecordStep> {
         loop {
-            while self.size < BATCH {
+            while self.size < MAX_BATCH {
                 match self.decoder.record() {
                     Ok(Some(record)) => {
                         self.size += record.size();
                         self.batch.push(record);
                     }
                     Ok(None) => break,
-                    Err(error) => return Poll::Ready(Step::Malformed(error)),
+                    Err(error) => return Poll::Ready(RecordStep::Malformed(error)),
                 }
             }
-            if self.size >= BATCH {
+            if self.size >= MAX_BATCH {
                 return Poll::Ready(self.take());
             }
             match self.body.poll_data(cx) {
@@ -130,12 +130,12 @@ impl Reader {
                     self.decoder.push(&bytes);
                 }
                 Poll::Ready(Some(Err(_))) if self.batch.is_empty() => {
-                    return Poll::Ready(Step::Gone);
+                    return Poll::Ready(RecordStep::Gone);
                 }
                 Poll::Ready(None) if self.batch.is_empty() => {
                     return Poll::Ready(match self.decoder.finish() {
-                        Ok(()) => Step::End,
-                        Err(error) => Step::Malformed(error),
+                        Ok(()) => RecordStep::End,
+                        Err(error) => RecordStep::Malformed(error),
                     });
                 }
                 // What came before the end or the error is written first.
@@ -144,27 +144,27 @@ impl Reader {
         }
     }
 
-    fn take(&mut self) -> Step {
+    fn take(&mut self) -> RecordStep {
         self.size = 0;
-        Step::Write(std::mem::take(&mut self.batch))
+        RecordStep::Write(std::mem::take(&mut self.batch))
     }
 }
 
 /// What happened on the stream of acknowledgements.
-enum Event {
+enum AckEvent {
     Reset,
     Room,
 }
 
 /// The stream of acknowledgements. A number that can't be sent now is replaced by the next.
-struct Acks {
+struct AckWriter {
     send: SendStream<Chunk>,
     in_flight: Arc<InFlight>,
     said: u64,
     now: u64,
 }
 
-impl Acks {
+impl AckWriter {
     fn new(mut send: SendStream<Chunk>, said: u64) -> Self {
         send.reserve_capacity(size_of::<u64>());
         Self {
@@ -197,18 +197,18 @@ impl Acks {
     }
 
     /// Waits for the end of the stream, or for room for a number that had none.
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> AckEvent {
         poll_fn(|cx| {
             if let Poll::Ready(reset) = self.send.poll_reset(cx) {
                 debug!(?reset, "the guest gave a feed up");
-                return Poll::Ready(Event::Reset);
+                return Poll::Ready(AckEvent::Reset);
             }
             if !self.owes() {
                 return Poll::Pending;
             }
             loop {
                 if self.send.capacity() >= size_of::<u64>() {
-                    return Poll::Ready(Event::Room);
+                    return Poll::Ready(AckEvent::Room);
                 }
                 match self.send.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(_))) => {}

@@ -2,46 +2,75 @@
 //!
 //! The guest dials them ([`Pool::dialling`]), and the host is given some ([`Pool::adopting`]).
 
-pub(crate) mod connection;
-mod jitter;
-mod keep;
-mod report;
+pub(crate) mod driver;
+pub(crate) mod jitter;
+mod log;
+mod peer_epoch;
+pub(crate) mod reconnect;
+pub(crate) mod request;
+pub(crate) mod state;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use h2::client::SendRequest;
-use http::HeaderValue;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::jitter::Jitter;
-use odyn_proto::Endpoint;
+use crate::config::Tuning;
+use crate::drain::delivery::DeliveryTable;
+use crate::drain::flush::FlushReport;
+use crate::drain::phase::{Drain, Phase};
+use crate::flow::lane::HostLanes;
+use crate::flow::lease::{ConnectionState, FlowCount, StreamLease};
+use crate::http2::accept::Shutdown;
+use crate::http2::chunk::Chunk;
+use crate::pool::log::report;
+use crate::pool::peer_epoch::{Epoch, PeerEpochs};
+use crate::pool::reconnect::{Redial, keep};
+use crate::pool::state::LinkState;
 
-use self::keep::keep;
-use self::report::report;
-use crate::chunk::Chunk;
-use crate::client::LinkState;
-use crate::config::ClientConfig;
-use crate::crew::Crew;
-use crate::delivery::Registry;
-use crate::drain::Drain;
-use crate::flush::Verdict;
-use crate::losses::{Generation, Generations};
-use crate::session::Shutdown;
-use crate::{flush, lane};
+/// Settings of a pool.
+#[derive(Debug)]
+pub(crate) struct PoolConfig {
+    pub(crate) tuning: Tuning,
+    /// Longest wait for a connection before opening a flow fails.
+    pub(crate) open_wait: Duration,
+    /// Longest wait for a flow to be opened, the wait for a connection included.
+    pub(crate) open_timeout: Duration,
+    /// A host's: where its guest finds the lanes of the flows that it opens.
+    pub(crate) lanes: Option<Arc<HostLanes>>,
+}
+
+/// A handle of a pool. When the last is dropped, the pool closes.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolHandle {
+    pool: Arc<Pool>,
+    _closing: Arc<DropGuard>,
+}
+
+impl Deref for PoolHandle {
+    type Target = Arc<Pool>;
+
+    fn deref(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
 
 /// What the tasks and the handles of a client share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The other half, for the log.
     name: String,
-    pub(crate) config: ClientConfig,
+    pub(crate) config: PoolConfig,
     pub(crate) state: watch::Sender<LinkState>,
     /// Flows that are open or being opened.
-    pub(crate) flows: Arc<Flows>,
+    pub(crate) flows: Arc<FlowCount>,
     /// How far the end is.
     pub(crate) drain: Drain,
     /// How the host half is told to end; the guest has its own way, [`Pool::drain`].
@@ -53,42 +82,26 @@ pub(crate) struct Pool {
     pub(crate) tasks: TaskTracker,
     /// How often the link has gone up or down, or down for another reason.
     changes: Arc<AtomicU64>,
-    places: Mutex<Vec<Option<Connection>>>,
-    pub(crate) generations: Generations,
-    /// Flows that were given to crews.
+    places: Mutex<Vec<Option<PooledConnection>>>,
+    pub(crate) peer_epochs: PeerEpochs,
+    /// Flows that were given to executors.
     turns: AtomicUsize,
     /// Connections that still carry flows, those that left the pool included.
-    live: Mutex<Vec<Weak<Shared>>>,
+    live: Mutex<Vec<Weak<ConnectionState>>>,
 }
 
 /// A connection on which flows can be opened.
 #[derive(Debug, Clone)]
-pub(crate) struct Connection {
+pub(crate) struct PooledConnection {
     pub(crate) requests: SendRequest<Chunk>,
     /// The host's, when the connection began to be made.
-    pub(crate) generation: Generation,
-    shared: Arc<Shared>,
-}
-
-/// What a connection and its flows share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    load: AtomicUsize,
-    /// Carries it, and flows on it.
-    crew: Crew,
-    /// It has carried a flow.
-    used: AtomicBool,
-    /// What the other half says of the flows' delivery, at the end.
-    verdict: flush::Outcome,
-    /// What its flows have not delivered on our side.
-    registry: Arc<Registry>,
-    /// A host's: what guests call it when they dial a lane.
-    name: Option<lane::Named>,
+    pub(crate) epoch: Epoch,
+    shared: Arc<ConnectionState>,
 }
 
 /// What a flow needs from its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum FlowClass {
     /// TCP: may fill the buffers of the transport for as long as it likes.
     Bulk,
     /// UDP and DNS: few bytes that should not wait behind many.
@@ -102,7 +115,7 @@ pub(crate) enum Class {
 /// The connection that bulk flows keep away from.
 const QUICK_PLACE: usize = 0;
 
-impl Class {
+impl FlowClass {
     /// Whether the connection at a place is meant for it.
     fn is_meant(self, place: usize) -> bool {
         match self {
@@ -114,99 +127,29 @@ impl Class {
 }
 
 /// Connections that there are, and their places.
-fn connections(places: &[Option<Connection>]) -> impl Iterator<Item = (usize, &Connection)> {
+fn connections(
+    places: &[Option<PooledConnection>],
+) -> impl Iterator<Item = (usize, &PooledConnection)> {
     let numbered = places.iter().enumerate();
     numbered.filter_map(|(place, connection)| connection.as_ref().map(|there| (place, there)))
 }
 
-/// Counts the flows of a client.
-#[derive(Debug, Default)]
-pub(crate) struct Flows {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-impl Flows {
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Waits until no flow is open.
-    pub(crate) async fn none(&self) {
-        loop {
-            let notified = self.none.notified();
-            if self.count() == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-/// One flow's place in the counts.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    shared: Arc<Shared>,
-    /// `None`: a feed, for which no drain waits.
-    flows: Option<Arc<Flows>>,
-}
-
-impl Slot {
-    fn new(shared: &Arc<Shared>, flows: Option<&Arc<Flows>>) -> Self {
-        shared.load.fetch_add(1, Ordering::Relaxed);
-        if let Some(flows) = flows {
-            shared.used.store(true, Ordering::Relaxed);
-            flows.count.fetch_add(1, Ordering::AcqRel);
-        }
-        Self {
-            shared: Arc::clone(shared),
-            flows: flows.cloned(),
-        }
-    }
-
-    /// What the flows of this connection have not delivered on our side.
-    pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.shared.registry
-    }
-
-    /// The header that tells a guest what it is called.
-    pub(crate) fn lane_header(&self) -> Option<HeaderValue> {
-        self.shared.name.as_ref().map(lane::Named::header)
-    }
-
-    /// What the other half will say of the delivery on this connection.
-    pub(crate) fn outcome(&self) -> flush::Outcome {
-        self.shared.verdict.clone()
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.load.fetch_sub(1, Ordering::Relaxed);
-        let Some(flows) = &self.flows else { return };
-        if flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            flows.none.notify_waiters();
-        }
-    }
-}
-
 impl Pool {
-    /// A pool that dials its connections and replaces those that end.
-    pub(crate) fn dialling(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
-        let places = config.connections.max(1);
-        let pool = Self::adopting(endpoint.to_string(), config, Shutdown::default());
-        let endpoint = Arc::new(endpoint);
-        for _ in 0..places {
-            pool.tasks
-                .spawn(keep(Arc::clone(&pool), Arc::clone(&endpoint)));
+    /// A pool that dials so many connections and replaces those that end.
+    pub(crate) fn dialling(config: PoolConfig, redial: Arc<Redial>, count: usize) -> PoolHandle {
+        let name = redial.endpoint.to_string();
+        let handle = Self::adopting(name, config, Shutdown::default());
+        for _ in 0..count {
+            let pool = Arc::clone(&handle);
+            handle.tasks.spawn(keep(pool, Arc::clone(&redial)));
         }
-        pool
+        handle
     }
 
     /// A pool that has the connections it is given, with a name for the log.
     ///
     /// Must be called in a tokio runtime.
-    pub(crate) fn adopting(name: String, config: ClientConfig, shutdown: Shutdown) -> Arc<Self> {
+    pub(crate) fn adopting(name: String, config: PoolConfig, shutdown: Shutdown) -> PoolHandle {
         let pool = Arc::new(Self {
             name,
             config,
@@ -219,7 +162,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             changes: Arc::default(),
             places: Mutex::default(),
-            generations: Generations::default(),
+            peer_epochs: PeerEpochs::default(),
             turns: AtomicUsize::new(0),
             live: Mutex::default(),
         });
@@ -229,61 +172,82 @@ impl Pool {
             Arc::clone(&pool.changes),
             pool.closing.clone(),
         ));
-        pool
+        PoolHandle {
+            _closing: Arc::new(pool.closing.clone().drop_guard()),
+            pool,
+        }
     }
 
     /// The best connection there is for a flow, and a place on it: of those that are meant for
-    /// it, else of all, the one whose crew we are in, else the one with the fewest flows.
-    pub(crate) fn pick(&self, class: Class) -> Option<(Connection, Slot)> {
+    /// it, else of all, the one whose executor we are in, else the one with the fewest flows.
+    pub(crate) fn pick(&self, class: FlowClass) -> Option<(PooledConnection, StreamLease)> {
         let places = self.places();
         let (_, best) = connections(&places).min_by_key(|(place, connection)| {
             let shared = &connection.shared;
             let load = shared.load.load(Ordering::Relaxed);
-            (!class.is_meant(*place), !shared.crew.is_here(), load)
+            (!class.is_meant(*place), !shared.executor.is_current(), load)
         })?;
-        let counted = (class != Class::Feed).then_some(&self.flows);
-        Some((best.clone(), Slot::new(&best.shared, counted)))
+        let counted = (class != FlowClass::Feed).then_some(&self.flows);
+        Some((best.clone(), StreamLease::new(&best.shared, counted)))
     }
 
     /// Has a flow carried with the connection that it will be opened on, in turns with the others
     /// that are meant for it.
-    pub(crate) fn carry(&self, class: Class, flow: impl Future<Output = ()> + Send + 'static) {
-        let crew = {
+    pub(crate) fn carry(&self, class: FlowClass, flow: impl Future<Output = ()> + Send + 'static) {
+        let executor = {
             let places = self.places();
             let meant = || connections(&places).filter(|(place, _)| class.is_meant(*place));
             let turn = self.turns.fetch_add(1, Ordering::Relaxed);
             meant()
                 .nth(turn % meant().count().max(1))
-                .map(|(_, connection)| connection.shared.crew.clone())
+                .map(|(_, connection)| connection.shared.executor.clone())
         };
-        match crew {
-            Some(crew) => crew.spawn(flow),
+        match executor {
+            Some(executor) => executor.spawn(flow),
             None => drop(tokio::spawn(flow)),
         }
     }
 
+    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
+    /// and for the other half to have read everything. Says how many flows were cut then.
+    pub(crate) async fn close(&self, limit: Duration) -> usize {
+        self.closing.cancel();
+        self.tasks.close();
+        // Each connection says GOAWAY and is flushed.
+        let closed = timeout(limit, self.tasks.wait()).await;
+        let cut = if closed.is_ok() {
+            0
+        } else {
+            self.flows.count()
+        };
+        self.cut.cancel();
+        self.tasks.wait().await;
+        self.drain.advance(Phase::Done, Duration::ZERO);
+        cut
+    }
+
     /// Takes a connection out of the pool: it opens no more flows.
-    pub(crate) fn retire(&self, connection: &Connection) {
+    pub(crate) fn retire(&self, connection: &PooledConnection) {
         for place in self.places().iter_mut() {
             place.take_if(|there| Arc::ptr_eq(&there.shared, &connection.shared));
         }
     }
 
-    /// Waits for the verdict of every connection that there is, and returns them.
-    pub(crate) async fn verdicts(&self) -> Vec<Arc<Verdict>> {
+    /// Waits for the flush_result of every connection that there is, and returns them.
+    pub(crate) async fn flush_reports(&self) -> Vec<Arc<FlushReport>> {
         let live: Vec<_> = self.live().iter().filter_map(Weak::upgrade).collect();
-        let mut verdicts = Vec::with_capacity(live.len());
+        let mut flush_reports = Vec::with_capacity(live.len());
         for connection in live {
-            verdicts.push(connection.verdict.wait().await);
+            flush_reports.push(connection.flush_result.wait().await);
         }
-        verdicts
+        flush_reports
     }
 
-    fn live(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
+    fn live(&self) -> MutexGuard<'_, Vec<Weak<ConnectionState>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn places(&self) -> MutexGuard<'_, Vec<Option<Connection>>> {
+    fn places(&self) -> MutexGuard<'_, Vec<Option<PooledConnection>>> {
         // Nothing that could panic runs under the lock.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -292,18 +256,18 @@ impl Pool {
     fn publish(
         &self,
         requests: SendRequest<Chunk>,
-        registry: Arc<Registry>,
-        generation: Generation,
-    ) -> Connection {
+        deliveries: Arc<DeliveryTable>,
+        epoch: Epoch,
+    ) -> PooledConnection {
         let lanes = self.config.lanes.as_ref();
-        let name = lanes.and_then(|lanes| lanes.name(&registry));
-        let connection = Connection {
+        let name = lanes.and_then(|lanes| lanes.name(&deliveries));
+        let connection = PooledConnection {
             requests,
-            generation,
-            shared: Arc::new(Shared {
-                registry,
+            epoch,
+            shared: Arc::new(ConnectionState {
+                deliveries,
                 name,
-                ..Shared::default()
+                ..ConnectionState::default()
             }),
         };
         let mut live = self.live();

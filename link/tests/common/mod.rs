@@ -12,10 +12,10 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use odyn_link::reverse::{Opening, opening};
 use odyn_link::{
-    Client, ClientConfig, Counters, End, FlowReport, Handler, LaneMode, Lanes, LinkState,
-    ListenOptions, Listener, Opened, Peer, ServerConfig, Stream, relay, serve,
+    Counters, End, FlowReport, Handler, HostLanes, HostLink, HostLinkConfig, LaneMode, LinkState,
+    ListenOptions, Listener, OpenedFlow, Peer, Preamble, ServerConfig, Stream, read_preamble,
+    relay, serve,
 };
 use odyn_proto::{Endpoint, Refusal, Target, TargetHost};
 use tempfile::TempDir;
@@ -138,7 +138,7 @@ pub struct Host {
     /// Drops its connections, as a killed process does.
     pub kill: CancellationToken,
     pub tasks: TaskTracker,
-    pub lanes: Arc<Lanes>,
+    pub lanes: Arc<HostLanes>,
     pub ended: mpsc::Receiver<FlowReport>,
     pub dialler: Arc<Dialler>,
 }
@@ -155,7 +155,7 @@ impl Host {
     }
 
     fn with(endpoint: &Endpoint, mut config: ServerConfig, stalled: bool) -> Self {
-        let lanes = Lanes::new(&config.tuning);
+        let lanes = HostLanes::new(&config.tuning);
         config.lanes = Some(Arc::clone(&lanes));
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
         let (ended, reports) = mpsc::channel(100_000);
@@ -186,12 +186,14 @@ impl Host {
                 let (shutdown, lanes) = (shutdown.clone(), Arc::clone(&lanes));
                 let serve = async move {
                     let tuning = config.tuning.clone();
-                    match opening(transport, tuning.handshake_timeout).await? {
-                        Opening::Forward(transport) => {
+                    match read_preamble(transport, tuning.handshake_timeout).await? {
+                        Preamble::Forward(transport) => {
                             serve(transport, peer, dialler, config, shutdown).await
                         }
-                        Opening::Lane(key, transport) => lanes.serve(transport, key, &tuning).await,
-                        Opening::Reversed(_) => Ok(()),
+                        Preamble::Lane(key, transport) => {
+                            lanes.serve(transport, key, &tuning).await
+                        }
+                        Preamble::Reversed(_) => Ok(()),
                     }
                 };
                 let kill = kill.clone();
@@ -232,28 +234,28 @@ pub struct World {
     pub dir: TempDir,
     pub endpoint: Endpoint,
     pub host: Host,
-    pub client: Client,
+    pub client: HostLink,
 }
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(ClientConfig::default(), ServerConfig::default()).await
+        Self::with(HostLinkConfig::default(), ServerConfig::default()).await
     }
 
-    pub async fn with(mut client: ClientConfig, mut server: ServerConfig) -> Self {
+    pub async fn with(mut client: HostLinkConfig, mut server: ServerConfig) -> Self {
         client.tuning.lanes = lanes();
         server.tuning.lanes = lanes();
         Self::exactly(client, server).await
     }
 
     /// Whatever `ODYN_TEST_LANES` says.
-    pub async fn exactly(client: ClientConfig, server: ServerConfig) -> Self {
+    pub async fn exactly(client: HostLinkConfig, server: ServerConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let endpoint = Endpoint::Unix {
             path: socket_path(&dir),
         };
         let host = Host::with(&endpoint, server, false);
-        let client = Client::new(endpoint.clone(), client);
+        let client = HostLink::new(endpoint.clone(), client);
         up(&client).await;
         Self {
             dir,
@@ -278,14 +280,14 @@ pub fn socket_path(dir: &TempDir) -> PathBuf {
     dir.path().join("link.sock")
 }
 
-pub async fn up(client: &Client) {
+pub async fn up(client: &HostLink) {
     let mut state = client.state();
     soon("the link", state.wait_for(|s| *s == LinkState::Up))
         .await
         .unwrap();
 }
 
-pub async fn down(client: &Client) {
+pub async fn down(client: &HostLink) {
     let mut state = client.state();
     soon(
         "the end of the link",
@@ -304,13 +306,13 @@ pub struct App {
 }
 
 impl App {
-    pub async fn connect(client: &Client, server: SocketAddr) -> Self {
+    pub async fn connect(client: &HostLink, server: SocketAddr) -> Self {
         let target = Target::address(server.ip(), server.port());
         let opened = soon("opening", client.connect_tcp(&target)).await.unwrap();
         Self::relayed(opened).await
     }
 
-    pub async fn relayed(opened: Opened<Stream>) -> Self {
+    pub async fn relayed(opened: OpenedFlow<Stream>) -> Self {
         let (tcp, inner) = pair().await;
         let counters = Arc::new(Counters::default());
         let relay = tokio::spawn(relay(inner, opened.flow, Arc::clone(&counters)));
@@ -347,7 +349,7 @@ pub fn is_reset<T>(result: &io::Result<T>) -> bool {
 }
 
 /// A host that speaks HTTP/2 and answers each request as `answer` likes.
-pub async fn bad_host<F>(answer: F) -> (tempfile::TempDir, Client)
+pub async fn bad_host<F>(answer: F) -> (tempfile::TempDir, HostLink)
 where
     F: Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync + 'static,
 {
@@ -372,9 +374,9 @@ where
             });
         }
     });
-    let mut config = ClientConfig::default();
+    let mut config = HostLinkConfig::default();
     config.connections = 1;
-    let client = Client::new(Endpoint::Unix { path }, config);
+    let client = HostLink::new(Endpoint::Unix { path }, config);
     up(&client).await;
     (dir, client)
 }

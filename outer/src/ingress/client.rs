@@ -5,8 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use odyn_link::reverse::{Arrival, Ending};
-use odyn_link::{Counters, End, FlowPermit, OpenError, Stream};
+use odyn_link::{ClientSocket, Counters, End, FlowPermit, OpenError, ResetHandle, Stream};
 use odyn_proto::proxy_header::Header;
 use odyn_proto::wire::ingress::Incoming;
 use tokio::io::Interest;
@@ -96,7 +95,7 @@ impl IngressClient {
             }
         };
         let address = ends.client;
-        let arrival = Arrival::new(socket, address);
+        let arrival = ClientSocket::new(socket, address);
         let (guest, stream) = match self.open(&arrival, ends).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -157,7 +156,7 @@ impl IngressClient {
     /// its successor gets the client.
     async fn open(
         &mut self,
-        arrival: &Arrival,
+        arrival: &ClientSocket,
         ClientAddresses { client, local }: ClientAddresses,
     ) -> Result<(Arc<IngressGuest>, Stream), ResetReason> {
         let incoming = Incoming::new(self.port, client, local);
@@ -217,7 +216,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Waits until the client was silent for too long, and has its connection end by a reset. Never
 /// ready without a limit.
-async fn silence(counters: &Counters, rules: &ClientRules, ending: &Ending) -> &'static str {
+async fn silence(counters: &Counters, rules: &ClientRules, ending: &ResetHandle) -> &'static str {
     let why = silent(counters, rules).await;
     // Before the relay is dropped, which closes the socket.
     ending.by_reset();

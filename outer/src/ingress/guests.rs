@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{Client, ClientConfig, Leave, Peer, Shutdown};
+use odyn_link::{GuestLink, GuestLinkConfig, LeaveReason, Peer, Shutdown};
 use odyn_proto::Identity;
 use odyn_proto::wire::ingress::Hello;
 use parking_lot::{Mutex, MutexGuard};
@@ -28,7 +28,7 @@ pub(crate) struct IngressGuest {
     pub(crate) peer: Peer,
     pub(crate) ports: Vec<NonZeroU16>,
     /// Opens flows on its connections.
-    pub(crate) client: Client,
+    pub(crate) client: GuestLink,
     state: watch::Sender<ReversedLinks>,
 }
 
@@ -85,7 +85,7 @@ impl IngressGuests {
         &self,
         hello: &Hello,
         peer: Peer,
-        config: &ClientConfig,
+        config: &GuestLinkConfig,
         shutdown: &Shutdown,
     ) -> Result<(Arc<IngressGuest>, bool), TooManyConnections> {
         let mut table = self.table();
@@ -109,7 +109,7 @@ impl IngressGuests {
                     identity: hello.identity.clone(),
                     peer,
                     ports: hello.ports.clone(),
-                    client: Client::adopting(
+                    client: GuestLink::new(
                         hello.identity.to_string(),
                         config.clone(),
                         shutdown.clone(),
@@ -126,14 +126,14 @@ impl IngressGuests {
     }
 
     /// A connection takes no more clients.
-    pub(crate) fn leave(&self, guest: &IngressGuest, leave: &Leave) {
+    pub(crate) fn leave(&self, guest: &IngressGuest, leave: &LeaveReason) {
         guest.state.send_modify(|state| {
             *state = match (*state, leave) {
                 (ReversedLinks::Here(count @ 2..), _) => ReversedLinks::Here(count - 1),
-                (ReversedLinks::Gone, _) | (_, Leave::Asked | Leave::Closing) => {
+                (ReversedLinks::Gone, _) | (_, LeaveReason::Asked | LeaveReason::Closing) => {
                     ReversedLinks::Gone
                 }
-                (ReversedLinks::Here(_) | ReversedLinks::Lost, Leave::Lost(_)) => {
+                (ReversedLinks::Here(_) | ReversedLinks::Lost, LeaveReason::Lost(_)) => {
                     ReversedLinks::Lost
                 }
             };
@@ -246,15 +246,15 @@ mod tests {
     }
 
     fn enter(guests: &IngressGuests, hello: &Hello, peer: Peer) -> Arc<IngressGuest> {
-        let config = ClientConfig::default();
+        let config = GuestLinkConfig::default();
         guests
             .enter(hello, peer, &config, &Shutdown::default())
             .unwrap()
             .0
     }
 
-    fn lost() -> Leave {
-        Leave::Lost("test".into())
+    fn lost() -> LeaveReason {
+        LeaveReason::Lost("test".into())
     }
 
     fn chosen(
@@ -327,7 +327,7 @@ mod tests {
         let guests = IngressGuests::default();
         let hello = hello("a", 1, &[443]);
         let guest = enter(&guests, &hello, cid(3));
-        guests.leave(&guest, &Leave::Asked);
+        guests.leave(&guest, &LeaveReason::Asked);
         guests.gone(&guest, Duration::MAX).await;
         assert!(guests.table().is_empty());
 
@@ -347,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn connections_and_guests_are_bounded() {
         let guests = IngressGuests::default();
-        let (config, shutdown) = (ClientConfig::default(), Shutdown::default());
+        let (config, shutdown) = (GuestLinkConfig::default(), Shutdown::default());
         for _ in 0..MAX_CONNECTIONS {
             enter(&guests, &hello("a", 1, &[443]), cid(3));
         }

@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use odyn_link::reverse::greet;
-use odyn_link::{ClientConfig, FlowLimit, Lanes, LinkError, Peer, Shutdown, Transport, Tuning};
+use odyn_link::{
+    FlowLimit, GuestLinkConfig, HostLanes, LinkError, Peer, Shutdown, Transport, Tuning,
+    greet_guest,
+};
 use odyn_proto::wire::ingress::Hello;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,7 +53,7 @@ const PORTS_IN_LOG: usize = 16;
 /// The host's half of ingress.
 pub(crate) struct HostIngress {
     common: ListenerContext,
-    config: ClientConfig,
+    config: GuestLinkConfig,
     shutdown: Shutdown,
 }
 
@@ -63,10 +65,10 @@ impl HostIngress {
         inherited: InheritedSockets,
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
-        lanes: Arc<Lanes>,
+        lanes: Arc<HostLanes>,
         shutdown: Shutdown,
     ) -> Arc<Self> {
-        let mut config = ClientConfig::default();
+        let mut config = GuestLinkConfig::default();
         config.tuning = tuning;
         config.lanes = Some(lanes);
         config.open_wait = LINGER;
@@ -168,7 +170,7 @@ impl HostIngress {
         transport: Transport,
         peer: Peer,
     ) -> Result<(), LinkError> {
-        let greeted = greet(transport, &self.config).await?;
+        let greeted = greet_guest(transport, &self.config.tuning).await?;
         let entered = self
             .common
             .guests

@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::reverse::{Opening, opening};
-use odyn_link::{LinkError, Listener, Peer, Shutdown, Transport, serve};
+use odyn_link::{LinkError, Listener, Peer, Preamble, Shutdown, Transport, read_preamble, serve};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
@@ -68,18 +67,18 @@ impl LinkAcceptor {
             let handler = Arc::clone(&outer.handler);
             let server = outer.server.clone();
             let limit = server.tuning.handshake_timeout;
-            let opened = opening(transport, limit).await;
-            if let Ok(Opening::Lane(key, transport)) = opened {
+            let opened = read_preamble(transport, limit).await;
+            if let Ok(Preamble::Lane(key, transport)) = opened {
                 let served = outer.lanes.serve(transport, key, &server.tuning).await;
                 return debug!(%peer, ?served, "lane");
             }
             info!(%peer, "guest connected");
             let served = match opened {
-                Ok(Opening::Forward(transport)) => {
+                Ok(Preamble::Forward(transport)) => {
                     serve(transport, peer, handler, server, shutdown).await
                 }
-                Ok(Opening::Reversed(transport)) => ingress.serve(transport, peer).await,
-                Ok(Opening::Lane(..)) => Ok(()),
+                Ok(Preamble::Reversed(transport)) => ingress.serve(transport, peer).await,
+                Ok(Preamble::Lane(..)) => Ok(()),
                 Err(error) => Err(error),
             };
             match served {

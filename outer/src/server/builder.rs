@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{FlowLimit, LaneMode, Lanes, ServerConfig, Tuning};
+use odyn_link::{FlowLimit, HostLanes, LaneMode, ServerConfig, Tuning};
 use tokio::sync::Semaphore;
 
 use super::{MAX_LINKS, Outer};
@@ -144,7 +144,7 @@ impl Builder {
         let guests = Guests::new(LogDestination::new(logs)?);
         let flows = Arc::new(FlowLimit::new(max_flows));
         server.flows = Some(Arc::clone(&flows));
-        let lanes = Lanes::new(&server.tuning);
+        let lanes = HostLanes::new(&server.tuning);
         server.lanes = Some(Arc::clone(&lanes));
         let rules = Rules {
             limits,

@@ -6,7 +6,7 @@ mod builder;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{Lanes, Listener, ServerConfig, Shutdown};
+use odyn_link::{HostLanes, Listener, ServerConfig, Shutdown};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
@@ -37,7 +37,7 @@ pub struct Outer {
     server: ServerConfig,
     only_pid: Option<i32>,
     links: Arc<Semaphore>,
-    lanes: Arc<Lanes>,
+    lanes: Arc<HostLanes>,
     inherited: InheritedSockets,
     listeners: Listeners,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use odyn_link::{Client, ClientConfig, Counters, End, LinkState, relay};
+use odyn_link::{Counters, End, HostLink, HostLinkConfig, LinkState, relay};
 use odyn_proto::{Endpoint, Target};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,11 +68,11 @@ impl Program {
         Self { dir, path, child }
     }
 
-    pub(crate) async fn guest(&self) -> Client {
+    pub(crate) async fn guest(&self) -> HostLink {
         let endpoint = Endpoint::Unix {
             path: self.path.clone(),
         };
-        let client = Client::new(endpoint, ClientConfig::default());
+        let client = HostLink::new(endpoint, HostLinkConfig::default());
         let mut state = client.state();
         soon("the link", state.wait_for(|s| *s == LinkState::Up))
             .await
@@ -111,7 +111,9 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// A flow to a server of ours: the program's end, the server's, and the relay between.
-pub(crate) async fn flow(client: &Client) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {
+pub(crate) async fn flow(
+    client: &HostLink,
+) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = server.local_addr().unwrap().port();
     let opened = soon("opening", client.connect_tcp(&Target::parent(port)))

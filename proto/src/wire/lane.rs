@@ -1,5 +1,5 @@
 //! What a guest and the host say of a lane: a connection of the transport that one flow has for
-//! itself (`link/src/lane`).
+//! itself (`link/src/flow/lane`).
 //!
 //! The host names each HTTP/2 connection by a header ([`HEADER`]) of its answers and requests; the
 //! guest asks for a lane of a flow by that name and the number of the flow's stream:

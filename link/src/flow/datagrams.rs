@@ -1,0 +1,359 @@
+//! One UDP flow on the link: datagrams in capsules.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use h2::{Reason, RecvStream, SendStream};
+use odyn_proto::wire::capsule;
+use odyn_proto::wire::capsule::{Decoder, MAX_DATAGRAM};
+use odyn_udp_batch::{MAX_SENT, Taken};
+
+use crate::drain::flush::FlushReport;
+use crate::error::DatagramError;
+use crate::flow::end::End;
+use crate::flow::lease::StreamLease;
+use crate::flow::tcp::GuestSide;
+use crate::http2::chunk::{Chunk, InFlight};
+
+// What a capsule may carry is what a socket may send.
+const _: () = assert!(MAX_DATAGRAM == odyn_udp_batch::MAX_DATAGRAM);
+
+/// The link's end of a UDP flow. Dropping it ends the flow.
+#[derive(Debug)]
+pub struct Datagrams {
+    sender: DatagramSender,
+    receiver: DatagramReceiver,
+    side: Option<GuestSide>,
+}
+
+/// The half that sends.
+#[derive(Debug)]
+pub struct DatagramSender {
+    send: SendStream<Chunk>,
+    in_flight: Arc<InFlight>,
+    /// Most bytes that wait in h2.
+    queue: usize,
+    dropped: u64,
+    _lease: Option<Arc<StreamLease>>,
+}
+
+/// The half that receives.
+#[derive(Debug)]
+pub struct DatagramReceiver {
+    recv: RecvStream,
+    decoder: Decoder,
+    /// What ended the flow behind the datagrams that were given out last.
+    failed: Option<DatagramError>,
+    _lease: Option<Arc<StreamLease>>,
+}
+
+impl Datagrams {
+    pub(crate) fn new(
+        mut send: SendStream<Chunk>,
+        recv: RecvStream,
+        queue: usize,
+        guest: Option<(StreamLease, GuestSide)>,
+    ) -> Self {
+        // At least one datagram of any size fits.
+        let queue = queue.max(2 * (MAX_DATAGRAM + capsule::OVERHEAD));
+        send.reserve_capacity(queue);
+        let (lease, side) = guest.unzip();
+        let lease = lease.map(Arc::new);
+        Self {
+            sender: DatagramSender {
+                send,
+                in_flight: Arc::default(),
+                queue,
+                dropped: 0,
+                _lease: lease.clone(),
+            },
+            receiver: DatagramReceiver {
+                recv,
+                decoder: Decoder::default(),
+                failed: None,
+                _lease: lease,
+            },
+            side,
+        }
+    }
+
+    /// As [`DatagramSender::send`].
+    ///
+    /// # Errors
+    /// When the flow has ended, or the datagram is longer than 65 507 bytes.
+    pub fn send(&mut self, datagram: &[u8]) -> Result<bool, DatagramError> {
+        self.sender.send(datagram)
+    }
+
+    /// As [`DatagramReceiver::recv`].
+    ///
+    /// # Errors
+    /// When the flow was reset or lost.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, DatagramError> {
+        self.receiver.recv().await
+    }
+
+    /// As [`DatagramSender::send_batch`].
+    ///
+    /// # Errors
+    /// When the flow has ended.
+    pub fn send_batch<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Taken, DatagramError> {
+        self.sender.send_batch(datagrams)
+    }
+
+    /// As [`DatagramReceiver::recv_batch`].
+    ///
+    /// # Errors
+    /// When the flow was reset or lost.
+    pub async fn recv_batch(&mut self, batch: &mut Vec<Bytes>) -> Result<bool, DatagramError> {
+        self.receiver.recv_batch(batch).await
+    }
+
+    /// As [`DatagramSender::send`], but waits for room instead of dropping the datagram.
+    ///
+    /// # Errors
+    /// When the flow has ended, or the datagram is longer than 65 507 bytes.
+    pub async fn send_all(&mut self, datagram: &[u8]) -> Result<(), DatagramError> {
+        self.sender.send_all(datagram).await
+    }
+
+    /// Ends the flow, at the end of the guest: waits until the host half has sent everything on,
+    /// or there is no more time. `taken` is the payload that was sent.
+    pub async fn finish(mut self, taken: u64) -> End {
+        let stream = self.sender.send.stream_id().as_u32();
+        self.sender.end();
+        let in_flight = Arc::clone(&self.sender.in_flight);
+        let Some(mut side) = self.side.take() else {
+            in_flight.empty().await;
+            return End::Closed;
+        };
+        let all_sent = tokio::select! {
+            biased;
+            () = in_flight.empty() => true,
+            () = side.drain.forced() => false,
+        };
+        side.drain_guard = None;
+        if all_sent && (in_flight.lost() || !side.drain.is_draining()) {
+            return if in_flight.lost() {
+                End::LinkLost
+            } else {
+                End::Closed
+            };
+        }
+        let report = side.flush_result.wait().await;
+        let undelivered = match (&*report, report.take(stream)) {
+            (FlushReport::Lost, _) => return End::LinkLost,
+            (FlushReport::Answered(_), Some(flow)) => taken.saturating_sub(flow.acknowledged),
+            (FlushReport::Answered(_) | FlushReport::HandedOver, None) if all_sent => 0,
+            _ => taken,
+        };
+        if all_sent && undelivered == 0 {
+            return End::Closed;
+        }
+        side.drain.note_cut(undelivered);
+        End::Cut { undelivered }
+    }
+
+    /// The halves by themselves. They do not take part in the end of a guest.
+    pub fn split(self) -> (DatagramSender, DatagramReceiver) {
+        (self.sender, self.receiver)
+    }
+}
+
+impl DatagramSender {
+    /// Sends one datagram, or drops it when the queue is full, as a network would: `false`.
+    ///
+    /// # Errors
+    /// When the flow has ended, or the datagram is longer than 65 507 bytes.
+    pub fn send(&mut self, datagram: &[u8]) -> Result<bool, DatagramError> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(DatagramError::TooLong(datagram.len()));
+        }
+        let taken = self.send_batch(std::iter::once(datagram))?;
+        Ok(taken.datagrams == 1)
+    }
+
+    /// Sends several datagrams at once; says how many, and how long, were not dropped. One that is
+    /// longer than 65 507 bytes is passed over.
+    ///
+    /// # Errors
+    /// When the flow has ended.
+    pub fn send_batch<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Taken, DatagramError> {
+        let needed: usize = datagrams.clone().map(needed_for).sum();
+        if self.send.capacity() < needed {
+            self.check_alive()?;
+            self.send.reserve_capacity(self.queue);
+        }
+        let mut room = self.send.capacity();
+        let mut wire = BytesMut::with_capacity(needed.min(room));
+        let mut taken = Taken::default();
+        for datagram in datagrams.filter(|datagram| datagram.len() <= MAX_DATAGRAM) {
+            match room.checked_sub(needed_for(datagram)) {
+                Some(rest) => room = rest,
+                None => {
+                    self.dropped += 1;
+                    continue;
+                }
+            }
+            capsule::put(&mut wire, datagram);
+            taken.add(datagram);
+        }
+        if wire.is_empty() {
+            return Ok(taken);
+        }
+        let chunk = self.in_flight.chunk(wire.freeze());
+        if self.send.send_data(chunk, false).is_err() {
+            self.check_alive()?;
+            return Err(DatagramError::LinkLost);
+        }
+        self.send.reserve_capacity(self.queue);
+        Ok(taken)
+    }
+
+    async fn send_all(&mut self, datagram: &[u8]) -> Result<(), DatagramError> {
+        let needed = needed_for(datagram);
+        while datagram.len() <= MAX_DATAGRAM && self.send.capacity() < needed {
+            self.send.reserve_capacity(self.queue);
+            match poll_fn(|cx| self.send.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(of_error(&error)),
+                None => {
+                    self.check_alive()?;
+                    return Err(DatagramError::LinkLost);
+                }
+            }
+        }
+        self.send(datagram).map(|_| ())
+    }
+
+    /// END_STREAM, so that what is queued still goes; a reset would throw it away.
+    pub(crate) fn end(&mut self) {
+        // No more than an error is lost when the stream has ended already.
+        let chunk = self.in_flight.chunk(Bytes::new());
+        let _ = self.send.send_data(chunk, true);
+    }
+
+    /// Datagrams that were dropped because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Ends the flow with an ICMP error: nobody listens at the destination.
+    pub fn refuse(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+
+    /// Waits until the other half has given the flow up or the link is gone. (A flow that the
+    /// other half ends properly is seen by [`DatagramReceiver::recv`].)
+    pub async fn closed(&mut self) -> DatagramError {
+        match poll_fn(|cx| self.send.poll_reset(cx)).await {
+            Ok(reason) => of_reason(reason),
+            Err(error) => of_error(&error),
+        }
+    }
+
+    fn check_alive(&mut self) -> Result<(), DatagramError> {
+        let waker = futures::task::noop_waker_ref();
+        match self
+            .send
+            .poll_reset(&mut std::task::Context::from_waker(waker))
+        {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(reason)) => Err(of_reason(reason)),
+            Poll::Ready(Err(error)) => Err(of_error(&error)),
+        }
+    }
+}
+
+impl Drop for DatagramSender {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl DatagramReceiver {
+    /// The next datagram; `None` when the other half has ended the flow. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the flow was reset or lost, or the other half does not follow the protocol.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, DatagramError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        loop {
+            if let Some(datagram) = self.decoder.next()? {
+                return Ok(Some(datagram));
+            }
+            match self.recv.data().await {
+                Some(Ok(bytes)) => {
+                    let _ = self.recv.flow_control().release_capacity(bytes.len());
+                    self.decoder.push(bytes);
+                }
+                Some(Err(error)) => return Err(of_error(&error)),
+                None => {
+                    self.decoder.finish()?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Adds to `batch` the next datagram, and those that are there behind it, as many as one call of
+    /// the kernel can send; `false` when the other half has ended the flow. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the flow was reset or lost, or the other half does not follow the protocol. What came
+    /// before is given out first.
+    pub async fn recv_batch(&mut self, batch: &mut Vec<Bytes>) -> Result<bool, DatagramError> {
+        let Some(first) = self.recv().await? else {
+            return Ok(false);
+        };
+        let mut bytes = first.len();
+        batch.push(first);
+        // From here on without waiting, so that nothing of the batch can be lost.
+        while batch.len() < MAX_SENT && bytes < MAX_DATAGRAM {
+            match self.recv().now_or_never() {
+                Some(Ok(Some(next))) => {
+                    bytes += next.len();
+                    batch.push(next);
+                }
+                Some(Err(failed)) => {
+                    self.failed = Some(failed);
+                    break;
+                }
+                // The end is seen again by the next call.
+                Some(Ok(None)) | None => break,
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Room that a datagram takes in the queue.
+fn needed_for(datagram: &[u8]) -> usize {
+    datagram.len() + capsule::OVERHEAD
+}
+
+fn of_reason(reason: Reason) -> DatagramError {
+    if reason == Reason::CONNECT_ERROR {
+        DatagramError::Refused
+    } else {
+        DatagramError::Reset
+    }
+}
+
+fn of_error(error: &h2::Error) -> DatagramError {
+    match error.reason() {
+        Some(reason) if error.is_reset() => of_reason(reason),
+        _ => DatagramError::LinkLost,
+    }
+}

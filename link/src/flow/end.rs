@@ -1,0 +1,19 @@
+//! How flows end.
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Both directions ended with a FIN.
+    Closed,
+    /// The TCP socket given to [`relay`] was reset by its peer.
+    ResetBySocket,
+    /// The other half of the link reset the flow.
+    ResetByPeer,
+    /// The connection of the link ended.
+    LinkLost,
+    /// We had to stop before it was over.
+    Cut {
+        /// Bytes that had been taken for the other side and are not known to have arrived there.
+        undelivered: u64,
+    },
+}

@@ -1,0 +1,151 @@
+//! The guest's side: decides which flows get a lane, and dials it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use odyn_proto::Endpoint;
+use odyn_proto::wire::lane;
+use odyn_proto::wire::lane::Key;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::config::LaneMode;
+use crate::config::Tuning;
+use crate::drain::delivery::FlowDelivery;
+use crate::error::LinkError;
+use crate::flow::lane::TrafficClass;
+use crate::transport::dial::dial;
+use crate::transport::lane_slot::{LanePermits, LaneSlot, OpenedLane};
+use crate::transport::lane_threads::LaneThreads;
+
+/// Lanes that interactive flows may have, all together. A lane saves a interactive flow time while there are
+/// few of them; many share frames, and so system calls, and are faster where they are.
+const MAX_INTERACTIVE_LANES: usize = 8;
+
+/// What the lanes of a guest share.
+#[derive(Debug)]
+pub(crate) struct GuestLanes {
+    endpoint: Endpoint,
+    tuning: Arc<Tuning>,
+    room: Arc<Semaphore>,
+    /// Of it, for interactive flows.
+    interactive: Arc<Semaphore>,
+    threads: Arc<LaneThreads>,
+}
+
+/// How a flow gets its lane.
+#[derive(Debug)]
+pub(crate) enum LaneAccess {
+    /// Not at all.
+    None,
+    /// Asks for it.
+    Guest(LaneRequest),
+    /// Waits for its guest to ask.
+    Host(Arc<FlowDelivery>),
+}
+
+/// A flow of a guest.
+#[derive(Debug)]
+pub(crate) struct LaneRequest {
+    guest: Arc<GuestLanes>,
+    key: Key,
+    /// What it must be.
+    least: TrafficClass,
+    slot: Option<Arc<LaneSlot>>,
+}
+
+impl GuestLanes {
+    /// `None` when there are to be no lanes.
+    pub(crate) fn new(endpoint: Endpoint, tuning: &Arc<Tuning>) -> Option<Arc<Self>> {
+        (tuning.lanes != LaneMode::Never).then(|| {
+            Arc::new(Self {
+                endpoint,
+                room: Arc::new(Semaphore::new(tuning.max_lanes)),
+                interactive: Arc::new(Semaphore::new(MAX_INTERACTIVE_LANES)),
+                tuning: Arc::clone(tuning),
+                threads: Arc::default(),
+            })
+        })
+    }
+
+    /// A flow's way to a lane, when the host has named the connection.
+    pub(crate) fn access(self: &Arc<Self>, name: Option<&[u8]>, stream: u32) -> LaneAccess {
+        let Some(connection) = name.and_then(lane::Name::parse) else {
+            return LaneAccess::None;
+        };
+        LaneAccess::Guest(LaneRequest {
+            guest: Arc::clone(self),
+            key: Key { connection, stream },
+            least: match self.tuning.lanes {
+                LaneMode::Always => TrafficClass::Idle,
+                LaneMode::Auto | LaneMode::Never => TrafficClass::Interactive,
+            },
+            slot: None,
+        })
+    }
+
+    /// Opens a lane in the background. `None` when there are as many as there may be.
+    fn ask(self: &Arc<Self>, key: Key, class: TrafficClass) -> Option<Arc<LaneSlot>> {
+        let interactive = match class {
+            TrafficClass::Interactive => {
+                Some(Arc::clone(&self.interactive).try_acquire_owned().ok()?)
+            }
+            TrafficClass::Idle | TrafficClass::Bulk => None,
+        };
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let slot = Arc::<LaneSlot>::default();
+        let (guest, place) = (Arc::clone(self), Arc::clone(&slot));
+        tokio::spawn(async move {
+            match guest.open(key).await {
+                Ok(socket) => place.put(OpenedLane {
+                    socket,
+                    offset: None,
+                    permits: LanePermits(permit, interactive),
+                    threads: Arc::clone(&guest.threads),
+                }),
+                Err(error) => debug!(%error, "no lane: the flow stays where it is"),
+            }
+        });
+        Some(slot)
+    }
+
+    async fn open(&self, key: Key) -> Result<OwnedFd, LinkError> {
+        let limit = self.tuning.handshake_timeout;
+        let mut transport = dial(&self.endpoint, &self.tuning, limit).await?;
+        let asked = async {
+            let mut first = Vec::with_capacity(lane::PREAMBLE.len() + lane::KEY_BYTES);
+            first.extend_from_slice(lane::PREAMBLE);
+            first.extend_from_slice(&key.write());
+            transport.write_all(&first).await?;
+            transport.read_u8().await
+        };
+        match timeout(limit, asked).await {
+            Ok(Ok(lane::READY)) => Ok(transport.into_socket()),
+            Ok(Ok(_)) => Err(LinkError::Protocol("the host does not open a lane")),
+            Ok(Err(error)) => Err(LinkError::Transport(error)),
+            Err(_) => Err(LinkError::Handshake(limit)),
+        }
+    }
+}
+
+impl LaneAccess {
+    /// Ready, once, with the lane of a flow.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, class: TrafficClass) -> Poll<OpenedLane> {
+        match self {
+            Self::None => Poll::Pending,
+            Self::Host(delivery) => delivery.lane.poll(cx),
+            Self::Guest(asking) => {
+                if asking.slot.is_none() && class >= asking.least {
+                    asking.slot = asking.guest.ask(asking.key, class);
+                }
+                match &asking.slot {
+                    Some(slot) => slot.poll(cx),
+                    None => Poll::Pending,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! HostLanes: connections of the transport that one flow has for itself.
+//!
+//! HTTP/2 carries every flow at first, so that none waits for a handshake. A flow that proves to be
+//! busy ([`TrafficClass`]) moves to a lane of its own, where its bytes go from socket to socket, and its
+//! place in HTTP/2 falls silent: small messages no longer stand behind it. [`odyn_proto::wire::lane`]
+//! has what is said on the wire.
+//!
+//! ```text
+//!   guest: 1 MiB, or 512 turns, within a second ──▶ GuestLanes::ask: dials, names the flow
+//!                                    host: HostLanes::serve finds it, answers READY
+//!   each half: its relay ends with Moves, and goes on with a Lane; once it is bulk, in the threads
+//!   for that
+//!   each direction by itself: what it has given to HTTP/2 ends at an offset, the lane goes on
+//! ```
+//!
+//! | what happens | on a lane |
+//! |---|---|
+//! | FIN | the number of bytes of the lane, as the stream's last frame: never read from the lane |
+//! | RST | `RST_STREAM` as without a lane, and the lane is closed behind the bytes that had been read: the other half first delivers them |
+//! | the HTTP/2 connection is lost | the flow is, too |
+//! | the lane is lost | the flow is, unless its stream says in [`STREAM_END_TIMEOUT`] that it had ended |
+//! | the host knows no lanes, has no room, or does not answer | the flow stays where it is |
+//!
+//! So phases, flush and verdicts are the stream's, and know nothing of lanes.
+
+mod classifier;
+mod guest;
+mod host;
+mod pump;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::unistd::{read, write};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use crate::transport::lane_slot::{LanePermits, OpenedLane};
+
+pub use crate::flow::lane::host::HostLanes;
+pub(crate) use crate::flow::lane::host::NamedConnection;
+use crate::flow::lane::pump::Pump;
+
+pub(crate) use crate::flow::lane::classifier::{Classifier, TrafficClass};
+pub(crate) use crate::flow::lane::guest::{GuestLanes, LaneAccess};
+pub(crate) use crate::flow::lane::pump::{PumpError, PumpStep};
+use odyn_proto::wire::lane::{NO_OFFSET, OFFSET_BYTES};
+
+use crate::flow::stream::Cut;
+use crate::sockets::readiness::{PollSocket, Readiness};
+use crate::transport::socket::LinkSocket;
+
+/// How long a flow whose lane has ended waits for its stream to say why.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What one poll moves at most in one direction before others have their budget, in bytes.
+pub(crate) const POLL_BUDGET: usize = 512 * 1024;
+
+/// A flow's lane.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    socket: LinkSocket,
+    up: Pump,
+    /// Bytes taken for the other half.
+    up_taken: u64,
+    /// What is still to be written of the offset of the up direction.
+    own_offset: Bytes,
+    down: Pump,
+    /// Bytes taken from the other half.
+    down_taken: u64,
+    peer_offset: PeerOffset,
+    /// The frame behind the offset: how many bytes the other half has sent on the lane.
+    last_frame: Vec<u8>,
+    /// The other half has closed it, or it failed.
+    ended: bool,
+    end_timeout: Option<Pin<Box<Sleep>>>,
+    _permits: LanePermits,
+}
+
+/// Where the down direction has moved over.
+#[derive(Debug)]
+enum PeerOffset {
+    Reading(Vec<u8>),
+    Known(u64),
+}
+
+impl Lane {
+    /// Must be called in the runtime that carries the flow. `offset` is where the up direction
+    /// moves over, or [`NO_OFFSET`].
+    ///
+    /// # Errors
+    /// When the kernel can't watch one more descriptor.
+    pub(crate) fn new(opened: OpenedLane, offset: u64) -> io::Result<Self> {
+        Ok(Self {
+            socket: LinkSocket::new(opened.socket)?,
+            up: Pump::new(),
+            up_taken: 0,
+            own_offset: Bytes::copy_from_slice(&offset.to_be_bytes()),
+            down: Pump::new(),
+            down_taken: 0,
+            peer_offset: match opened.offset {
+                Some(offset) => PeerOffset::Known(offset),
+                None => PeerOffset::Reading(Vec::with_capacity(OFFSET_BYTES)),
+            },
+            last_frame: Vec::new(),
+            ended: false,
+            end_timeout: None,
+            _permits: opened.permits,
+        })
+    }
+
+    /// The lane has ended, a direction needs it, and the stream does not say why.
+    pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>, up_ended: bool) -> Poll<()> {
+        let down_needs_it = match self.peer_offset {
+            PeerOffset::Known(NO_OFFSET) => false,
+            PeerOffset::Known(_) => !self.down_is_complete(),
+            PeerOffset::Reading(_) => true,
+        };
+        if !self.ended || up_ended && !down_needs_it {
+            return Poll::Pending;
+        }
+        let end_timeout = self
+            .end_timeout
+            .get_or_insert_with(|| Box::pin(sleep(STREAM_END_TIMEOUT)));
+        end_timeout.as_mut().poll(cx)
+    }
+
+    /// The same lane, watched by the runtime that we are in.
+    ///
+    /// # Errors
+    /// When it can't watch one more descriptor; the lane is closed then.
+    pub(crate) fn rehome(mut self) -> io::Result<Self> {
+        self.socket = LinkSocket::new(self.socket.into_inner())?;
+        Ok(self)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// One step of the up direction. A lane that fails is never ready: see [`Lane::poll_lost`].
+    pub(crate) fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+    ) -> Poll<Result<PumpStep, PumpError>> {
+        ready!(self.poll_own_offset(cx));
+        let step = self.up.poll(cx, tcp, &mut self.socket, usize::MAX);
+        match step {
+            Poll::Ready(Ok(PumpStep::Moved { taken, .. })) => self.up_taken += taken as u64,
+            Poll::Ready(Err(PumpError::Sink)) => {
+                self.ended = true;
+                return Poll::Pending;
+            }
+            _ => {}
+        }
+        step
+    }
+
+    /// Ready when all that was taken for the other half was given to the lane, or it failed.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.up.held() > 0 && !self.ended {
+            if ready!(self.up.poll_give(cx, &mut self.socket)).is_err() {
+                self.ended = true;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Bytes that were taken for the other half and wait for room.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.up.held() > 0 || !self.own_offset.is_empty()
+    }
+
+    /// The up direction's last frame.
+    pub(crate) fn up_count(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.up_taken.to_be_bytes())
+    }
+
+    /// Ready when the other half has been told where the up direction moves over.
+    pub(crate) fn poll_own_offset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.own_offset.is_empty() {
+            let bytes = &self.own_offset;
+            let written = ready!(
+                self.socket
+                    .poll_with(cx, Readiness::Write, |socket| Ok(write(socket, bytes)?))
+            );
+            match written {
+                Ok(count @ 1..) => drop(self.own_offset.split_to(count)),
+                _ => {
+                    self.ended = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Where the down direction moves over. Until it is known, what comes on the stream may be
+    /// bytes or the last frame.
+    pub(crate) fn poll_peer_offset(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        loop {
+            let bytes = match &mut self.peer_offset {
+                PeerOffset::Known(offset) => return Poll::Ready(*offset),
+                PeerOffset::Reading(bytes) => bytes,
+            };
+            if let Ok(whole) = <[u8; OFFSET_BYTES]>::try_from(bytes.as_slice()) {
+                self.peer_offset = PeerOffset::Known(u64::from_be_bytes(whole));
+                continue;
+            }
+            let mut rest = [0; OFFSET_BYTES];
+            let room = OFFSET_BYTES - bytes.len();
+            let rest = rest.get_mut(..room).unwrap_or_default();
+            let count = ready!(
+                self.socket
+                    .poll_with(cx, Readiness::Read, |socket| Ok(read(socket, rest)?))
+            );
+            match count {
+                Ok(count @ 1..) => bytes.extend_from_slice(rest.get(..count).unwrap_or_default()),
+                _ => {
+                    // The other half's flow had ended, or is about to be reset.
+                    self.ended = true;
+                    self.peer_offset = PeerOffset::Known(NO_OFFSET);
+                }
+            }
+        }
+    }
+
+    /// Bytes that are still to come on the stream before those on the lane.
+    pub(crate) fn rest_of_stream(&self, received: u64) -> usize {
+        match self.peer_offset {
+            PeerOffset::Known(offset) => {
+                usize::try_from(offset.saturating_sub(received)).unwrap_or(usize::MAX)
+            }
+            PeerOffset::Reading(_) => usize::MAX,
+        }
+    }
+
+    /// Takes bytes of the last frame.
+    ///
+    /// # Errors
+    /// When they can't be.
+    pub(crate) fn push_last_frame(&mut self, bytes: &[u8]) -> Result<(), Cut> {
+        if self.last_frame.len() + bytes.len() > OFFSET_BYTES {
+            return Err(Cut::Peer);
+        }
+        self.last_frame.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The stream has ended with so many bytes.
+    ///
+    /// # Errors
+    /// When a direction that has moved to the lane does not say how it ended there.
+    pub(crate) fn end_of_stream(&self, received: u64) -> Result<(), Cut> {
+        let has_moved = !matches!(self.peer_offset, PeerOffset::Known(NO_OFFSET));
+        let is_whole = self.down_count().is_some() && self.rest_of_stream(received) == 0;
+        if has_moved && !is_whole {
+            return Err(Cut::Peer);
+        }
+        Ok(())
+    }
+
+    /// Bytes that were taken from the other half and not given to the socket.
+    pub(crate) fn down_held(&self) -> usize {
+        self.down.held()
+    }
+
+    /// How many bytes the other half has sent on the lane, once it has said so.
+    pub(crate) fn down_count(&self) -> Option<u64> {
+        let whole = <[u8; OFFSET_BYTES]>::try_from(self.last_frame.as_slice()).ok()?;
+        Some(u64::from_be_bytes(whole))
+    }
+
+    /// Every byte of the down direction was given to the socket.
+    pub(crate) fn down_is_complete(&self) -> bool {
+        self.down.held() == 0 && self.down_count() == Some(self.down_taken)
+    }
+
+    /// Bytes of the down direction that are known to be on their way.
+    pub(crate) fn down_pending(&self) -> u64 {
+        let coming = self
+            .down_count()
+            .map_or(0, |count| count.saturating_sub(self.down_taken));
+        coming + self.down.held() as u64
+    }
+
+    /// One step of the down direction, which is not complete. As [`Lane::poll_up`].
+    pub(crate) fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+    ) -> Poll<Result<PumpStep, PumpError>> {
+        let rest = self
+            .down_count()
+            .map_or(u64::MAX, |count| count.saturating_sub(self.down_taken));
+        if self.ended && self.down.held() == 0 || rest == 0 && self.down.held() == 0 {
+            return Poll::Pending;
+        }
+        let limit = usize::try_from(rest).unwrap_or(usize::MAX);
+        let step = self.down.poll(cx, &mut self.socket, tcp, limit);
+        match step {
+            Poll::Ready(Ok(PumpStep::Moved { taken, .. })) => self.down_taken += taken as u64,
+            Poll::Ready(Ok(PumpStep::End) | Err(PumpError::Source)) => {
+                self.ended = true;
+                return Poll::Pending;
+            }
+            _ => {}
+        }
+        step
+    }
+
+    /// Takes what comes from the other half and throws it away.
+    pub(crate) fn discard(&mut self, cx: &mut Context<'_>) {
+        let mut junk = [0; 16 * 1024];
+        let mut budget = POLL_BUDGET;
+        while !self.ended && budget > 0 {
+            let taken = self
+                .socket
+                .poll_with(cx, Readiness::Read, |socket| Ok(read(socket, &mut junk)?));
+            match taken {
+                Poll::Pending => return,
+                Poll::Ready(Ok(count @ 1..)) => budget = budget.saturating_sub(count),
+                Poll::Ready(_) => self.ended = true,
+            }
+        }
+        if !self.ended {
+            cx.waker().wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Moves bytes from one socket to another without looking at them.
+//!
+//! A source that has little is read into a buffer. One that fills it is spliced (splice(2)) through
+//! a pipe: between a TCP and a Unix socket the kernel then hands pages on and copies nothing. A
+//! socket that can't do it (vsock of old kernels) is read and written.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::{pipe2, read, write};
+
+use crate::sockets::readiness::{PollSocket, Readiness};
+
+/// Room of a pipe: what one turn of a flow moves at most. More is more throughput, and a longer
+/// wait for whoever comes next.
+const PIPE_BYTES: usize = 256 * 1024;
+
+/// Room of the buffer in place of a pipe that there can't be.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Room of the buffer before there is a pipe.
+const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What one step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PumpStep {
+    /// Bytes that were taken from the source and bytes that were given to the sink.
+    Moved { taken: usize, given: usize },
+    /// The source has ended, and the sink has everything.
+    End,
+}
+
+/// Which socket failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PumpError {
+    Source,
+    Sink,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    store: PumpStore,
+    /// Bytes that were taken and not given.
+    held: usize,
+}
+
+#[derive(Debug)]
+enum PumpStore {
+    Pipe { entry: OwnedFd, exit: OwnedFd },
+    PumpBuffer(PumpBuffer),
+}
+
+#[derive(Debug)]
+struct PumpBuffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    /// It has been full, and there may be a pipe.
+    wants_pipe: bool,
+    may_pipe: bool,
+}
+
+impl Pump {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: PumpStore::PumpBuffer(PumpBuffer::new(FIRST_BUFFER_BYTES, true)),
+            held: 0,
+        }
+    }
+
+    /// Bytes that were taken and not given.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// One step: takes at most `limit` bytes, which is not 0, when it holds none, and gives some.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut impl PollSocket,
+        sink: &mut impl PollSocket,
+        limit: usize,
+    ) -> Poll<Result<PumpStep, PumpError>> {
+        let mut taken = 0;
+        if self.held == 0 {
+            taken =
+                ready!(self.store.poll_take(cx, source, limit)).map_err(|_| PumpError::Source)?;
+            if taken == 0 {
+                return Poll::Ready(Ok(PumpStep::End));
+            }
+            self.held = taken;
+        }
+        match self.poll_give(cx, sink) {
+            Poll::Ready(given) => Poll::Ready(Ok(PumpStep::Moved {
+                taken,
+                given: given?,
+            })),
+            // What was taken is to be counted.
+            Poll::Pending if taken > 0 => Poll::Ready(Ok(PumpStep::Moved { taken, given: 0 })),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Gives some of what it holds.
+    pub(crate) fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl PollSocket,
+    ) -> Poll<Result<usize, PumpError>> {
+        let (store, held) = (&mut self.store, self.held);
+        let given = ready!(sink.poll_with(cx, Readiness::Write, |socket| store.give(socket, held)))
+            .map_err(|_| PumpError::Sink)?;
+        self.held -= given;
+        Poll::Ready(Ok(given))
+    }
+}
+
+impl PumpStore {
+    /// A pipe; where the process may have no more of them, a buffer.
+    fn large() -> Self {
+        match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
+            Ok((exit, entry)) => {
+                // Over the user's limit it stays as it is: slower, no error.
+                let _ = fcntl(&entry, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
+                Self::Pipe { entry, exit }
+            }
+            Err(_) => Self::buffer(),
+        }
+    }
+
+    /// In the place of a pipe.
+    fn buffer() -> Self {
+        Self::PumpBuffer(PumpBuffer::new(BUFFER_BYTES, false))
+    }
+
+    /// Called when it holds nothing.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut impl PollSocket,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        if matches!(self, Self::PumpBuffer(buffer) if buffer.wants_pipe) {
+            *self = Self::large();
+        }
+        if let Self::Pipe { entry, .. } = self {
+            let taken = ready!(source.poll_with(cx, Readiness::Read, |socket| {
+                Ok(splice(
+                    socket,
+                    None,
+                    &*entry,
+                    None,
+                    limit.min(PIPE_BYTES),
+                    flags(),
+                )?)
+            }));
+            match taken {
+                Err(error) if is(&error, Errno::EINVAL) => *self = Self::buffer(),
+                done => return Poll::Ready(done),
+            }
+        }
+        match self {
+            Self::PumpBuffer(buffer) => buffer.poll_take(cx, source, limit),
+            // It has just been replaced.
+            Self::Pipe { .. } => Poll::Ready(Err(Errno::EINVAL.into())),
+        }
+    }
+
+    fn give(&mut self, sink: BorrowedFd<'_>, held: usize) -> io::Result<usize> {
+        let result = match self {
+            Self::Pipe { exit, .. } => splice(&*exit, None, sink, None, held, flags()),
+            Self::PumpBuffer(buffer) => return buffer.give(sink, held),
+        };
+        match result {
+            Err(Errno::EINVAL) => {
+                self.pour(held)?;
+                self.give(sink, held)
+            }
+            // The kernel says 0 for a sink of which it does not know better.
+            Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
+            done => Ok(done?),
+        }
+    }
+
+    /// From the pipe into a buffer, for a sink that can't be spliced to.
+    fn pour(&mut self, held: usize) -> io::Result<()> {
+        let mut buffer = PumpBuffer::new(BUFFER_BYTES.max(held), false);
+        if let Self::Pipe { exit, .. } = self {
+            let mut filled = 0;
+            while filled < held {
+                let rest = buffer.bytes.get_mut(filled..held).unwrap_or_default();
+                filled += match read(&*exit, rest)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => count,
+                };
+            }
+        }
+        *self = Self::PumpBuffer(buffer);
+        Ok(())
+    }
+}
+
+impl PumpBuffer {
+    fn new(room: usize, may_pipe: bool) -> Self {
+        Self {
+            bytes: vec![0; room].into_boxed_slice(),
+            start: 0,
+            wants_pipe: false,
+            may_pipe,
+        }
+    }
+
+    /// Called when it holds nothing.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut impl PollSocket,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.start = 0;
+        let room = limit.min(self.bytes.len());
+        let bytes = self.bytes.get_mut(..room).unwrap_or_default();
+        let taken =
+            ready!(source.poll_read_with(cx, room, |socket| Ok(read(socket, &mut *bytes)?)));
+        self.wants_pipe = self.may_pipe && matches!(taken, Ok(count) if count == self.bytes.len());
+        Poll::Ready(taken)
+    }
+
+    fn give(&mut self, sink: BorrowedFd<'_>, held: usize) -> io::Result<usize> {
+        let rest = self.bytes.get(self.start..self.start + held);
+        let count = write(sink, rest.unwrap_or_default())?;
+        self.start += count;
+        Ok(count)
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+fn flags() -> SpliceFFlags {
+    SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK
+}

@@ -1,0 +1,373 @@
+//! From the link to the socket.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
+use crate::flow::stream::{Cut, Stream};
+
+/// Chunks up to this size are put together when they have to wait: each would otherwise keep
+/// alive the large buffer that it was read into.
+const MAX_COPIED_CHUNK: usize = 4 * 1024;
+
+/// Most chunks of one write.
+const MAX_SLICES: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Down {
+    queue: DownQueue,
+    state: DownState,
+    /// Bytes that have come on the stream.
+    received: u64,
+    /// The last frame was empty: END_STREAM comes in one, and h2 forgets it when the connection
+    /// ends before it was asked.
+    empty_frame: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum DownState {
+    /// The stream goes on.
+    #[default]
+    Open,
+    /// END_STREAM has come; there may be bytes to write before the FIN.
+    StreamEnded,
+    /// The FIN was sent.
+    Done,
+    /// The socket does not take any more. What comes is not read: its sender will be reset.
+    Failed,
+}
+
+impl Down {
+    /// The socket does not take any more.
+    pub(super) fn failed(&self) -> bool {
+        self.state == DownState::Failed
+    }
+
+    /// Bytes that came and are not written.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len
+    }
+
+    /// The socket has everything, the FIN included.
+    pub(super) fn fin_sent(&self) -> bool {
+        self.state == DownState::Done
+    }
+
+    /// Throws away what has come and was not written.
+    pub(super) fn discard(&mut self, stream: &mut Stream) {
+        stream.release(self.queue.len);
+        self.queue = DownQueue::default();
+    }
+
+    /// Takes all that has come and throws it away.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+    ) -> Result<(), Cut> {
+        let taken = self.take(cx, stream, lane.as_deref_mut());
+        self.discard(stream);
+        if let Some(lane) = lane
+            && lane.poll_peer_offset(cx).is_ready()
+        {
+            lane.discard(cx);
+        }
+        taken
+    }
+
+    /// The other half has properly ended this direction.
+    pub(super) fn ended_by_stream(&self) -> bool {
+        matches!(self.state, DownState::StreamEnded | DownState::Done)
+    }
+
+    /// Ready when the FIN was sent. Never ready with [`Cut::Socket`]: see [`Down::failed`].
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        self.take(cx, stream, lane.as_deref_mut())?;
+        self.write(cx, tcp, stream, lane, count).map(Ok)
+    }
+
+    /// As [`Down::poll`], for a stream that was reset or lost: ready when all that had come was
+    /// written, or the socket failed.
+    pub(super) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+        count: &AtomicU64,
+    ) -> Poll<()> {
+        let _ = self.take(cx, stream, lane.as_deref_mut());
+        if self.state == DownState::Failed {
+            return Poll::Ready(());
+        }
+        let written = self.write(cx, tcp, stream, lane.as_deref_mut(), count);
+        // What was sent on a lane before the reset is there up to the lane's end.
+        let all_has_come = lane.is_none_or(|lane| lane.has_ended() && lane.down_held() == 0);
+        let is_empty = self.queue.is_empty() && all_has_come;
+        if is_empty && self.state != DownState::StreamEnded || self.failed() {
+            return Poll::Ready(());
+        }
+        written
+    }
+
+    /// Takes all that has come.
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+    ) -> Result<(), Cut> {
+        if let Some(lane) = lane.as_deref_mut()
+            && lane.poll_peer_offset(cx).is_pending()
+        {
+            return Ok(());
+        }
+        loop {
+            match self.state {
+                DownState::StreamEnded | DownState::Done => return Ok(()),
+                DownState::Open | DownState::Failed => {}
+            }
+            match stream.poll_data(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(Some(_))) if self.failed() => {}
+                Poll::Ready(Ok(Some(bytes))) => {
+                    self.empty_frame = bytes.is_empty();
+                    let mut bytes = bytes;
+                    if let Some(lane) = lane.as_deref_mut() {
+                        let rest = lane.rest_of_stream(self.received);
+                        let last_frame = bytes.split_off(bytes.len().min(rest));
+                        lane.push_last_frame(&last_frame)?;
+                    }
+                    self.received += bytes.len() as u64;
+                    self.queue.push(bytes);
+                }
+                Poll::Ready(Ok(None)) if self.failed() => return Ok(()),
+                Poll::Ready(Ok(None)) => self.end(lane.as_deref_mut())?,
+                Poll::Ready(Err(cut)) => {
+                    // Who leaves has ended its direction before.
+                    let last_frame = self.empty_frame
+                        || lane
+                            .as_ref()
+                            .is_some_and(|lane| lane.down_count().is_some());
+                    let ended = cut == Cut::Gone || cut == Cut::Link && last_frame;
+                    if ended && !self.failed() {
+                        self.end(lane.as_deref_mut())?;
+                    }
+                    return Err(cut);
+                }
+            }
+        }
+    }
+
+    /// END_STREAM has come.
+    fn end(&mut self, lane: Option<&mut Lane>) -> Result<(), Cut> {
+        if let Some(lane) = lane {
+            lane.end_of_stream(self.received)?;
+        }
+        self.state = DownState::StreamEnded;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        mut lane: Option<&mut Lane>,
+        count: &AtomicU64,
+    ) -> Poll<()> {
+        let mut budget = POLL_BUDGET;
+        loop {
+            let on_lane = lane
+                .as_deref_mut()
+                .filter(|lane| self.queue.is_empty() && lane.rest_of_stream(self.received) == 0);
+            match (self.state, on_lane) {
+                (DownState::Open | DownState::StreamEnded, Some(lane))
+                    if !lane.down_is_complete() =>
+                {
+                    if budget == 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    match ready!(lane.poll_down(cx, tcp)) {
+                        Ok(PumpStep::Moved { given, .. }) => {
+                            count.fetch_add(given as u64, Ordering::Relaxed);
+                            budget = budget.saturating_sub(given.max(1));
+                        }
+                        Ok(PumpStep::End) => {}
+                        Err(PumpError::Source | PumpError::Sink) => self.state = DownState::Failed,
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            match self.state {
+                DownState::Done => return Poll::Ready(()),
+                DownState::Failed => return Poll::Pending,
+                DownState::Open if self.queue.is_empty() => return Poll::Pending,
+                DownState::StreamEnded if self.queue.is_empty() => {
+                    let shut = ready!(Pin::new(&mut *tcp).poll_shutdown(cx));
+                    self.state = if shut.is_ok() {
+                        DownState::Done
+                    } else {
+                        DownState::Failed
+                    };
+                }
+                DownState::Open | DownState::StreamEnded => {
+                    match ready!(self.queue.poll_write(cx, tcp)) {
+                        Ok(written) if written > 0 => {
+                            count.fetch_add(written as u64, Ordering::Relaxed);
+                            stream.release(written);
+                        }
+                        _ => {
+                            self.state = DownState::Failed;
+                            self.queue = DownQueue::default();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that wait for the socket. Bounded by the window of the flow.
+#[derive(Default)]
+struct DownQueue {
+    chunks: VecDeque<Bytes>,
+    /// Small chunks, behind all of `chunks`.
+    tail: BytesMut,
+    /// Bytes of both.
+    len: usize,
+    /// Something was written: the runtime knows whether there is room.
+    has_begun: bool,
+}
+
+impl DownQueue {
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let was_empty = self.is_empty();
+        self.len += bytes.len();
+        if bytes.len() <= MAX_COPIED_CHUNK && !was_empty {
+            self.tail.extend_from_slice(&bytes);
+            return;
+        }
+        self.close_tail();
+        self.chunks.push_back(bytes);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks
+                .push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+    ) -> Poll<std::io::Result<usize>> {
+        // While chunks wait, the tail goes on to take small ones.
+        if self.chunks.is_empty() {
+            self.close_tail();
+        }
+        if !std::mem::replace(&mut self.has_begun, true)
+            && let Some(written) = self.write_first(tcp)?
+        {
+            self.advance(written);
+            return Poll::Ready(Ok(written));
+        }
+        let tcp = Pin::new(tcp);
+        let written = if self.chunks.len() == 1 {
+            ready!(tcp.poll_write(cx, self.chunks.front().map_or(&[], |chunk| chunk)))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk);
+            }
+            ready!(tcp.poll_write_vectored(cx, &slices))?
+        };
+        self.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Asks the kernel, not the runtime, which may not have heard yet that the socket is connected.
+    fn write_first(&self, tcp: &TcpStream) -> std::io::Result<Option<usize>> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match self
+            .chunks
+            .front()
+            .map(|chunk| send(tcp.as_raw_fd(), chunk, flags))
+        {
+            Some(Ok(written)) => Ok(Some(written)),
+            None | Some(Err(Errno::EAGAIN | Errno::EINTR)) => Ok(None),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.len = self.len.saturating_sub(count);
+        while let Some(front) = self.chunks.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.chunks.pop_front();
+        }
+        // The queue of an idle flow keeps no memory.
+        if self.chunks.capacity() > MAX_SLICES {
+            self.chunks = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_chunks_are_put_together_in_order() {
+        let mut queue = DownQueue::default();
+        let large = Bytes::from(vec![b'L'; MAX_COPIED_CHUNK + 1]);
+        let mut expected = Vec::new();
+        for piece in [b"ab".as_slice(), b"c", b"d", &large, b"e", b"f"] {
+            queue.push(Bytes::copy_from_slice(piece));
+            expected.extend_from_slice(piece);
+        }
+        queue.close_tail();
+        assert_eq!(queue.chunks.len(), 4, "ab, cd, L, ef");
+        assert_eq!(
+            queue.chunks.iter().flatten().copied().collect::<Vec<_>>(),
+            expected
+        );
+        queue.advance(3);
+        assert_eq!(queue.chunks.front().unwrap(), "d");
+        queue.advance(expected.len() - 3);
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! The relay beside the side: it answers for the delivery of what came from a guest.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::drain::delivery::{FlowGuard, LINGER};
+use crate::drain::flush::acknowledged;
+use crate::flow::end::End;
+use crate::flow::stream::Cut;
+use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
+
+/// What a flow beside the side needs.
+#[derive(Debug)]
+pub(crate) struct HostSide {
+    pub(crate) flow_guard: FlowGuard,
+    /// The host half was told to stop.
+    pub(crate) drain: CancellationToken,
+    /// It stops now.
+    pub(crate) force: CancellationToken,
+}
+
+pub(super) async fn relay(mut flow: Box<TcpFlow>, side: HostSide) -> RelayTurn<HostSide> {
+    // The kernel closes the sockets of a killed process with a FIN, and a stream that was cut would
+    // look like a whole one: until both directions have ended, a close is a reset.
+    let _ = flow.tcp.get().set_zero_linger();
+    let whole = async {
+        let result = poll_fn(|cx| {
+            let result = flow.poll(cx);
+            flow.note(&side.flow_guard);
+            result
+        })
+        .await;
+        match result {
+            Ok(RelayDone::Moves(to)) => Err(to),
+            Ok(RelayDone::Closed) => Ok(flow.end(Ok(()), &side).await),
+            Err(cut) => Ok(flow.end(Err(cut), &side).await),
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        end = whole => Some(end),
+        () = side.force.cancelled() => None,
+    };
+    let ended = match ended.transpose() {
+        Ok(ended) => ended,
+        Err(to) => {
+            return RelayTurn::Moves(Box::new(MovingFlow { flow, side, to }));
+        }
+    };
+    RelayTurn::Ended(match ended {
+        // The connection goes because we have no more time.
+        Some(End::LinkLost) if side.force.is_cancelled() => flow.cut(&side.flow_guard),
+        Some(end) => {
+            // What a peer refused by a reset is not undelivered.
+            if flow.tcp.get().peer_addr().is_ok() {
+                side.flow_guard.give_up();
+            }
+            end
+        }
+        None => flow.cut(&side.flow_guard),
+    })
+}
+
+impl TcpFlow {
+    fn note(&self, flow_guard: &FlowGuard) {
+        let on_lane = self.lane.as_ref().map_or(0, |lane| lane.down_pending());
+        let queued = self.down.queued() as u64 + on_lane;
+        flow_guard.note(queued, self.down.fin_sent(), self.down.failed());
+    }
+
+    async fn end(&mut self, result: Result<(), Cut>, side: &HostSide) -> End {
+        match result {
+            Ok(()) => {
+                self.close_plainly();
+                let end = self.flush().await;
+                self.linger(side).await;
+                end
+            }
+            Err(Cut::Socket) => {
+                self.reset_stream().await;
+                End::ResetBySocket
+            }
+            Err(Cut::Peer) => {
+                self.reset_socket().await;
+                End::ResetByPeer
+            }
+            Err(Cut::Gone) => {
+                poll_fn(|cx| {
+                    let written = self.poll_rest(cx);
+                    self.note(&side.flow_guard);
+                    written
+                })
+                .await;
+                self.close_plainly();
+                self.linger(side).await;
+                End::Closed
+            }
+            Err(Cut::Link) => {
+                self.lose_link().await;
+                End::LinkLost
+            }
+        }
+    }
+
+    /// From here on the kernel delivers what is in the socket, whatever becomes of us.
+    fn close_plainly(&self) {
+        let linger = nix::libc::linger {
+            l_onoff: 0,
+            l_linger: 0,
+        };
+        let _ = setsockopt(self.tcp.get(), sockopt::Linger, &linger);
+    }
+
+    /// Both directions have ended: the last bytes may still be in h2.
+    async fn flush(&mut self) -> End {
+        self.stream.in_flight.empty().await;
+        if !self.stream.in_flight.lost() {
+            return End::Closed;
+        }
+        match poll_fn(|cx| Poll::Ready(self.stream.poll_cut(cx))).await {
+            Poll::Ready(Cut::Peer) => End::ResetByPeer,
+            Poll::Ready(Cut::Gone) => End::Closed,
+            _ => End::LinkLost,
+        }
+    }
+
+    /// The socket is gone: the other half gets what had been read, then the reset.
+    async fn reset_stream(&mut self) {
+        let grace = self.stream.tuning.reset_grace;
+        let _ = timeout(grace, poll_fn(|cx| self.poll_handed_on(cx))).await;
+        self.stream.reset();
+    }
+
+    /// Keeps the socket until its peer has everything, so that whoever asks gets an answer. A host
+    /// half that stops leaves this to the kernel, unless its guest waits for the answer.
+    async fn linger(&self, side: &HostSide) {
+        let flow_guard = &side.flow_guard;
+        let delivered = || {
+            flow_guard.pending() == 0
+                // A socket that was reset keeps its count.
+                || self.tcp.get().peer_addr().is_err()
+                || side.drain.is_cancelled() && !flow_guard.is_asked()
+        };
+        let _ = timeout(LINGER, acknowledged(delivered)).await;
+    }
+
+    /// No more time. The peer must not take what it has for all.
+    fn cut(mut self, flow_guard: &FlowGuard) -> End {
+        if self.down.fin_sent() {
+            self.close_plainly();
+        }
+        if self.down.fin_sent() && self.up.ended() {
+            // The rest is the kernel's.
+            return End::Closed;
+        }
+        self.note(flow_guard);
+        let undelivered = flow_guard.pending();
+        self.stream.reset();
+        End::Cut { undelivered }
+    }
+}

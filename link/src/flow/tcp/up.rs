@@ -1,0 +1,228 @@
+//! From the socket to the link.
+
+use std::future::Future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use odyn_proto::wire::lane::OFFSET_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use crate::config::Tuning;
+use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
+use crate::flow::stream::{Cut, Stream};
+
+/// Size of the first read, and of the room for it on the stack. Doubled while reads fill their
+/// buffer, up to the configured size.
+const FIRST_READ: usize = 8 * 1024;
+
+/// Reads up to this size are copied out of their buffer: a few bytes that wait in a queue shall
+/// not keep a large buffer alive.
+const COPY_LIMIT: usize = 2 * 1024;
+
+/// Pause between looks for a reset of a socket from which nothing is read: because the flow's
+/// window is closed, or because its FIN has been read.
+const RESET_CHECK: Duration = Duration::from_secs(1);
+
+pub(super) struct Up {
+    ended: bool,
+    /// Set when a write to the socket failed: its end is not a FIN any more.
+    pub(super) socket_is_dead: bool,
+    /// Reads what the socket holds however long that takes, also of one that was reset.
+    pub(super) patient: bool,
+    /// Empty between reads, and without memory while the socket has nothing.
+    buf: BytesMut,
+    read_size: usize,
+    max_read: usize,
+    /// CorkBuffer while bytes flow again: a busy flow stalls all the time, and making a timer costs more
+    /// than a look too many.
+    next_check: Option<Pin<Box<Sleep>>>,
+}
+
+impl Up {
+    pub(super) fn new(tuning: &Tuning) -> Self {
+        Self {
+            ended: false,
+            socket_is_dead: false,
+            patient: false,
+            buf: BytesMut::new(),
+            read_size: FIRST_READ.min(tuning.max_read),
+            max_read: tuning.max_read,
+            next_check: None,
+        }
+    }
+
+    /// The FIN was handed to h2.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Ready when the FIN was handed to h2.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        lane: Option<&mut Lane>,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        if self.ended {
+            // The socket may still fail on the way down.
+            return if self.socket_is_dead {
+                Err(Cut::Socket).into()
+            } else {
+                Ok(()).into()
+            };
+        }
+        if let Some(lane) = lane {
+            return self.poll_lane(cx, tcp, stream, lane, count);
+        }
+        loop {
+            let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
+                return self.poll_reset(cx, tcp);
+            };
+            let Poll::Ready(bytes) = self.poll_read(cx, tcp, room)? else {
+                self.buf = BytesMut::new();
+                return Poll::Pending;
+            };
+            if bytes.is_empty() {
+                if self.socket_is_dead {
+                    return Err(Cut::Socket).into();
+                }
+                stream.send(Bytes::new(), true)?;
+                self.ended = true;
+                self.buf = BytesMut::new();
+                return Ok(()).into();
+            }
+            count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            stream.send(bytes, false)?;
+        }
+    }
+
+    /// As [`Up::poll`], for a flow that has moved to a lane.
+    fn poll_lane(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        stream: &mut Stream,
+        lane: &mut Lane,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Cut>> {
+        let mut budget = POLL_BUDGET;
+        while budget > 0 {
+            match lane.poll_up(cx, tcp) {
+                Poll::Pending if lane.waits_for_room() => return self.poll_reset(cx, tcp),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(PumpStep::Moved { taken, given })) => {
+                    count.fetch_add(taken as u64, Ordering::Relaxed);
+                    budget = budget.saturating_sub(given.max(1));
+                }
+                Poll::Ready(Ok(PumpStep::End)) if self.socket_is_dead => {
+                    return Err(Cut::Socket).into();
+                }
+                Poll::Ready(Ok(PumpStep::End)) => {
+                    // The other half must know the offset before it sees the frame: the two come
+                    // by different ways. Its own offset says that it does.
+                    ready!(lane.poll_peer_offset(cx));
+                    // The frame may not be taken apart.
+                    ready!(stream.poll_room_of(cx, OFFSET_BYTES, OFFSET_BYTES))?;
+                    stream.send(lane.up_count(), true)?;
+                    self.ended = true;
+                    return Ok(()).into();
+                }
+                Poll::Ready(Err(PumpError::Source | PumpError::Sink)) => {
+                    return Err(Cut::Socket).into();
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads at most `room` bytes; none is the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        room: usize,
+    ) -> Poll<Result<Bytes, Cut>> {
+        if ready!(tcp.poll_read_ready(cx)).is_err() {
+            return Err(Cut::Socket).into();
+        }
+        let limit = room.min(self.read_size);
+        let read = if limit <= FIRST_READ {
+            ready!(poll_few(cx, tcp, limit))
+        } else {
+            ready!(self.poll_many(cx, tcp, limit))
+        };
+        let Ok(bytes) = read else {
+            return Err(Cut::Socket).into();
+        };
+        if bytes.len() == limit {
+            self.read_size = (self.read_size * 2).min(self.max_read);
+        } else if bytes.len() < self.read_size / 8 {
+            self.read_size = (self.read_size / 2).max(FIRST_READ.min(self.max_read));
+        }
+        Ok(bytes).into()
+    }
+
+    fn poll_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &mut TcpStream,
+        limit: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        if self.buf.capacity() < self.read_size {
+            self.buf.reserve(self.read_size);
+        }
+        let mut target = (&mut self.buf).limit(limit);
+        let count = ready!(pin!(tcp.read_buf(&mut target)).poll(cx))?;
+        let bytes = if count <= COPY_LIMIT {
+            let copy = Bytes::copy_from_slice(&self.buf);
+            self.buf.clear();
+            copy
+        } else {
+            self.buf.split().freeze()
+        };
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// Looks now and then for a reset, while nothing is read from the socket. Ready with an error
+    /// only.
+    pub(super) fn poll_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+    ) -> Poll<Result<(), Cut>> {
+        self.buf = BytesMut::new();
+        if self.patient {
+            return Poll::Pending;
+        }
+        loop {
+            let timer = self
+                .next_check
+                .get_or_insert_with(|| Box::pin(sleep(RESET_CHECK)));
+            ready!(timer.as_mut().poll(cx));
+            self.next_check = None;
+            // What a dead socket still holds is not waited for any longer than this.
+            if self.socket_is_dead || !matches!(tcp.take_error(), Ok(None)) {
+                return Err(Cut::Socket).into();
+            }
+        }
+    }
+}
+
+/// Reads where most flows are read: a message that has room on the stack, so that no buffer is made
+/// for a flow that has nothing to say.
+fn poll_few(cx: &mut Context<'_>, tcp: &mut TcpStream, limit: usize) -> Poll<io::Result<Bytes>> {
+    let mut space = [MaybeUninit::uninit(); FIRST_READ];
+    let mut buffer = ReadBuf::uninit(&mut space[..limit.min(FIRST_READ)]);
+    ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+}

@@ -1,0 +1,151 @@
+//! Moves datagrams between a connected UDP socket and a flow of the link.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use odyn_udp_batch::Batched;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::yield_now;
+
+use crate::error::DatagramError;
+use crate::flow::datagrams::{DatagramSender, Datagrams};
+use crate::flow::end::End;
+use crate::sockets::counters::Counters;
+
+/// Batches that are moved one after the other before others get their turn.
+const POLL_BUDGET: u32 = 4;
+
+/// Moves datagrams both ways until the other half ends the flow, either side gives up, or the
+/// destination answers with an ICMP error, which is passed on.
+///
+/// `counters` counts payload: up from the socket, down to it.
+pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counters>) -> End {
+    relay_udp_until(socket, flow, counters, std::future::pending()).await
+}
+
+/// As [`relay_udp`]; when `leave` is ready, the other half is asked to end the flow, and what it
+/// sends until then is sent on.
+pub(crate) async fn relay_udp_until(
+    socket: UdpSocket,
+    flow: Datagrams,
+    counters: Arc<Counters>,
+    leave: impl Future<Output = ()>,
+) -> End {
+    let (mut sender, mut receiver) = flow.split();
+    let socket = Batched::new(socket);
+    let mut batch = Vec::new();
+    let mut leaving = false;
+    let mut turn = 0;
+    tokio::pin!(leave);
+    loop {
+        turn = (turn + 1) % POLL_BUDGET;
+        if turn == 0 {
+            yield_now().await;
+        }
+        tokio::select! {
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                sender.end();
+            }
+            // An ICMP error alone does not make a socket readable.
+            ready = socket.socket().ready(Interest::READABLE | Interest::ERROR), if !leaving => {
+                let Ok(ready) = ready else { return End::ResetBySocket };
+                match take(&socket, &mut sender, &counters) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return end_of(&error),
+                    Err(error) if is_refusal(&error) => {
+                        sender.refuse();
+                        return End::ResetBySocket;
+                    }
+                    Err(_) => {}
+                }
+                if ready.is_error() && is_refused(socket.socket()) {
+                    sender.refuse();
+                    return End::ResetBySocket;
+                }
+            }
+            received = receiver.recv_batch(&mut batch) => match received {
+                Ok(true) => {
+                    if give(&socket, &batch, &counters).await.is_err() {
+                        sender.refuse();
+                        return End::ResetBySocket;
+                    }
+                    // An idle flow has no buffer.
+                    batch = Vec::new();
+                }
+                Ok(false) => return End::Closed,
+                Err(error) => return end_of(&error),
+            },
+        }
+    }
+}
+
+/// Moves what the socket has to the flow.
+fn take(
+    socket: &Batched,
+    sender: &mut DatagramSender,
+    counters: &Counters,
+) -> io::Result<Result<(), DatagramError>> {
+    for _ in 0..POLL_BUDGET {
+        let sent = match socket.try_receive(|datagrams| sender.send_batch(datagrams)) {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
+    }
+    Ok(Ok(()))
+}
+
+/// Sends a batch on. An error is an ICMP error.
+async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Result<()> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        let passed = match socket.try_send(rest) {
+            Ok(sent) => {
+                counters.down.fetch_add(sent.bytes, Ordering::Relaxed);
+                sent.datagrams
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.socket().writable().await?;
+                0
+            }
+            Err(error) if is_refusal(&error) => return Err(error),
+            // Too long for the path, or a full queue: datagrams get lost.
+            Err(_) => 1,
+        };
+        rest = rest.get(passed..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Whether an ICMP error is waiting; it is taken away.
+fn is_refused(socket: &UdpSocket) -> bool {
+    // Nothing else clears this readiness.
+    let _ = socket.try_io(Interest::ERROR, || {
+        Err::<(), _>(io::ErrorKind::WouldBlock.into())
+    });
+    matches!(socket.take_error(), Ok(Some(error)) if is_refusal(&error))
+}
+
+/// An ICMP error that says that datagrams do not arrive.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::PermissionDenied
+    )
+}
+
+fn end_of(error: &DatagramError) -> End {
+    match error {
+        DatagramError::LinkLost => End::LinkLost,
+        DatagramError::Refused | DatagramError::Reset => End::ResetByPeer,
+        DatagramError::TooLong(_) | DatagramError::Capsule(_) => End::ResetByPeer,
+    }
+}

@@ -1,0 +1,424 @@
+//! The guest's side: dials reversed connections and answers what the host asks on them.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderValue, Method, Request, Response};
+use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::{flush, ingress, lane as wire_lane};
+use odyn_proto::{Endpoint, Refusal, identity};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::config::{Tuning, processors};
+use crate::drain::flush::{FlushReport, FlushResult, answer_deferred};
+use crate::drain::guard::OpenFlowGuard;
+use crate::drain::phase::{Drain, Phase};
+use crate::error::LinkError;
+use crate::flow::lane;
+use crate::flow::lane::LaneAccess;
+use crate::flow::stream::{FlowSide, Stream};
+use crate::flow::tcp::GuestSide;
+use crate::http2::accept;
+use crate::http2::accept::{AnswerOn, Shutdown};
+use crate::http2::chunk::Chunk;
+use crate::http2::message::refuse;
+use crate::pool::jitter::Jitter;
+use crate::transport::dial::dial;
+use crate::transport::preamble::say_reversed;
+
+/// What the guest does with the clients that the host has for it.
+pub trait IngressHandler: Send + Sync + 'static {
+    /// Connects a client with the side, and returns when its connection has ended.
+    ///
+    /// The host may ask for any port: whether it is wanted is decided here.
+    fn serve(&self, incoming: Incoming, client: PendingClient) -> impl Future<Output = ()> + Send;
+
+    /// Whether clients of this port take long computations, such as cryptography: then each gets a
+    /// task of its own. The others are carried together with their connection.
+    fn computes(&self, port: NonZeroU16) -> bool {
+        let _ = port;
+        false
+    }
+}
+
+/// A client that waits for an answer. Dropping it resets its connection.
+#[derive(Debug)]
+pub struct PendingClient {
+    respond: SendResponse<Chunk>,
+    body: RecvStream,
+    tuning: Arc<Tuning>,
+    side: GuestSide,
+    open_flow: OpenFlowGuard,
+    lane: LaneAccess,
+}
+
+/// Who went before there was an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// The host has given the client up, or is gone itself.
+    Client,
+    /// The side has ended.
+    App,
+}
+
+impl PendingClient {
+    /// Waits until there is no use in waiting for an answer.
+    pub async fn gone(&mut self) -> Abandoned {
+        tokio::select! {
+            biased;
+            () = self.side.drain.draining() => Abandoned::App,
+            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => Abandoned::Client,
+        }
+    }
+
+    /// The client's end of the connection; `None` when it has gone.
+    pub fn accept(mut self) -> Option<Stream> {
+        let send = self.respond.send_response(Response::new(()), false).ok()?;
+        let side = Some(FlowSide::Guest(self.side));
+        let mut stream = Stream::new(send, self.body, self.tuning, side, self.lane, None);
+        stream.open_flow = Some(self.open_flow);
+        Some(stream)
+    }
+
+    /// There is no connection for it: the client's is reset.
+    pub fn refuse(mut self, refusal: Refusal) {
+        refuse(&mut self.respond, refusal);
+    }
+}
+
+/// Configuration of the reversed connections of a guest.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReversedConfig {
+    /// What both halves share.
+    pub tuning: Tuning,
+    /// Connections that are kept open from the start. What small messages of clients take of the
+    /// processor is spread over them: by default one for each processor, two to eight.
+    pub connections: usize,
+    /// Most of them: one more is dialled when those that are there are three quarters full of
+    /// clients. The host half takes sixteen of one guest.
+    pub most_connections: usize,
+    /// Longest wait for the transport to connect.
+    pub dial_timeout: Duration,
+    /// First pause before dialling again; doubled at each failure, with jitter.
+    pub backoff_min: Duration,
+    /// Longest pause before dialling again: short, for a dial of the same machine costs little and
+    /// a host half that was restarted shall have its guests back at once.
+    pub backoff_max: Duration,
+}
+
+impl Default for ReversedConfig {
+    fn default() -> Self {
+        Self {
+            tuning: Tuning::default(),
+            connections: processors().clamp(2, 8),
+            most_connections: 12,
+            dial_timeout: Duration::from_secs(5),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The reversed connections of a guest. They take no more clients from
+/// [`Phase::Draining`](crate::Phase) on, and end behind the last.
+#[derive(Debug)]
+pub struct ReversedConnections {
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What the connections share.
+struct ReversedPool<I> {
+    endpoint: Endpoint,
+    config: ReversedConfig,
+    tuning: Arc<Tuning>,
+    hello: Hello,
+    handler: Arc<I>,
+    lanes: Option<Arc<lane::GuestLanes>>,
+    drain: Drain,
+    /// Cancelled when the drain begins.
+    stop: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+    /// Connections that are kept.
+    conns: AtomicUsize,
+}
+
+/// One connection.
+struct ReversedConn<I> {
+    pool: Arc<ReversedPool<I>>,
+    /// The host has asked something.
+    greeted: AtomicBool,
+    /// It has carried a client.
+    used: AtomicBool,
+    /// Requests that the host has deferred.
+    deferred: AtomicUsize,
+    /// What the host says of its clients at the end.
+    flush_result: FlushResult,
+}
+
+impl ReversedConnections {
+    /// Starts to dial `endpoint`, says `hello` there, and has `handler` serve the clients. They
+    /// take part in `drain`.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn start<I: IngressHandler>(
+        endpoint: Endpoint,
+        config: ReversedConfig,
+        hello: Hello,
+        handler: Arc<I>,
+        drain: Drain,
+    ) -> Self {
+        let cut = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let tuning = Arc::new(config.tuning.clone());
+        let pool = Arc::new(ReversedPool {
+            lanes: lane::GuestLanes::new(endpoint.clone(), &tuning),
+            tuning,
+            endpoint,
+            config,
+            hello,
+            handler,
+            stop: drain.draining_token(),
+            drain,
+            cut: cut.clone(),
+            tasks: tasks.clone(),
+            conns: AtomicUsize::new(0),
+        });
+        for _ in 0..pool.config.connections.max(1) {
+            pool.add_connection();
+        }
+        tasks.close();
+        Self { cut, tasks }
+    }
+
+    /// Waits until the connections have ended, which they do at the end of a drain; for at most
+    /// `limit`, and then drops them.
+    pub async fn close(&self, limit: Duration) {
+        let _ = timeout(limit, self.tasks.wait()).await;
+        self.cut();
+    }
+
+    /// Drops the connections with all that is on them.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+impl Drop for ReversedConnections {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+impl<I: IngressHandler> ReversedPool<I> {
+    /// Keeps one more connection.
+    fn add_connection(self: &Arc<Self>) {
+        self.conns.fetch_add(1, Ordering::Relaxed);
+        let keep = Arc::clone(self).keep();
+        let cut = self.cut.clone();
+        self.tasks.spawn(cut.run_until_cancelled_owned(keep));
+    }
+
+    /// Keeps one more when so many clients are here that soon there is no room for another.
+    fn grow(self: &Arc<Self>) {
+        let conns = self.conns.load(Ordering::Relaxed);
+        let streams = usize::try_from(self.tuning.max_streams()).unwrap_or(usize::MAX);
+        let room = conns.saturating_mul(streams) / 4 * 3;
+        // Two clients at the same moment may add two: that does no harm.
+        if self.drain.open_flows() > room && conns < self.config.most_connections {
+            self.add_connection();
+        }
+    }
+
+    /// Keeps one connection.
+    async fn keep(self: Arc<Self>) {
+        let mut pause = self.config.backoff_min;
+        let mut jitter = Jitter::new();
+        let mut reason = String::new();
+        while !self.stop.is_cancelled() {
+            let conn = Arc::new(ReversedConn {
+                pool: Arc::clone(&self),
+                greeted: AtomicBool::new(false),
+                used: AtomicBool::new(false),
+                deferred: AtomicUsize::new(0),
+                flush_result: FlushResult::default(),
+            });
+            let since = Instant::now();
+            let ended = conn.run().await;
+            if conn.greeted.load(Ordering::Relaxed) && since.elapsed() >= MIN_STABLE_TIME {
+                pause = self.config.backoff_min;
+                reason.clear();
+                match ended {
+                    Ok(()) => debug!("the host closed a connection for ingress"),
+                    Err(error) => info!(%error, "a connection for ingress was lost"),
+                }
+            } else if let Err(error) = ended {
+                let error = error.to_string();
+                if error != reason {
+                    warn!(endpoint = %self.endpoint, error, "no connection for ingress");
+                    reason = error;
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = sleep(jitter.spread(pause)) => {}
+            }
+            pause = (pause * 2).min(self.config.backoff_max);
+        }
+    }
+}
+
+impl<I: IngressHandler> ReversedConn<I> {
+    /// Dials and serves the connection to its end.
+    async fn run(self: &Arc<Self>) -> Result<(), LinkError> {
+        let pool = &self.pool;
+        let tuning = &pool.tuning;
+        let mut transport = tokio::select! {
+            () = pool.stop.cancelled() => return Ok(()),
+            dialled = dial(&pool.endpoint, tuning, pool.config.dial_timeout) => dialled?,
+        };
+        say_reversed(&mut transport, tuning.handshake_timeout).await?;
+        let shutdown = Shutdown::from(pool.stop.clone());
+        let served = accept::drive(
+            transport,
+            tuning,
+            NO_LIMIT,
+            &shutdown,
+            |request, respond| {
+                self.greeted.store(true, Ordering::Relaxed);
+                let port = request.uri().port_u16().and_then(NonZeroU16::new);
+                let is_apart = port.is_none_or(|port| pool.handler.computes(port));
+                let answer = Arc::clone(self).answer(request, respond);
+                if is_apart {
+                    AnswerOn::OwnTask(answer)
+                } else {
+                    AnswerOn::Executor(answer)
+                }
+            },
+        );
+        let ended = tokio::select! {
+            ended = served => ended,
+            never = self.not_asked() => match never {},
+        };
+        // Of those that were asked for and have no answer.
+        self.flush_result.set(FlushReport::Lost);
+        ended
+    }
+
+    /// Says what becomes of the clients when the host can't be asked or need not be. Never ready.
+    async fn not_asked(&self) -> Infallible {
+        self.pool.drain.reached(Phase::Flushing).await;
+        if !self.used.load(Ordering::Relaxed) {
+            self.flush_result.set(FlushReport::delivered());
+        } else if self.deferred.load(Ordering::Relaxed) == 0 {
+            self.flush_result.set(FlushReport::Unconfirmed);
+        }
+        self.pool.drain.reached(Phase::Done).await;
+        self.flush_result.set(FlushReport::Unconfirmed);
+        std::future::pending().await
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+    ) {
+        match (request.method(), request.uri().path()) {
+            (&Method::CONNECT, _) => match incoming(&request) {
+                Ok(incoming) => {
+                    let client = self.pending(request, respond);
+                    self.pool.handler.serve(incoming, client).await;
+                }
+                Err(refusal) => refuse(&mut respond, refusal),
+            },
+            (&Method::GET, ingress::PATH) => match self.pool.say_hello() {
+                Ok(response) => {
+                    let _ = respond.send_response(response, true);
+                }
+                Err(error) => {
+                    debug!(%error, "the hello is not a response");
+                    refuse(&mut respond, Refusal::Internal);
+                }
+            },
+            (&Method::POST, flush::PATH) => {
+                let phase = match self.deferred.fetch_add(1, Ordering::Relaxed) {
+                    0 => Phase::Flushing,
+                    1 => Phase::Forced,
+                    _ => return refuse(&mut respond, Refusal::BadRequest),
+                };
+                let step = self.pool.drain.reached(phase);
+                answer_deferred(step, respond, request.into_body(), &self.flush_result).await;
+            }
+            _ => refuse(&mut respond, Refusal::BadRequest),
+        }
+    }
+
+    fn pending(&self, request: Request<RecvStream>, respond: SendResponse<Chunk>) -> PendingClient {
+        self.used.store(true, Ordering::Relaxed);
+        self.pool.grow();
+        let drain = self.pool.drain.clone();
+        let name = request.headers().get(&wire_lane::HEADER);
+        let lane = self.pool.lanes.as_ref().map_or(LaneAccess::None, |lanes| {
+            lanes.access(
+                name.map(HeaderValue::as_bytes),
+                respond.stream_id().as_u32(),
+            )
+        });
+        PendingClient {
+            lane,
+            respond,
+            body: request.into_body(),
+            tuning: Arc::clone(&self.pool.tuning),
+            open_flow: drain.open_flow(),
+            side: GuestSide {
+                drain_guard: Some(drain.drain_guard()),
+                drain,
+                flush_result: self.flush_result.clone(),
+            },
+        }
+    }
+}
+
+impl<I> ReversedPool<I> {
+    fn say_hello(&self) -> Result<Response<()>, http::Error> {
+        let Hello { identity, ports } = &self.hello;
+        Response::builder()
+            .header(identity::GUEST, identity.name.as_str())
+            .header(identity::RUN, identity.run.to_string())
+            .header(ingress::PORTS, ingress::write_ports(ports))
+            .body(())
+    }
+}
+
+/// A connection that ended sooner than this was no success: a host that takes connections and
+/// drops them is dialled as seldom as one that is away.
+const MIN_STABLE_TIME: Duration = Duration::from_secs(1);
+
+/// The drain has its limit from whoever waits for it.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+fn incoming(request: &Request<RecvStream>) -> Result<Incoming, Refusal> {
+    // Extended CONNECT is for other things.
+    if request.extensions().get::<h2::ext::Protocol>().is_some() {
+        return Err(Refusal::BadRequest);
+    }
+    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().ok_or(Refusal::BadRequest)?;
+    ingress::parse_incoming(
+        authority.as_str(),
+        header(ingress::CLIENT),
+        header(ingress::LOCAL),
+    )
+    .map_err(|_| Refusal::BadRequest)
+}

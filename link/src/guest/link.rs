@@ -1,0 +1,379 @@
+//! The guest's link to its host.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::ext::Protocol;
+use http::{HeaderValue, Method, header};
+use odyn_proto::wire::authority;
+use odyn_proto::wire::flush::Undelivered;
+use odyn_proto::wire::service::{
+    CREDENTIALS_PATH, CREDENTIALS_TYPE, KMS, MAX_CREDENTIALS, SERVICE,
+};
+use odyn_proto::{Endpoint, Identity, KmsEndpoint, Target};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use crate::config::Tuning;
+use crate::drain::guard::DrainGuard;
+use crate::drain::phase::{Drain, Phase};
+use crate::error::OpenError;
+use crate::feed::Feed;
+use crate::feed::carry::carry;
+use crate::flow::datagrams::Datagrams;
+use crate::flow::early_data::EarlyData;
+use crate::flow::io::LinkIo;
+use crate::flow::lane::{GuestLanes, LaneAccess};
+use crate::flow::lease::StreamLease;
+use crate::flow::stream::{FlowSide, Stream};
+use crate::flow::tcp::GuestSide;
+use crate::guest::config::HostLinkConfig;
+use crate::http2::message::{
+    DNS_PATH, DNS_TYPE, MAX_DNS, authority_uri, host_uri, read_body, read_message, request_for,
+};
+use crate::pool::request::{OpenedRequest, RequestBody};
+use crate::pool::state::LinkState;
+use crate::pool::{FlowClass, PoolHandle};
+
+/// A flow that the host has opened.
+#[derive(Debug)]
+pub struct OpenedFlow<F> {
+    /// The flow.
+    pub flow: F,
+    /// The address that the host dialled, as it says.
+    pub dialled: Option<SocketAddr>,
+}
+
+/// How long the host half may take to say what is delivered after the end of a drain.
+const FORCED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What was left at the end of [`HostLink::drain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Flows that were cut; each says so itself ([`End::Cut`](crate::End::Cut)).
+    pub cut: usize,
+    /// Bytes of them that are not known to be delivered.
+    pub undelivered: u64,
+    /// Flows that had ended for the guest, whose last bytes are not delivered.
+    pub earlier: Vec<Undelivered>,
+}
+
+/// A guest's link to its host: opens flows there. Clones share the connections; when the last is
+/// dropped, no more flows can be opened, and those that are open go on.
+#[derive(Debug, Clone)]
+pub struct HostLink {
+    pool: PoolHandle,
+    tuning: Arc<Tuning>,
+    dns_timeout: Duration,
+    /// Lanes of the flows.
+    lanes: Option<Arc<GuestLanes>>,
+}
+
+impl HostLink {
+    /// Starts to dial `endpoint`, and goes on for as long as a clone of the link lives.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn new(endpoint: Endpoint, config: HostLinkConfig) -> Self {
+        let tuning = Arc::new(config.tuning.clone());
+        Self {
+            dns_timeout: config.dns_timeout,
+            lanes: GuestLanes::new(endpoint.clone(), &tuning),
+            pool: config.start(endpoint),
+            tuning,
+        }
+    }
+
+    /// Whether the host can be reached, and changes of it.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.pool.state.subscribe()
+    }
+
+    /// Flows that are open or being opened.
+    pub fn flows(&self) -> usize {
+        self.pool.flows.count()
+    }
+
+    /// Holds [`Phase::Flushing`] off: for whoever is about to open a flow.
+    pub fn drain_guard(&self) -> DrainGuard {
+        self.pool.drain.drain_guard()
+    }
+
+    /// How far the end is.
+    pub fn phase(&self) -> Phase {
+        self.pool.drain.phase()
+    }
+
+    /// The drain, for others to take part in.
+    pub fn shared_drain(&self) -> Drain {
+        self.pool.drain.clone()
+    }
+
+    /// Waits for a phase, or one after it.
+    pub async fn reached(&self, phase: Phase) {
+        self.pool.drain.reached(phase).await;
+    }
+
+    /// Begins [`Phase::Draining`]: the program is gone.
+    pub fn begin_drain(&self) {
+        self.pool.drain.advance(Phase::Draining, Duration::ZERO);
+    }
+
+    /// Carries a flow from its beginning to its end where a connection of the pool is carried: TCP
+    /// flows that are opened and relayed in there share its turns and its writes. Between two waits
+    /// it must not compute for long.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
+        self.pool.carry(FlowClass::Bulk, flow);
+    }
+
+    /// Opens a TCP flow. Waits for the host's answer, and before for a link that is down (for
+    /// [`HostLinkConfig::open_wait`]) or full.
+    ///
+    /// # Errors
+    /// When the host refuses, the link is or goes down, or the target can't be asked for.
+    pub async fn connect_tcp(&self, target: &Target) -> Result<OpenedFlow<Stream>, OpenError> {
+        self.open_tcp(target, RequestBody::Nothing).await
+    }
+
+    /// As [`HostLink::connect_tcp`], for a program whose connection is there already and is to be
+    /// given to [`relay`](crate::flow::tcp()): what it writes first is read, and goes along.
+    ///
+    /// # Errors
+    /// As [`HostLink::connect_tcp`]. What was read is lost then. When the link is lost after it was
+    /// sent, the host is not asked again, for the target may have it.
+    pub async fn connect_tcp_for(
+        &self,
+        target: &Target,
+        app: &TcpStream,
+    ) -> Result<OpenedFlow<Stream>, OpenError> {
+        // At the end of the guest it matters more that a request can be sent again.
+        let with = if self.pool.drain.is_draining() {
+            RequestBody::Nothing
+        } else {
+            RequestBody::App(EarlyData::new(app))
+        };
+        self.open_tcp(target, with).await
+    }
+
+    async fn open_tcp(
+        &self,
+        target: &Target,
+        with: RequestBody<'_>,
+    ) -> Result<OpenedFlow<Stream>, OpenError> {
+        let (authority, candidates) = authority::write_connect(target)?;
+        let uri = authority_uri(&authority)
+            .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
+        let request = request_for(Method::CONNECT, uri, candidates)?;
+        let drain_guard = self.drain_guard();
+        let opened = self.pool.request(FlowClass::Bulk, &request, with).await?;
+        let dialled = opened.dialled()?;
+        let lane = opened.lane(self.lanes.as_ref());
+        let flow = self.app_stream(opened, drain_guard, lane);
+        Ok(OpenedFlow { flow, dialled })
+    }
+
+    /// The flow that was opened for somebody in this guest.
+    pub(crate) fn app_stream(
+        &self,
+        mut opened: OpenedRequest,
+        drain_guard: DrainGuard,
+        lane: LaneAccess,
+    ) -> Stream {
+        let sent = std::mem::take(&mut opened.sent);
+        let (send, recv, lease) = opened.into_parts();
+        let side = Some(FlowSide::Guest(self.guest_side(drain_guard, &lease)));
+        let mut stream = Stream::new(
+            send,
+            recv,
+            Arc::clone(&self.tuning),
+            side,
+            lane,
+            Some(lease),
+        );
+        stream.began_with(sent);
+        stream
+    }
+
+    /// Opens a UDP flow.
+    ///
+    /// # Errors
+    /// As [`HostLink::connect_tcp`].
+    pub async fn connect_udp(&self, target: &Target) -> Result<OpenedFlow<Datagrams>, OpenError> {
+        let (path, candidates) = authority::write_udp_path(target)?;
+        let mut request = request_for(Method::CONNECT, host_uri(&path)?, candidates)?;
+        request
+            .extensions_mut()
+            .insert(Protocol::from_static("connect-udp"));
+        // RFC 9297 section 3.4.
+        request
+            .headers_mut()
+            .insert("capsule-protocol", HeaderValue::from_static("?1"));
+        let drain_guard = self.drain_guard();
+        let opened = self
+            .pool
+            .request(FlowClass::Quick, &request, RequestBody::Nothing)
+            .await?;
+        let dialled = opened.dialled()?;
+        let (send, recv, lease) = opened.into_parts();
+        let side = self.guest_side(drain_guard, &lease);
+        let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some((lease, side)));
+        Ok(OpenedFlow { flow, dialled })
+    }
+
+    fn guest_side(&self, drain_guard: DrainGuard, lease: &StreamLease) -> GuestSide {
+        GuestSide {
+            drain: self.pool.drain.clone(),
+            drain_guard: Some(drain_guard),
+            flush_result: lease.flush_result(),
+        }
+    }
+
+    /// Asks the host's resolver. `query` and the answer are DNS messages.
+    ///
+    /// # Errors
+    /// When the host refuses or does not answer in [`HostLinkConfig::dns_timeout`], or the link is
+    /// or goes down.
+    pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
+        if query.len() > MAX_DNS {
+            return Err(OpenError::TooLong(query.len()));
+        }
+        let limit = self.dns_timeout;
+        let asked = async {
+            match self.ask_dns(query.clone()).await {
+                // In the middle of the answer. Before it, the request was sent again already.
+                Err(OpenError::LinkLost) => self.ask_dns(query).await,
+                done => done,
+            }
+        };
+        timeout(limit, asked)
+            .await
+            .map_err(|_| OpenError::Timeout(limit))?
+    }
+
+    async fn ask_dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
+        let mut request = request_for(Method::POST, host_uri(DNS_PATH)?, None)?;
+        let media_type = HeaderValue::from_static(DNS_TYPE);
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        let mut opened = self
+            .pool
+            .request(FlowClass::Quick, &request, RequestBody::Message(query))
+            .await?;
+        let declared = opened.response.headers().get(header::CONTENT_TYPE);
+        if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
+            return Err(OpenError::Protocol("the answer is not a DNS message"));
+        }
+        read_message(opened.response.body_mut()).await
+    }
+
+    /// Opens a TCP flow to an endpoint of KMS, which the host half looks up.
+    ///
+    /// # Errors
+    /// As [`HostLink::connect_tcp`]; refused as prohibited when the host half takes it for no
+    /// endpoint of KMS.
+    pub async fn connect_kms(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
+        let uri = authority_uri(&endpoint.authority())
+            .map_err(|_| OpenError::Protocol("the endpoint is not a URI"))?;
+        let mut request = request_for(Method::CONNECT, uri, None)?;
+        request
+            .headers_mut()
+            .insert(SERVICE, HeaderValue::from_static(KMS));
+        let drain_guard = self.drain_guard();
+        let opened = self
+            .pool
+            .request(FlowClass::Bulk, &request, RequestBody::Nothing)
+            .await?;
+        Ok(LinkIo::new(self.app_stream(
+            opened,
+            drain_guard,
+            LaneAccess::None,
+        )))
+    }
+
+    /// Asks for the credentials of the host's machine, as JSON.
+    ///
+    /// # Errors
+    /// When the host has none to give, or the link is or goes down.
+    pub async fn credentials(&self) -> Result<Bytes, OpenError> {
+        let request = request_for(Method::POST, host_uri(CREDENTIALS_PATH)?, None)?;
+        let mut opened = self
+            .pool
+            .request(
+                FlowClass::Quick,
+                &request,
+                RequestBody::Message(Bytes::new()),
+            )
+            .await?;
+        let declared = opened.response.headers().get(header::CONTENT_TYPE);
+        if declared.map(HeaderValue::as_bytes) != Some(CREDENTIALS_TYPE.as_bytes()) {
+            return Err(OpenError::Protocol("the answer is not JSON"));
+        }
+        read_body(opened.response.body_mut(), MAX_CREDENTIALS).await
+    }
+
+    /// Ends every flow without losing a byte: see [`Phase`]. What is not delivered after `limit`,
+    /// or when `force` is ready, is cut; then it takes at most a second more. Connections stay.
+    pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
+        let drain = &self.pool.drain;
+        let end = tokio::time::Instant::now() + limit;
+        self.begin_drain();
+        let natural = async {
+            drain.idle().await;
+            let rest = end.saturating_duration_since(tokio::time::Instant::now());
+            drain.advance(Phase::Flushing, rest);
+            self.flushed().await
+        };
+        let flushed = tokio::select! {
+            biased;
+            earlier = natural => Some(earlier),
+            () = sleep_until(end) => None,
+            () = force => None,
+        };
+        let earlier = match flushed {
+            Some(earlier) => earlier,
+            None => {
+                drain.advance(Phase::Forced, FORCED_TIMEOUT);
+                let late = FORCED_TIMEOUT * 2;
+                timeout(late, self.flushed()).await.unwrap_or_default()
+            }
+        };
+        let (cut, undelivered) = drain.cuts();
+        Drained {
+            // Those of whoever does not relay them.
+            cut: cut + self.flows() + drain.open_flows(),
+            undelivered,
+            earlier,
+        }
+    }
+
+    /// Waits until the host half has said of each connection what is delivered, and every flow has
+    /// ended of it. Says what belongs to none of them.
+    async fn flushed(&self) -> Vec<Undelivered> {
+        let verdicts = self.pool.flush_reports().await;
+        self.pool.flows.none().await;
+        self.pool.drain.no_open_flows().await;
+        verdicts.iter().flat_map(|verdict| verdict.rest()).collect()
+    }
+
+    /// Carries `feed` to the host under `name` (lower-case letters, digits and `-`) until it has
+    /// ended there. The link is kept open for it; [`HostLink::drain`] ends that, so see that the
+    /// feed is [finished](Feed::finished) before.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn feed(&self, guest: &Identity, name: &'static str, feed: &Feed) {
+        tokio::spawn(carry(self.pool.clone(), guest.clone(), name, feed.clone()));
+    }
+
+    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
+    /// and for the other half to have read everything. Says how many flows were cut then.
+    pub async fn close(&self, limit: Duration) -> usize {
+        self.pool.close(limit).await
+    }
+}

@@ -1,0 +1,5 @@
+//! The guest's side of the link.
+
+pub(crate) mod config;
+pub(crate) mod ingress;
+pub(crate) mod link;

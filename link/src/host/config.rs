@@ -1,0 +1,65 @@
+//! Settings of the host's side of the link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::config::Tuning;
+use crate::flow::lane::HostLanes;
+use crate::host::flow_limit::FlowLimit;
+
+/// Configuration of the host's side.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// What both halves share.
+    pub tuning: Tuning,
+    /// Flows that may be open at once, over every connection that shares this limit. `None`:
+    /// as many as the connections' streams.
+    pub flows: Option<Arc<FlowLimit>>,
+    /// The flows that are open, over every connection that shares this tracker. Feeds go on until
+    /// the shutdown was asked for and these have ended: what happens meanwhile is still reported.
+    pub open: TaskTracker,
+    /// How long flows may go on after the shutdown was asked for.
+    pub drain_timeout: Duration,
+    /// Where guests find the lanes of their flows.
+    pub lanes: Option<Arc<HostLanes>>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            tuning: Tuning::default(),
+            flows: None,
+            open: TaskTracker::new(),
+            drain_timeout: Duration::from_secs(30),
+            lanes: None,
+        }
+    }
+}
+
+/// Configuration of a [`GuestLink`](crate::GuestLink).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GuestLinkConfig {
+    /// What guest and host share.
+    pub tuning: Tuning,
+    /// Longest wait for the guest to come back before opening a flow fails.
+    pub open_wait: Duration,
+    /// Longest wait for the guest to open a flow, the wait for room included.
+    pub open_timeout: Duration,
+    /// Where the guest finds the lanes of the flows that the host opens.
+    pub lanes: Option<Arc<HostLanes>>,
+}
+
+impl Default for GuestLinkConfig {
+    fn default() -> Self {
+        Self {
+            tuning: Tuning::default(),
+            open_wait: Duration::from_secs(3),
+            open_timeout: Duration::from_secs(120),
+            lanes: None,
+        }
+    }
+}

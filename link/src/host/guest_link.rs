@@ -1,0 +1,139 @@
+//! The host's link to one of its guests.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odyn_proto::wire::ingress::Incoming;
+use tokio::sync::watch;
+use tokio::task::JoinError;
+
+use crate::config::Tuning;
+use crate::drain::delivery::DeliveryTable;
+use crate::error::OpenError;
+use crate::flow::client_socket::ClientSocket;
+use crate::flow::lane::LaneAccess;
+use crate::flow::stream::{FlowSide, Stream};
+use crate::flow::tcp::HostSide;
+use crate::host::config::GuestLinkConfig;
+use crate::host::ingress::{GreetedGuest, ingress_request};
+use crate::http2::accept::Shutdown;
+use crate::http2::open::LeaveReason;
+use crate::pool::driver::drive;
+use crate::pool::request::RequestBody;
+use crate::pool::state::LinkState;
+use crate::pool::{FlowClass, Pool, PoolConfig, PoolHandle};
+
+/// A host's link to a guest: opens flows there, on reversed connections that it is given. Clones
+/// share the connections; when the last is dropped, no more flows can be opened, and those that
+/// are open go on.
+#[derive(Debug, Clone)]
+pub struct GuestLink {
+    pool: PoolHandle,
+    tuning: Arc<Tuning>,
+}
+
+impl GuestLink {
+    /// A link without connections. The name is for the log.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn new(name: String, config: GuestLinkConfig, shutdown: impl Into<Shutdown>) -> Self {
+        let tuning = Arc::new(config.tuning.clone());
+        let config = PoolConfig {
+            tuning: config.tuning,
+            open_wait: config.open_wait,
+            open_timeout: config.open_timeout,
+            lanes: config.lanes,
+        };
+        Self {
+            pool: Pool::adopting(name, config, shutdown.into()),
+            tuning,
+        }
+    }
+
+    /// Opens flows on this connection too, until it takes no more: then says why.
+    ///
+    /// It is driven on until its flows have ended, whether or not the answer is waited for.
+    pub fn adopt(&self, greeted: GreetedGuest) -> impl Future<Output = LeaveReason> + Send + use<> {
+        let deliveries = Arc::<DeliveryTable>::default();
+        for deferred in greeted.deferred {
+            let (pool, deliveries) = (Arc::clone(&self.pool), Arc::clone(&deliveries));
+            self.pool.tasks.spawn(async move {
+                let over = async {
+                    pool.closing.cancelled().await;
+                    pool.flows.none().await;
+                };
+                let force = pool.shutdown.force.cancelled();
+                deferred.answer_when_asked(&deliveries, over, force).await;
+            });
+        }
+        let pool = Arc::clone(&self.pool);
+        let opened = greeted.opened;
+        let epoch = pool.peer_epochs.now();
+        let driven = self
+            .pool
+            .tasks
+            .spawn(async move { drive(&pool, opened, deliveries, epoch).await });
+        async {
+            let lost = |error: JoinError| LeaveReason::Lost(error.to_string());
+            driven.await.unwrap_or_else(lost)
+        }
+    }
+
+    /// Whether the guest can be reached, and changes of it.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.pool.state.subscribe()
+    }
+
+    /// Flows that are open or being opened.
+    pub fn flows(&self) -> usize {
+        self.pool.flows.count()
+    }
+
+    /// Carries a flow from its beginning to its end where a connection of the link is carried: TCP
+    /// flows that are opened and relayed in there share its turns and its writes. Between two waits
+    /// it must not compute for long.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
+        self.pool.carry(FlowClass::Any, flow);
+    }
+
+    /// Opens a client's connection to the guest.
+    ///
+    /// # Errors
+    /// When the guest refuses, the link is or goes down, or there is no answer in
+    /// [`GuestLinkConfig::open_timeout`].
+    pub async fn connect_ingress(
+        &self,
+        incoming: &Incoming,
+        socket: &ClientSocket,
+    ) -> Result<Stream, OpenError> {
+        let request = ingress_request(incoming)
+            .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
+        let mut opened = self
+            .pool
+            .request(FlowClass::Any, &request, RequestBody::Client(socket))
+            .await?;
+        let side = opened.flow_guard.take().map(|flow_guard| {
+            let Shutdown { drain, force } = self.pool.shutdown.clone();
+            HostSide {
+                flow_guard,
+                drain,
+                force,
+            }
+        });
+        let lane = side.as_ref().map(|side| side.flow_guard.delivery());
+        let side = side.map(FlowSide::Host);
+        let (send, recv, lease) = opened.into_parts();
+        let tuning = Arc::clone(&self.tuning);
+        let lane = lane.map_or(LaneAccess::None, LaneAccess::Host);
+        Ok(Stream::new(send, recv, tuning, side, lane, Some(lease)))
+    }
+
+    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
+    /// and for the guest to have read everything. Says how many flows were cut then.
+    pub async fn close(&self, limit: Duration) -> usize {
+        self.pool.close(limit).await
+    }
+}

@@ -1,0 +1,141 @@
+//! One connection on which the other half opens the streams.
+
+use std::future::{Future, poll_fn};
+use std::time::Duration;
+
+use h2::server::SendResponse;
+use h2::{RecvStream, server};
+use http::Request;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Tuning;
+use crate::error::LinkError;
+use crate::http2::chunk::Chunk;
+use crate::http2::executor::ConnectionExecutor;
+use crate::http2::keepalive::{Pulse, keepalive};
+use crate::http2::settings::with_settings;
+use crate::transport::stream::Transport;
+
+/// How the host half is told to end.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Take nothing new; what is open may go on until the drain time is over.
+    pub drain: CancellationToken,
+    /// Cut what is still open.
+    pub force: CancellationToken,
+}
+
+impl From<CancellationToken> for Shutdown {
+    fn from(drain: CancellationToken) -> Self {
+        Self {
+            drain,
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a request is answered.
+pub(crate) enum AnswerOn<F> {
+    /// Together with the connection: see [`ConnectionExecutor`].
+    Executor(F),
+    /// In a task of its own.
+    OwnTask(F),
+    /// By somebody for whom the connection does not wait.
+    Detached,
+}
+
+/// Answers the requests of one connection until the other half closes it, it fails, or a drain was
+/// asked for and the answers have ended.
+///
+/// `shutdown.force` belongs to this connection: it is cancelled `drain_timeout` after a drain was
+/// asked for, for the answers to see.
+///
+/// # Errors
+/// When the connection failed, or it had to be cut.
+pub(crate) async fn drive<F>(
+    transport: Transport,
+    tuning: &Tuning,
+    drain_timeout: Duration,
+    shutdown: &Shutdown,
+    answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> AnswerOn<F>,
+) -> Result<(), LinkError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let executor = ConnectionExecutor::default();
+    let led = async {
+        let limit = tuning.handshake_timeout;
+        let cork = transport.cork();
+        let mut connection = timeout(limit, handshake(transport, tuning))
+            .await
+            .map_err(|_| LinkError::Handshake(limit))??;
+        let pings = connection
+            .ping_pong()
+            .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
+        let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
+        let answers = TaskTracker::new();
+        let mut draining = false;
+        let out_of_time = async {
+            shutdown.drain.cancelled().await;
+            sleep(drain_timeout).await;
+        };
+        tokio::pin!(out_of_time);
+        let result = loop {
+            tokio::select! {
+                biased;
+                accepted = poll_fn(|cx| cork.turn(cx, |cx| connection.poll_accept(cx))) => match accepted {
+                    Some(Ok((request, respond))) => {
+                        match answer(request, respond) {
+                            AnswerOn::Executor(answer) => executor.spawn(answers.track_future(answer)),
+                            AnswerOn::OwnTask(answer) => drop(answers.spawn(answer)),
+                            AnswerOn::Detached => {}
+                        }
+                    }
+                    Some(Err(error)) => break Err(LinkError::Http(error)),
+                    None => break Ok(()),
+                },
+                pulse = &mut pings => match pulse {
+                    Pulse::Dead(silence) => break Err(LinkError::Dead(silence)),
+                    // Nothing is the last here.
+                    Pulse::Confirmed => {}
+                },
+                () = shutdown.drain.cancelled(), if !draining => {
+                    connection.graceful_shutdown();
+                    draining = true;
+                }
+                () = shutdown.force.cancelled() => break Err(LinkError::DrainTimeout(answers.len())),
+                () = &mut out_of_time => break Err(LinkError::DrainTimeout(answers.len())),
+            }
+        };
+        if matches!(result, Err(LinkError::DrainTimeout(_))) {
+            shutdown.force.cancel();
+        }
+        // Its streams fail now, and with them the answers: within their grace.
+        drop(connection);
+        answers.close();
+        tokio::select! {
+            () = answers.wait() => {}
+            () = &mut out_of_time, if result.is_ok() => {
+                shutdown.force.cancel();
+                answers.wait().await;
+            }
+        }
+        result
+    };
+    executor.run(led).await
+}
+
+async fn handshake(
+    transport: Transport,
+    tuning: &Tuning,
+) -> Result<server::Connection<Transport, Chunk>, LinkError> {
+    let connection = with_settings!(server::Builder::new(), tuning)
+        .max_concurrent_streams(tuning.max_streams())
+        .enable_connect_protocol()
+        .handshake(transport)
+        .await?;
+    Ok(connection)
+}

@@ -1,0 +1,486 @@
+//! Flows that are carried together with the connection that they are on.
+//!
+//! The runtime has a queue for each of its threads, and runs first what was woken last. So of sixty
+//! flows that have something to send, the first to run would wake the connection, which would write
+//! that one frame, wake the other half with it, and be woken again by the next flow. And flows that
+//! wait are stolen by a thread that has to be woken for it.
+//!
+//! A executor is one task of the runtime with a queue of its own, in which a connection waits behind the
+//! flows that were ready before it: what they have to say goes in one write. There are as many executors
+//! as connections, and they run side by side.
+//!
+//! Whoever is in a executor must end its turns by itself, as relays do ([`POLL_BUDGET`](crate::flow::lane::POLL_BUDGET)): the
+//! runtime counts only those of the executor as a whole. Long computations belong elsewhere.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use slab::Slab;
+use tokio::runtime::Handle;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
+use tracing::error;
+
+/// Turns within a turn: after so many, other tasks of the runtime have theirs.
+const POLL_BUDGET: usize = 256;
+
+/// Room for tasks that is kept when there are none.
+const MAX_IDLE_CAPACITY: usize = 1024;
+
+thread_local! {
+    /// Which executor has its turn on this thread; 0: none.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Takes tasks in. Clones are of the same executor.
+#[derive(Clone, Default)]
+pub(crate) struct ConnectionExecutor(Arc<ExecutorShared>);
+
+#[derive(Default)]
+struct ExecutorShared(Mutex<ExecutorState>);
+
+#[derive(Default)]
+struct ExecutorState {
+    queue: VecDeque<QueueItem>,
+    /// It has its turn, and looks at the queue by itself.
+    is_awake: bool,
+    waker: Option<Waker>,
+    /// It takes nobody in any more.
+    is_over: bool,
+}
+
+/// Whose turn it is.
+enum QueueItem {
+    Driver,
+    New(Work),
+    Task(usize),
+}
+
+impl fmt::Debug for ConnectionExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionExecutor").finish_non_exhaustive()
+    }
+}
+
+impl ConnectionExecutor {
+    /// Runs `driver`, and the tasks beside it. Members that are left when it is over, or dropped, go
+    /// on in tasks of their own. To be called once.
+    pub(crate) fn run<F: Future>(&self, driver: F) -> ExecutorDriver<F> {
+        self.0.lock().queue.push_back(QueueItem::Driver);
+        ExecutorDriver {
+            shared: Arc::clone(&self.0),
+            handle: TaskHandle::new(&self.0, None),
+            driver: Box::pin(driver),
+            tasks: Slab::new(),
+            round: VecDeque::new(),
+        }
+    }
+
+    /// Takes a task in. To be called in a runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Else the first to have their turn would use up what the runtime allows all of them.
+        let work: Work = Box::pin(unconstrained(task));
+        if let Err(QueueItem::New(work)) = self.0.push(QueueItem::New(work)) {
+            spawn_on_runtime(work);
+        }
+    }
+
+    /// Whether the caller is one of it, and has its turn.
+    pub(crate) fn is_current(&self) -> bool {
+        CURRENT.get() == self.0.id()
+    }
+}
+
+impl ExecutorShared {
+    fn lock(&self) -> MutexGuard<'_, ExecutorState> {
+        // Nothing that could panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Gives the item back when it is too late.
+    fn push(&self, item: QueueItem) -> Result<(), QueueItem> {
+        let mut state = self.lock();
+        if state.is_over {
+            return Err(item);
+        }
+        state.queue.push_back(item);
+        let waker = state.take_waker();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+}
+
+impl ExecutorState {
+    fn take_waker(&mut self) -> Option<Waker> {
+        if self.is_awake {
+            None
+        } else {
+            self.waker.take()
+        }
+    }
+}
+
+/// A task's, or the driver's, handle in the queue.
+struct TaskHandle {
+    node: Arc<TaskWaker>,
+    waker: Waker,
+}
+
+struct TaskWaker {
+    executor: Arc<ExecutorShared>,
+    /// `None`: the driver.
+    task: Option<usize>,
+    is_queued: AtomicBool,
+}
+
+impl TaskHandle {
+    /// It is in the queue.
+    fn new(executor: &Arc<ExecutorShared>, task: Option<usize>) -> Self {
+        let node = Arc::new(TaskWaker {
+            executor: Arc::clone(executor),
+            task,
+            is_queued: AtomicBool::new(true),
+        });
+        let waker = Waker::from(Arc::clone(&node));
+        Self { node, waker }
+    }
+
+    /// From here on it may be queued again.
+    fn leave_queue(&self) {
+        // What was written before a wake that found it queued is seen from here on.
+        self.node.is_queued.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            let turn = self.task.map_or(QueueItem::Driver, QueueItem::Task);
+            // Of a executor that is over, everybody has a task of its own.
+            let _ = self.executor.push(turn);
+        }
+    }
+}
+
+/// A executor at work.
+pub(crate) struct ExecutorDriver<F: Future> {
+    shared: Arc<ExecutorShared>,
+    handle: TaskHandle,
+    driver: Pin<Box<F>>,
+    tasks: Slab<ExecutorTask>,
+    /// Taken from the queue.
+    round: VecDeque<QueueItem>,
+}
+
+struct ExecutorTask {
+    handle: TaskHandle,
+    work: Work,
+}
+
+/// How a turn went.
+enum ExecutorPoll<T> {
+    /// Nobody is ready.
+    Idle,
+    /// Others of the runtime are to have a turn.
+    Exhausted,
+    Over(T),
+}
+
+impl<F: Future> Future for ExecutorDriver<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _here = CurrentExecutor::enter(self.shared.id());
+        self.wake_up(cx.waker());
+        match self.turn() {
+            ExecutorPoll::Idle => Poll::Pending,
+            ExecutorPoll::Exhausted => {
+                self.shared.lock().is_awake = false;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            ExecutorPoll::Over(output) => {
+                self.end();
+                Poll::Ready(output)
+            }
+        }
+    }
+}
+
+impl<F: Future> ExecutorDriver<F> {
+    fn wake_up(&self, waker: &Waker) {
+        let mut state = self.shared.lock();
+        state.is_awake = true;
+        if !state.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+
+    fn turn(&mut self) -> ExecutorPoll<F::Output> {
+        for _ in 0..POLL_BUDGET {
+            match self.next() {
+                None => return ExecutorPoll::Idle,
+                Some(QueueItem::New(work)) => self.add_task(work),
+                Some(QueueItem::Task(task)) => self.poll_task(task),
+                Some(QueueItem::Driver) => {
+                    self.handle.leave_queue();
+                    let mut cx = Context::from_waker(&self.handle.waker);
+                    if let Poll::Ready(output) = self.driver.as_mut().poll(&mut cx) {
+                        return ExecutorPoll::Over(output);
+                    }
+                    if !has_budget_remaining() {
+                        return ExecutorPoll::Exhausted;
+                    }
+                }
+            }
+        }
+        ExecutorPoll::Exhausted
+    }
+
+    /// Whose turn it is; `None`, and asleep, when nobody is ready.
+    fn next(&mut self) -> Option<QueueItem> {
+        if self.round.is_empty() {
+            if self.round.capacity() > MAX_IDLE_CAPACITY {
+                self.round = VecDeque::new();
+            }
+            let mut state = self.shared.lock();
+            std::mem::swap(&mut state.queue, &mut self.round);
+            state.is_awake = !self.round.is_empty();
+        }
+        self.round.pop_front()
+    }
+
+    fn add_task(&mut self, work: Work) {
+        let entry = self.tasks.vacant_entry();
+        let task = entry.key();
+        let handle = TaskHandle::new(&self.shared, Some(task));
+        entry.insert(ExecutorTask { handle, work });
+        self.poll_task(task);
+    }
+
+    fn poll_task(&mut self, task: usize) {
+        // One that has ended may be woken, and its number belong to another by now: a turn too many.
+        let Some(ExecutorTask { handle, work }) = self.tasks.get_mut(task) else {
+            return;
+        };
+        handle.leave_queue();
+        let mut cx = Context::from_waker(&handle.waker);
+        // As in a task of its own: the others go on.
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
+        match polled {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(())) => {}
+            Err(_) => error!("a flow failed; this is a bug"),
+        }
+        drop(self.tasks.remove(task));
+        if self.tasks.is_empty() && self.tasks.capacity() > MAX_IDLE_CAPACITY {
+            self.tasks = Slab::new();
+        }
+    }
+
+    fn end(&mut self) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.is_over, true) {
+            return;
+        }
+        let queue = std::mem::take(&mut state.queue);
+        state.waker = None;
+        drop(state);
+        let round = std::mem::take(&mut self.round);
+        let new = round
+            .into_iter()
+            .chain(queue)
+            .filter_map(|item| match item {
+                QueueItem::New(work) => Some(work),
+                QueueItem::Driver | QueueItem::Task(_) => None,
+            });
+        // Each is polled once by its task: so nobody misses that it was woken.
+        let tasks = self.tasks.drain().map(|task| task.work);
+        tasks.chain(new).for_each(spawn_on_runtime);
+    }
+}
+
+impl<F: Future> Drop for ExecutorDriver<F> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Gives work a task of its own. Without a runtime there is nothing that it could wait for.
+fn spawn_on_runtime(work: Work) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(work);
+    }
+}
+
+/// Marks whose turn it is on this thread.
+struct CurrentExecutor(usize);
+
+impl CurrentExecutor {
+    fn enter(executor: usize) -> Self {
+        Self(CURRENT.replace(executor))
+    }
+}
+
+impl Drop for CurrentExecutor {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_was_ready_before_the_lead_has_a_turn_before_it() {
+        let executor = ConnectionExecutor::default();
+        let (go, started) = tokio::sync::watch::channel(false);
+        let (say, mut said) = mpsc::channel(16);
+        for task in 1..=3 {
+            let (mut started, say) = (started.clone(), say.clone());
+            executor.spawn(async move {
+                started.wait_for(|go| *go).await.unwrap();
+                say.send(task).await.unwrap();
+            });
+        }
+        let driver = executor.run(async move {
+            go.send_replace(true);
+            let mut batches = Vec::new();
+            while batches.iter().map(Vec::len).sum::<usize>() < 3 {
+                let mut batch = Vec::new();
+                said.recv_many(&mut batch, 16).await;
+                batches.push(batch);
+            }
+            batches
+        });
+        let batches = driver.await;
+        assert_eq!(batches.len(), 1, "{batches:?}");
+    }
+
+    #[tokio::test]
+    async fn members_come_and_go_while_the_lead_waits_and_know_where_they_are() {
+        let executor = ConnectionExecutor::default();
+        let (say, mut said) = mpsc::channel(16);
+        let inner = executor.clone();
+        let driver = tokio::spawn(executor.run(async move {
+            let mut sum = 0;
+            while sum < 6 {
+                sum += said.recv().await.unwrap();
+            }
+            sum
+        }));
+        for number in 1..=3 {
+            let (say, executor) = (say.clone(), inner.clone());
+            inner.spawn(async move {
+                assert!(executor.is_current());
+                tokio::task::yield_now().await;
+                tokio::time::sleep(std::time::Duration::from_millis(number)).await;
+                say.send(number).await.unwrap();
+            });
+        }
+        assert!(!inner.is_current());
+        assert_eq!(driver.await.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn members_outlive_the_lead() {
+        let executor = ConnectionExecutor::default();
+        let (end, ended) = oneshot::channel::<()>();
+        let driver = tokio::spawn(executor.run(async move { ended.await.unwrap() }));
+        let (go, mut going) = mpsc::channel::<()>(1);
+        let (say, said) = oneshot::channel();
+        executor.spawn(async move {
+            going.recv().await.unwrap();
+            say.send("done").unwrap();
+        });
+        tokio::task::yield_now().await;
+        end.send(()).unwrap();
+        driver.await.unwrap();
+        go.send(()).await.unwrap();
+        assert_eq!(said.await.unwrap(), "done");
+        let (say, said) = oneshot::channel();
+        executor.spawn(async move { say.send("late").unwrap() });
+        assert_eq!(said.await.unwrap(), "late");
+    }
+
+    #[tokio::test]
+    async fn members_outlive_a_lead_that_is_dropped() {
+        let executor = ConnectionExecutor::default();
+        let (say, said) = oneshot::channel();
+        executor.spawn(async move {
+            tokio::task::yield_now().await;
+            say.send(()).unwrap();
+        });
+        drop(executor.run(pending::<()>()));
+        said.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_member_that_fails_takes_nobody_with_it() {
+        let executor = ConnectionExecutor::default();
+        let (say, said) = oneshot::channel();
+        executor.spawn(async { panic!("on purpose") });
+        executor.spawn(async move { say.send(()).unwrap() });
+        executor.run(async move { said.await.unwrap() }).await;
+    }
+
+    #[tokio::test]
+    async fn nobody_who_never_rests_keeps_others_from_their_turns() {
+        let executor = ConnectionExecutor::default();
+        let (say, said) = oneshot::channel();
+        executor.spawn(poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        let other = tokio::spawn(async move { say.send(()).unwrap() });
+        executor.run(async move { said.await.unwrap() }).await;
+        other.await.unwrap();
+    }
+
+    #[test]
+    fn a_wake_from_another_thread_is_not_missed() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let executor = ConnectionExecutor::default();
+        let (ask, mut asked) = mpsc::channel::<oneshot::Sender<u32>>(1);
+        executor.spawn(async move {
+            let mut count = 0;
+            while let Some(answer) = asked.recv().await {
+                count += 1;
+                answer.send(count).unwrap();
+            }
+        });
+        runtime.spawn(executor.run(pending::<()>()));
+        for expected in 1..=10_000 {
+            let (answer, answered) = oneshot::channel();
+            ask.blocking_send(answer).unwrap();
+            assert_eq!(answered.blocking_recv().unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Drives a connection of the pool: from its first flow to its last.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use h2::client::SendRequest;
+use tokio::sync::{oneshot, watch};
+use tracing::debug;
+
+use crate::drain::delivery::DeliveryTable;
+use crate::drain::flush;
+use crate::drain::flush::FlushReport;
+use crate::drain::phase::{Phase, PhaseStep};
+use crate::error::LinkError;
+use crate::flow::lease::ConnectionState;
+use crate::http2::chunk::Chunk;
+use crate::http2::keepalive::{Pulse, keepalive};
+use crate::http2::open::{LeaveReason, OpenedConnection, Progress};
+use crate::pool::peer_epoch::Epoch;
+use crate::pool::{Pool, PooledConnection};
+
+/// Publishes a connection and drives it until it takes no more flows. Says why.
+///
+/// Its flows go on until they end: a task of the pool drives it until then.
+pub(crate) async fn drive(
+    pool: &Arc<Pool>,
+    opened: OpenedConnection,
+    deliveries: Arc<DeliveryTable>,
+    epoch: Epoch,
+) -> LeaveReason {
+    let (left, leave) = oneshot::channel();
+    let connection = pool.publish(opened.requests.clone(), deliveries, epoch);
+    let shared = Arc::clone(&connection.shared);
+    let membership = PoolMembership {
+        pool: Arc::clone(pool),
+        connection: Some(connection),
+        left: Some(left),
+    };
+    let executor = shared.executor.clone();
+    pool.tasks
+        .spawn(executor.run(run(membership, shared, opened)));
+    leave
+        .await
+        .unwrap_or_else(|_| LeaveReason::Lost("its task failed".into()))
+}
+
+/// A connection's membership in its pool.
+struct PoolMembership {
+    pool: Arc<Pool>,
+    connection: Option<PooledConnection>,
+    left: Option<oneshot::Sender<LeaveReason>>,
+}
+
+impl PoolMembership {
+    /// Opens no more flows on it. The first reason counts.
+    fn leave(&mut self, reason: LeaveReason) {
+        let (Some(connection), Some(left)) = (self.connection.take(), self.left.take()) else {
+            return debug!(%reason, "a connection that left the pool");
+        };
+        if matches!(reason, LeaveReason::Lost(_)) {
+            self.pool.peer_epochs.lost(connection.epoch);
+        }
+        self.pool.retire(&connection);
+        self.pool.set_down_if_empty(&reason.to_string());
+        let _ = left.send(reason);
+    }
+}
+
+/// Drives a connection until it ends.
+async fn run(
+    mut membership: PoolMembership,
+    shared: Arc<ConnectionState>,
+    opened: OpenedConnection,
+) {
+    let OpenedConnection {
+        requests,
+        mut driver,
+        pings,
+    } = opened;
+    let pool = Arc::clone(&membership.pool);
+    let (closing, cut) = (pool.closing.clone(), pool.cut.clone());
+    // Keeps the connection open until the host has confirmed all that we sent.
+    let mut watched = Some(requests);
+    let last = async {
+        pool.closing.cancelled().await;
+        pool.flows.none().await;
+    };
+    let mut pulse = std::pin::pin!(keepalive(pings, &pool.config.tuning, last));
+    let mut beats = true;
+    let mut steps = pool.drain.watch();
+    let mut asked = Phase::Draining;
+    let mut flush: Option<Pin<Box<dyn Future<Output = FlushReport> + Send>>> = None;
+    let reason = loop {
+        let progress = poll_fn(|cx| driver.poll_progress(cx, watched.as_mut()));
+        tokio::select! {
+            biased;
+            progress = progress => match progress {
+                Progress::Ended(leave) => break leave,
+                Progress::Retired(leave) => {
+                    // The handle would keep the connection open behind its last flow.
+                    watched = None;
+                    membership.leave(leave);
+                }
+            },
+            pulse = &mut pulse, if beats => match pulse {
+                Pulse::Dead(silence) => break LeaveReason::Lost(LinkError::Dead(silence).to_string()),
+                Pulse::Confirmed => {
+                    watched = None;
+                    beats = false;
+                    membership.leave(LeaveReason::Closing);
+                }
+            },
+            step = next_flush(&mut steps, asked) => {
+                asked = step.phase;
+                flush = Some(Box::pin(flush_all(watched.clone(), Arc::clone(&shared), step)));
+            }
+            report = some(&mut flush) => {
+                flush = None;
+                shared.flush_result.set(report);
+            }
+            () = closing.cancelled(), if membership.left.is_some() => membership.leave(LeaveReason::Closing),
+            () = cut.cancelled() => break LeaveReason::Closing,
+        }
+    };
+    shared.flush_result.set(match reason {
+        LeaveReason::Closing => FlushReport::Unconfirmed,
+        LeaveReason::Asked | LeaveReason::Lost(_) => FlushReport::Lost,
+    });
+    membership.leave(reason);
+}
+
+/// The next phase after `asked` in which the host half has to be asked what is delivered.
+async fn next_flush(steps: &mut watch::Receiver<PhaseStep>, asked: Phase) -> PhaseStep {
+    let later = |step: &PhaseStep| asked < step.phase && step.phase < Phase::Done;
+    // The guard of what is seen must be gone before the next wait.
+    let seen = steps.wait_for(later).await.map(|step| *step);
+    match seen {
+        Ok(step) => step,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// What of this connection's flows is delivered.
+async fn flush_all(
+    requests: Option<SendRequest<Chunk>>,
+    shared: Arc<ConnectionState>,
+    step: PhaseStep,
+) -> FlushReport {
+    if !shared.used.load(Ordering::Relaxed) {
+        return FlushReport::delivered();
+    }
+    match requests {
+        Some(requests) => flush::ask(requests, step).await,
+        // The host half is leaving, too: it opens no streams, and delivers by itself.
+        None => FlushReport::HandedOver,
+    }
+}
+
+/// What a future that may be there gives.
+async fn some<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,104 @@
+//! Says in the log when the link goes down and comes back, and never often.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::pool::state::LinkState;
+
+/// Lines that may follow each other at once.
+const MAX_BURST: u32 = 6;
+
+/// After a burst, one line in this time: a host that takes connections and drops them makes the
+/// link go up and down many times a second, for as long as it likes.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Logs changes of the state, of which there were so many, until the pool closes. What it says
+/// last is how it is: changes that come too fast are left out and counted.
+pub(super) async fn report(
+    name: String,
+    mut state: watch::Receiver<LinkState>,
+    changes: Arc<AtomicU64>,
+    closing: CancellationToken,
+) {
+    let mut budget = Budget::new(Instant::now());
+    let mut said = 0;
+    loop {
+        let next = async {
+            let changed = state.changed().await;
+            sleep_until(budget.free_at()).await;
+            changed
+        };
+        let is_over = tokio::select! {
+            biased;
+            () = closing.cancelled() => true,
+            changed = next => changed.is_err(),
+        };
+        if is_over {
+            return;
+        }
+        // In this order: a change between the two is said now, and counted with the next.
+        let seen = changes.load(Ordering::Relaxed);
+        let now = state.borrow_and_update().clone();
+        if seen == said {
+            continue;
+        }
+        let skipped = seen - said - 1;
+        said = seen;
+        budget.take(Instant::now());
+        match now {
+            LinkState::Up => info!(name, skipped, "link is up"),
+            LinkState::Down(reason) => warn!(name, reason, skipped, "link is down"),
+        }
+    }
+}
+
+/// A bucket of lines: full at first, and filled again at [`LINE_INTERVAL`].
+struct Budget {
+    /// When the bucket will be full.
+    full_at: Instant,
+}
+
+impl Budget {
+    fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    /// When there is room for a line.
+    fn free_at(&self) -> Instant {
+        self.full_at
+            .checked_sub(LINE_INTERVAL * (MAX_BURST - 1))
+            .unwrap_or(self.full_at)
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + LINE_INTERVAL;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_pace() {
+        let start = Instant::now() + Duration::from_secs(3600);
+        let mut budget = Budget::new(start);
+        for line in 0..MAX_BURST {
+            assert!(budget.free_at() <= start, "line {line}");
+            budget.take(start);
+        }
+        assert_eq!(budget.free_at(), start + LINE_INTERVAL);
+        let later = start + LINE_INTERVAL * MAX_BURST;
+        for _ in 0..MAX_BURST {
+            assert!(budget.free_at() <= later);
+            budget.take(later);
+        }
+        assert!(budget.free_at() > later);
+    }
+}
