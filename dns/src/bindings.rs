@@ -1,13 +1,13 @@
-//! Which name owns which synthetic address.
+//! The bindings of names to synthetic addresses.
 //!
 //! A binding is made when a query for a name is answered, and lives until another name needs its
 //! slot. A slot may be given to another name only when both are true:
 //! - no flow holds it ([`Lease`]),
-//! - no answer that may still be in use carried it: its time to live and the grace have passed.
+//! - no answer that carried it is still in use: its time to live and the grace have passed.
 //!
-//! Slots that no flow holds stand in a list by last use. Each use protects a slot for the same
-//! span, so the list is in order of expiry too: if its oldest slot is still protected, every slot
-//! is, and the answer is "exhausted" after looking at one entry.
+//! Slots that no flow holds are in a list, ordered by last use. Each use protects a slot for the same
+//! time, so the list is also ordered by expiry: if its oldest slot is protected, all are, and the
+//! table is exhausted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,7 +28,7 @@ use crate::pool::Family;
 pub struct Binding {
     /// The canonical name that owns the address.
     pub name: DnsName,
-    /// The family the address was used in.
+    /// The family of the address.
     pub family: Family,
 }
 
@@ -42,7 +42,7 @@ struct BoundSlot {
     name: DnsName,
     /// From this time on, no answer that carries the slot is in use.
     free_from: Instant,
-    /// How many flows hold it.
+    /// The number of flows that hold the slot.
     holds: u32,
 }
 
@@ -69,7 +69,7 @@ impl Bindings {
         }
     }
 
-    /// The slot of `name`, made if need be, and protected from now on.
+    /// The slot of `name`, which is protected from now on. Makes one if there is none.
     pub(crate) fn bind(&mut self, name: &DnsName, now: Instant) -> Result<u32, Exhausted> {
         let index = match self.by_name.get(name) {
             Some(&index) => index,
@@ -178,7 +178,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// What the address stands for.
+    /// The name and family of the address.
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.binding

@@ -1,4 +1,4 @@
-//! UpstreamAnswer by name and type, least recently used out first. Knows no clock.
+//! Upstream answers by name and type. The least recently used ones go first; time is passed in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::lru::Lru;
 use crate::upstream_answer::UpstreamAnswer;
 
 /// The question that an answer is for.
-pub(crate) type Key = (DnsName, RecordType);
+pub(crate) type CacheKey = (DnsName, RecordType);
 
 /// Shortest time that an answer is used.
 ///
@@ -21,22 +21,22 @@ const MIN_LIFE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct CacheEntry {
-    key: Key,
+    key: CacheKey,
     answer: Arc<UpstreamAnswer>,
     read_at: Instant,
 }
 
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct AnswerCache {
     limit: usize,
     weight: usize,
     entries: Vec<Option<CacheEntry>>,
     vacant: Vec<u32>,
-    by_key: HashMap<Key, u32>,
+    by_key: HashMap<CacheKey, u32>,
     used: Lru,
 }
 
-impl Cache {
+impl AnswerCache {
     /// A cache of about `limit` bytes at most.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
@@ -50,7 +50,11 @@ impl Cache {
     }
 
     /// The answer for `key` if it is still good, and the seconds of life it has left.
-    pub(crate) fn get(&mut self, key: &Key, now: Instant) -> Option<(Arc<UpstreamAnswer>, u32)> {
+    pub(crate) fn get(
+        &mut self,
+        key: &CacheKey,
+        now: Instant,
+    ) -> Option<(Arc<UpstreamAnswer>, u32)> {
         let index = *self.by_key.get(key)?;
         let entry = self.entries.get(index as usize)?.as_ref()?;
         let age = now.saturating_duration_since(entry.read_at);
@@ -59,7 +63,7 @@ impl Cache {
             self.remove(index);
             return None;
         }
-        // Up to the next second, so that a fresh answer has its whole time to live.
+        // Rounded up, so that a fresh answer has its whole time to live.
         let left = life.saturating_sub(age) + Duration::from_millis(999);
         let left = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
         let found = (Arc::clone(&entry.answer), left);
@@ -68,7 +72,7 @@ impl Cache {
     }
 
     /// Keeps an answer in place of an older one to the same question.
-    pub(crate) fn put(&mut self, key: Key, answer: Arc<UpstreamAnswer>, now: Instant) {
+    pub(crate) fn put(&mut self, key: CacheKey, answer: Arc<UpstreamAnswer>, now: Instant) {
         if let Some(&old) = self.by_key.get(&key) {
             self.remove(old);
         }
@@ -125,7 +129,7 @@ mod tests {
         Arc::new(answer)
     }
 
-    fn key(index: usize) -> Key {
+    fn key(index: usize) -> CacheKey {
         (
             DnsName::parse(&format!("n{index}")).expect("a name"),
             RecordType::A,
@@ -135,9 +139,9 @@ mod tests {
     #[test]
     fn counts_down_and_forgets() {
         let start = Instant::now();
-        let mut cache = Cache::new(1000);
+        let mut cache = AnswerCache::new(1000);
         cache.put(key(0), answer(30, 10), start);
-        let left = |cache: &mut Cache, millis| {
+        let left = |cache: &mut AnswerCache, millis| {
             let now = start + Duration::from_millis(millis);
             cache.get(&key(0), now).map(|(_, left)| left)
         };
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn a_time_to_live_of_zero_serves_the_flow_that_follows() {
         let start = Instant::now();
-        let mut cache = Cache::new(1000);
+        let mut cache = AnswerCache::new(1000);
         cache.put(key(0), answer(0, 10), start);
         let soon = start + Duration::from_millis(500);
         assert!(matches!(cache.get(&key(0), soon), Some((_, 0))));
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn types_are_apart_and_newer_answers_replace_older() {
         let start = Instant::now();
-        let mut cache = Cache::new(1000);
+        let mut cache = AnswerCache::new(1000);
         cache.put(key(0), answer(5, 10), start);
         assert!(cache.get(&(key(0).0, RecordType::AAAA), start).is_none());
         cache.put(key(0), answer(7, 20), start);
@@ -173,7 +177,7 @@ mod tests {
     #[test]
     fn stays_within_its_weight_and_drops_the_least_used() {
         let start = Instant::now();
-        let mut cache = Cache::new(100);
+        let mut cache = AnswerCache::new(100);
         for index in 0..10 {
             cache.put(key(index), answer(60, 10), start);
         }

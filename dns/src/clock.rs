@@ -1,8 +1,8 @@
-//! The one place where the time is read.
+//! The only place that reads the time.
 
 use std::time::Instant;
 
-/// Now, by the runtime's clock, so that tests can stop it.
+/// The time by the runtime's clock, which tests can stop.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

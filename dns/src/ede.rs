@@ -11,7 +11,7 @@ const MAX_ERRORS: usize = 4;
 /// Most characters of an error's text that are passed on.
 const MAX_TEXT: usize = 160;
 
-/// One error: a code of the IANA registry and a text for people.
+/// An Extended DNS Error: a code of the IANA registry and a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ede {
     pub(crate) code: u16,

@@ -29,10 +29,10 @@ impl From<QueryDenial> for Objection {
 
 /// Why an answer may not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// A name of the CNAME chain is denied: as if the name asked for were.
+pub(crate) enum FilterRefusal {
+    /// A name of the CNAME chain is denied, and so is the query.
     Chain(Objection),
-    /// The name may be used, none of its addresses may.
+    /// The name may be used, but none of its addresses.
     Addresses(Objection),
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub(crate) struct Filtered {
     /// The addresses that may be used; empty if there are none or they were not asked for.
-    pub(crate) usable: Result<Vec<IpAddr>, Refused>,
+    pub(crate) usable: Result<Vec<IpAddr>, FilterRefusal>,
     /// What would have been refused, had the policy been enforced.
     pub(crate) reported: Option<Objection>,
 }
@@ -64,7 +64,7 @@ pub(crate) fn filter(
             }
             NameVerdict::Deny(denial) => {
                 return Filtered {
-                    usable: Err(Refused::Chain(object(denial))),
+                    usable: Err(FilterRefusal::Chain(object(denial))),
                     reported: None,
                 };
             }
@@ -93,7 +93,7 @@ pub(crate) fn filter(
     }
     match objection {
         Some(objection) if usable.is_empty() => Filtered {
-            usable: Err(Refused::Addresses(objection)),
+            usable: Err(FilterRefusal::Addresses(objection)),
             reported: None,
         },
         // One allowed address is enough to allow the query. The flow that uses another address

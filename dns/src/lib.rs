@@ -22,12 +22,12 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | A, AAAA of an allowed name | the alias chain as it is, at its end one synthetic address that belongs to the name asked for, if the upstream has an address of that family that may be used |
+//! | A, AAAA of an allowed name | the alias chain, and at its end one synthetic address of the name asked for, if the upstream has an address of that family that may be used |
 //! | CAA, CNAME, MX, NS, PTR, SOA, SRV, TXT of an allowed name | the upstream's records without glue |
-//! | HTTPS, SVCB and all other data types of an allowed name | NODATA with EDE 21: address hints would lead round the synthetic addresses |
+//! | HTTPS, SVCB and all other data types of an allowed name | NODATA with EDE 21: address hints would bypass the synthetic addresses |
 //! | ANY | one HINFO record (RFC 8482) |
 //! | a name that is denied, or has a denied name in its alias chain | NXDOMAIN with EDE 15 or 17, no SOA, see [`DeniedReply`] |
-//! | a name that may be reached at none of its addresses | NODATA with EDE 15 |
+//! | an allowed name whose addresses are all denied | NODATA with EDE 15 |
 //! | a name that is no [`DnsName`](odyn_proto::DnsName): with bytes other than letters, digits, `-`, `_`, or with a number as last label | as denied; the policy is not asked |
 //! | `localhost` and below | loopback (RFC 6761) |
 //! | the host alias | synthetic addresses; the upstream is not asked |
@@ -65,7 +65,7 @@ pub use bindings::{Binding, Lease};
 pub use config::{Config, DeniedReply};
 pub use name_policy::{
     AnsweredQuery, BlockKind, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial,
-    Transport,
+    QueryTransport,
 };
 pub use pool::Family;
 pub use resolver::{QueryStep, ResolveError, Resolver};

@@ -1,9 +1,9 @@
 //! A list of small indices in order of use, with constant-time moves.
 //!
-//! The things themselves live in a vector beside it; this only knows their indices. An index may
-//! be in the list or not.
+//! The entries themselves are in a vector of the caller; the list has their indices. An index need
+//! not be in the list.
 
-/// "No index".
+/// The value that stands for no index.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +30,12 @@ impl Lru {
         }
     }
 
-    /// The index that was not used for the longest time.
+    /// The least recently used index.
     pub(crate) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
-    /// Makes `index` the most recently used one, whether it was listed or not.
+    /// Makes `index` the most recently used one, and adds it if it is not in the list.
     pub(crate) fn touch(&mut self, index: u32) {
         if self.newest == index {
             return;
@@ -65,7 +65,7 @@ impl Lru {
         self.newest = index;
     }
 
-    /// Takes `index` out of the list, if it is in it.
+    /// Removes `index` from the list, if it is there.
     pub(crate) fn remove(&mut self, index: u32) {
         let Some(links) = self.links.get_mut(index as usize) else {
             return;

@@ -2,7 +2,7 @@
 //!
 //! The policy compares text, DNS compares labels of arbitrary bytes: a label may contain a dot or
 //! an escape that reads like another name as text. So every name of a message becomes a
-//! [`DnsName`] first, and one that cannot is a *bad name*: the policy is not asked, it is denied.
+//! [`DnsName`] first. A name that cannot is a *bad name*: it is denied without asking the policy.
 
 use hickory_proto::rr::Name;
 use odyn_proto::{DnsName, DnsNameError};
@@ -10,12 +10,12 @@ use odyn_proto::{DnsName, DnsNameError};
 /// The name of a message in canonical form.
 ///
 /// # Errors
-/// The name is no name of a host; the root is none.
+/// The name is not the name of a host. The root is not one.
 pub(crate) fn canonical(name: &Name) -> Result<DnsName, DnsNameError> {
     DnsName::from_labels(name.iter())
 }
 
-/// The name as a message carries it. `None` does not happen: a canonical name fits a message.
+/// The name as a message carries it. `None` would be a bug: a canonical name fits a message.
 pub(crate) fn wire(name: &DnsName) -> Option<Name> {
     let name = Name::from_labels(name.labels().map(str::as_bytes)).ok();
     debug_assert!(name.is_some(), "a canonical name fits a message");

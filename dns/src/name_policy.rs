@@ -1,4 +1,4 @@
-//! What the resolver asks about names and addresses. The policy answers elsewhere.
+//! The questions of the resolver to the policy, about names and addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -79,13 +79,13 @@ impl QueryDenial {
 pub enum BlockKind {
     /// 15: no rule allows the name, or its addresses are special.
     Blocked,
-    /// 17: a deny rule matches, which the app's owner wrote.
+    /// 17: a deny rule matches.
     Filtered,
 }
 
 /// The transport of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
+pub enum QueryTransport {
     /// One datagram; the answer must fit what the client can take.
     Udp,
     /// A message on a stream.
@@ -100,7 +100,7 @@ pub struct DeniedQuery<'a> {
     pub name: &'a str,
     /// The type asked for.
     pub qtype: RecordType,
-    /// Why.
+    /// The reason.
     pub denial: &'a QueryDenial,
     /// False if the denial was only reported and the query answered all the same.
     pub enforced: bool,
@@ -111,7 +111,7 @@ pub struct DeniedQuery<'a> {
     /// The address that the query came from.
     pub client: SocketAddr,
     /// The transport that the query came by.
-    pub transport: Transport,
+    pub transport: QueryTransport,
     /// From the query's arrival to its answer.
     pub duration: Duration,
 }
@@ -131,7 +131,7 @@ pub struct AnsweredQuery<'a> {
     /// The address that the query came from.
     pub client: SocketAddr,
     /// The transport that the query came by.
-    pub transport: Transport,
+    pub transport: QueryTransport,
     /// From the query's arrival to its answer.
     pub duration: Duration,
 }

@@ -12,8 +12,10 @@ const RESERVED_V4: u32 = 1 << 8;
 /// Lowest addresses of the IPv6 block that are never given to a name.
 const RESERVED_V6: u128 = 1 << 16;
 
-/// How many names the blocks can hold at once. The very last IPv4 address stays unused because
-/// stacks that are given the /15 on an interface take it for the broadcast address.
+/// Most names that the blocks can hold.
+///
+/// The last IPv4 address is not used: stacks with the /15 on an interface take it for the broadcast
+/// address.
 pub const MAX_NAMES: usize = ((1 << (32 - PREFIX_V4)) - RESERVED_V4 - 1) as usize;
 
 /// An address family.

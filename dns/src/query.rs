@@ -1,4 +1,4 @@
-//! What a client's message asks, or the answer it gets for asking wrongly.
+//! The client's query, or the answer to a malformed one.
 //!
 //! | message | answer |
 //! |---|---|
@@ -10,25 +10,25 @@
 //! | OPT or TSIG as question type | FORMERR |
 //! | other meta types than ANY: zone transfers, TKEY, MAILA … (128–255, RFC 6895 section 3.1) | NOTIMP |
 //!
-//! EDNS options are read over and ignored: a cookie needs no answer (RFC 7873 section 5.2.1).
+//! EDNS options are skipped: a cookie needs no answer (RFC 7873 section 5.2.1).
 
 use hickory_proto::op::{Header, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-/// More additional records than any query has: OPT, and TSIG or SIG(0).
+/// Most additional records of a query. Queries have OPT, and TSIG or SIG(0).
 const MAX_ADDITIONALS: u16 = 8;
 
-/// What to do with a message.
+/// A parsed message, by what follows from it.
 #[derive(Debug)]
-pub(crate) enum Parsed {
-    /// Nothing: not a query.
+pub(crate) enum ParsedQuery {
+    /// No answer: the message is not a query.
     Drop,
-    /// Answer with a bare header: there is no question to repeat.
+    /// An answer without a question, which could not be read.
     Bare(Vec<u8>),
-    /// Answer with this code, without asking anyone.
+    /// An answer with this code.
     Reject(ClientQuery, ResponseCode),
-    /// Look at the question.
+    /// A question to answer.
     Ask(ClientQuery),
 }
 
@@ -38,12 +38,12 @@ pub(crate) struct ClientQuery {
     pub(crate) id: u16,
     pub(crate) recursion_desired: bool,
     pub(crate) checking_disabled: bool,
-    /// In the client's own spelling (0x20).
+    /// The question in the client's spelling (0x20).
     pub(crate) question: Query,
     pub(crate) edns: Option<ClientEdns>,
 }
 
-/// What the client's OPT record says.
+/// The content of the client's OPT record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientEdns {
     pub(crate) payload: u16,
@@ -51,13 +51,13 @@ pub(crate) struct ClientEdns {
 }
 
 /// Reads one message.
-pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+pub(crate) fn parse(bytes: &[u8]) -> ParsedQuery {
     let mut decoder = BinDecoder::new(bytes);
     let Ok(header) = Header::read(&mut decoder) else {
-        return Parsed::Drop;
+        return ParsedQuery::Drop;
     };
     if header.message_type == MessageType::Response {
-        return Parsed::Drop;
+        return ParsedQuery::Drop;
     }
     if header.op_code != OpCode::Query {
         return bare(bytes, ResponseCode::NotImp);
@@ -83,7 +83,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     let additionals = usize::from(counts.additionals);
     let Ok((_, edns, _)) = Message::read_records(&mut decoder, additionals, true, OpCode::Query)
     else {
-        return Parsed::Reject(query, ResponseCode::FormErr);
+        return ParsedQuery::Reject(query, ResponseCode::FormErr);
     };
     if let Some(edns) = edns {
         query.edns = Some(ClientEdns {
@@ -91,26 +91,26 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
             dnssec_ok: edns.flags().dnssec_ok,
         });
         if edns.version() != 0 {
-            return Parsed::Reject(query, ResponseCode::BADVERS);
+            return ParsedQuery::Reject(query, ResponseCode::BADVERS);
         }
     }
     if query.question.query_class() != DNSClass::IN {
-        return Parsed::Reject(query, ResponseCode::Refused);
+        return ParsedQuery::Reject(query, ResponseCode::Refused);
     }
     match query.question.query_type() {
-        RecordType::OPT | RecordType::TSIG => Parsed::Reject(query, ResponseCode::FormErr),
-        RecordType::ANY => Parsed::Ask(query),
+        RecordType::OPT | RecordType::TSIG => ParsedQuery::Reject(query, ResponseCode::FormErr),
+        RecordType::ANY => ParsedQuery::Ask(query),
         other if (128..=255).contains(&u16::from(other)) => {
-            Parsed::Reject(query, ResponseCode::NotImp)
+            ParsedQuery::Reject(query, ResponseCode::NotImp)
         }
-        _ => Parsed::Ask(query),
+        _ => ParsedQuery::Ask(query),
     }
 }
 
-/// A header-only answer made from the query's own header.
-fn bare(query: &[u8], rcode: ResponseCode) -> Parsed {
+/// A header-only answer, made from the header of the query.
+fn bare(query: &[u8], rcode: ResponseCode) -> ParsedQuery {
     let Some(&[id_high, id_low, flags, ..]) = query.first_chunk::<12>() else {
-        return Parsed::Drop;
+        return ParsedQuery::Drop;
     };
     // QR set; opcode and RD kept; RA set.
     let mut reply = vec![0; 12];
@@ -121,7 +121,7 @@ fn bare(query: &[u8], rcode: ResponseCode) -> Parsed {
     {
         *to = from;
     }
-    Parsed::Bare(reply)
+    ParsedQuery::Bare(reply)
 }
 
 #[cfg(test)]
@@ -141,13 +141,13 @@ mod tests {
         message
     }
 
-    fn parsed(message: &Message) -> Parsed {
+    fn parsed(message: &Message) -> ParsedQuery {
         parse(&message.to_vec().expect("test message"))
     }
 
     #[test]
     fn a_plain_question_is_asked_in_its_own_spelling() {
-        let Parsed::Ask(query) = parsed(&message()) else {
+        let ParsedQuery::Ask(query) = parsed(&message()) else {
             panic!("not asked");
         };
         assert_eq!(query.id, 0x1234);
@@ -159,16 +159,19 @@ mod tests {
     fn short_messages_and_responses_are_dropped() {
         let bytes = message().to_vec().expect("test message");
         for end in 0..12 {
-            assert!(matches!(parse(&bytes[..end]), Parsed::Drop));
+            assert!(matches!(parse(&bytes[..end]), ParsedQuery::Drop));
         }
-        assert!(matches!(parsed(&message().into_response()), Parsed::Drop));
+        assert!(matches!(
+            parsed(&message().into_response()),
+            ParsedQuery::Drop
+        ));
     }
 
     #[test]
     fn cut_questions_are_formerr() {
         let bytes = message().to_vec().expect("test message");
         for end in 12..bytes.len() {
-            let Parsed::Bare(reply) = parse(&bytes[..end]) else {
+            let ParsedQuery::Bare(reply) = parse(&bytes[..end]) else {
                 panic!("no bare answer at {end}");
             };
             let reply = Message::from_vec(&reply).expect("readable");
@@ -188,7 +191,7 @@ mod tests {
         ] {
             let mut message = message();
             message.metadata.op_code = op_code;
-            let Parsed::Bare(reply) = parsed(&message) else {
+            let ParsedQuery::Bare(reply) = parsed(&message) else {
                 panic!("{op_code} not answered");
             };
             let reply = Message::from_vec(&reply).expect("readable");
@@ -210,7 +213,7 @@ mod tests {
             RData::A(A::new(1, 2, 3, 4)),
         ));
         for wrong in [none, two, answered] {
-            assert!(matches!(parsed(&wrong), Parsed::Bare(reply) if reply[3] & 15 == 1));
+            assert!(matches!(parsed(&wrong), ParsedQuery::Bare(reply) if reply[3] & 15 == 1));
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
         edns.set_max_payload(4096).set_dnssec_ok(true);
         let mut versioned = message();
         versioned.set_edns(edns.clone());
-        let Parsed::Ask(query) = parsed(&versioned) else {
+        let ParsedQuery::Ask(query) = parsed(&versioned) else {
             panic!("not asked");
         };
         let expected = ClientEdns {
@@ -232,7 +235,7 @@ mod tests {
         versioned.set_edns(edns);
         assert!(matches!(
             parsed(&versioned),
-            Parsed::Reject(_, ResponseCode::BADVERS)
+            ParsedQuery::Reject(_, ResponseCode::BADVERS)
         ));
     }
 
@@ -251,7 +254,7 @@ mod tests {
             message.queries[0].set_query_class(class);
             message.queries[0].set_query_type(qtype);
             assert!(
-                matches!(parsed(&message), Parsed::Reject(_, rcode) if rcode == expected),
+                matches!(parsed(&message), ParsedQuery::Reject(_, rcode) if rcode == expected),
                 "{class} {qtype}"
             );
         }

@@ -1,29 +1,30 @@
-//! Building the answer message.
+//! The answer message.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::OPT;
 
 use crate::ede::Ede;
-use crate::name_policy::Transport;
+use crate::name_policy::QueryTransport;
 use crate::query::ClientQuery;
 
-/// The least that every client takes (RFC 1035 section 4.2.1).
-const MINIMUM: u16 = 512;
+/// Datagram size that every client accepts (RFC 1035 section 4.2.1).
+const MIN_PAYLOAD: u16 = 512;
 
-/// What to say; the rest of the message follows from the query.
+/// The content of an answer; the rest of the message follows from the query.
 #[derive(Debug, Default)]
-pub(crate) struct Reply {
+pub(crate) struct DnsReply {
     pub(crate) rcode: ResponseCode,
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
     pub(crate) errors: Vec<Ede>,
-    /// What stands in a datagram that is too short for the answers. Clients that can are sent to
-    /// TCP by it; old ones (musl before 1.2.4) use what is there.
+    /// The answer of a datagram that is too short for all answers.
+    ///
+    /// Its TC bit sends clients to TCP; old ones (musl before 1.2.4) use this record.
     pub(crate) short: Option<Record>,
 }
 
-impl Reply {
+impl DnsReply {
     pub(crate) fn code(rcode: ResponseCode) -> Self {
         Self {
             rcode,
@@ -46,11 +47,16 @@ impl Reply {
         }
     }
 
-    /// The message for the client, cut to what it can take: `payload` is our own largest datagram.
+    /// The message for the client, within the size it accepts and within `payload` for datagrams.
     ///
-    /// From a datagram that would be too long, the errors go first (RFC 8914 section 3), then all
-    /// records: part of a record set is better left out (RFC 2181 section 9).
-    pub(crate) fn encode(self, query: &ClientQuery, transport: Transport, payload: u16) -> Vec<u8> {
+    /// A datagram that would be too long loses its errors first (RFC 8914 section 3), then all
+    /// records, for part of a record set is worse than none (RFC 2181 section 9).
+    pub(crate) fn encode(
+        self,
+        query: &ClientQuery,
+        transport: QueryTransport,
+        payload: u16,
+    ) -> Vec<u8> {
         let mut message = Message::new(query.id, MessageType::Response, OpCode::Query);
         message.metadata.recursion_desired = query.recursion_desired;
         message.metadata.checking_disabled = query.checking_disabled;
@@ -69,10 +75,10 @@ impl Reply {
             message.set_edns(edns);
         }
         let limit = match transport {
-            Transport::Tcp => usize::from(u16::MAX),
-            Transport::Udp => {
-                let client = query.edns.map_or(MINIMUM, |edns| edns.payload);
-                usize::from(client.clamp(MINIMUM, payload.max(MINIMUM)))
+            QueryTransport::Tcp => usize::from(u16::MAX),
+            QueryTransport::Udp => {
+                let client = query.edns.map_or(MIN_PAYLOAD, |edns| edns.payload);
+                usize::from(client.clamp(MIN_PAYLOAD, payload.max(MIN_PAYLOAD)))
             }
         };
         if let Some(bytes) = whole(&message, limit) {
@@ -87,12 +93,12 @@ impl Reply {
         message.authorities.clear();
         message.answers.clear();
         match transport {
-            Transport::Udp => {
+            QueryTransport::Udp => {
                 message.answers.extend(self.short);
                 message.metadata.truncation = true;
             }
-            // Records that fit into one message fit into another, unless they compress worse.
-            Transport::Tcp => message.metadata.response_code = ResponseCode::ServFail,
+            // Records that fit into the upstream's message fit here, unless they compress worse.
+            QueryTransport::Tcp => message.metadata.response_code = ResponseCode::ServFail,
         }
         message.to_vec().unwrap_or_default()
     }
@@ -101,7 +107,7 @@ impl Reply {
 /// The message in bytes, if all of it fits.
 fn whole(message: &Message, limit: usize) -> Option<Vec<u8>> {
     let bytes = message.to_vec().ok()?;
-    // The encoder itself cuts at 64 KiB and then sets TC, the second bit of the third byte.
+    // The encoder cuts at 64 KiB and then sets TC, the second bit of the third byte.
     let cut = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
     (bytes.len() <= limit && !cut).then_some(bytes)
 }
@@ -130,16 +136,20 @@ mod tests {
         }
     }
 
-    fn text(bytes: usize) -> Reply {
+    fn text(bytes: usize) -> DnsReply {
         let name = Name::from_ascii("example.com.").expect("test name");
         let texts = vec!["x".repeat(249); bytes / 250];
-        Reply {
+        DnsReply {
             errors: vec![Ede::new(15, "why")],
-            ..Reply::answer(Record::from_rdata(name, 9, RData::TXT(TXT::new(texts))))
+            ..DnsReply::answer(Record::from_rdata(name, 9, RData::TXT(TXT::new(texts))))
         }
     }
 
-    fn encoded(reply: Reply, payload: Option<u16>, transport: Transport) -> (usize, Message) {
+    fn encoded(
+        reply: DnsReply,
+        payload: Option<u16>,
+        transport: QueryTransport,
+    ) -> (usize, Message) {
         let bytes = reply.encode(&query(payload), transport, 1232);
         let message = Message::from_vec(&bytes).expect("readable");
         (bytes.len(), message)
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_header_follows_the_query() {
-        let (_, message) = encoded(text(250), Some(4096), Transport::Udp);
+        let (_, message) = encoded(text(250), Some(4096), QueryTransport::Udp);
         let metadata = message.metadata;
         assert_eq!(
             (metadata.id, metadata.message_type),
@@ -165,7 +175,7 @@ mod tests {
 
     #[test]
     fn no_opt_record_for_a_client_that_sent_none() {
-        let (_, message) = encoded(text(250), None, Transport::Udp);
+        let (_, message) = encoded(text(250), None, QueryTransport::Udp);
         assert!(message.edns.is_none());
         assert_eq!(message.answers.len(), 1);
     }
@@ -179,13 +189,13 @@ mod tests {
             (1000, Some(1232), true),
             (1250, Some(4096), false),
         ] {
-            let (length, message) = encoded(text(bytes), payload, Transport::Udp);
+            let (length, message) = encoded(text(bytes), payload, QueryTransport::Udp);
             assert_eq!(message.metadata.truncation, !fits, "{bytes} {payload:?}");
             assert_eq!(message.answers.len(), usize::from(fits));
             assert_eq!(message.edns.is_some(), payload.is_some());
             assert!(length <= 1232);
         }
-        let (length, message) = encoded(text(60_000), None, Transport::Tcp);
+        let (length, message) = encoded(text(60_000), None, QueryTransport::Tcp);
         assert!(length > 60_000 && !message.metadata.truncation);
     }
 
@@ -193,12 +203,12 @@ mod tests {
     fn errors_go_before_records_and_the_short_answer_stays() {
         let mut reply = text(1000);
         reply.errors = vec![Ede::new(0, "x".repeat(500))];
-        let (_, message) = encoded(reply, Some(1232), Transport::Udp);
+        let (_, message) = encoded(reply, Some(1232), QueryTransport::Udp);
         assert!(!message.metadata.truncation && message.answers.len() == 1);
         assert_eq!(Ede::read(&message.edns.expect("EDNS echoed")), []);
         let mut reply = text(1000);
         reply.short = text(250).answers.pop();
-        let (_, message) = encoded(reply, None, Transport::Udp);
+        let (_, message) = encoded(reply, None, QueryTransport::Udp);
         assert!(message.metadata.truncation && message.answers.len() == 1);
     }
 
@@ -206,7 +216,7 @@ mod tests {
     fn what_does_not_fit_a_stream_is_a_failure() {
         let mut reply = text(40_000);
         reply.answers.extend(text(40_000).answers);
-        let (_, message) = encoded(reply, None, Transport::Tcp);
+        let (_, message) = encoded(reply, None, QueryTransport::Tcp);
         assert_eq!(message.metadata.response_code, ResponseCode::ServFail);
         assert!(message.answers.is_empty() && !message.metadata.truncation);
     }
@@ -214,9 +224,9 @@ mod tests {
     #[test]
     fn extended_codes_reach_the_client() {
         let (_, message) = encoded(
-            Reply::code(ResponseCode::BADVERS),
+            DnsReply::code(ResponseCode::BADVERS),
             Some(512),
-            Transport::Udp,
+            QueryTransport::Udp,
         );
         // The number has two names: BADVERS here, BADSIG in TSIG.
         assert_eq!(u16::from(message.metadata.response_code), 16);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use crate::cache::{Cache, Key};
+use crate::cache::{AnswerCache, CacheKey};
 use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
@@ -17,7 +17,7 @@ use crate::upstream::{Upstream, UpstreamError};
 use crate::upstream_answer::UpstreamAnswer;
 use crate::{name, upstream_answer};
 
-/// Gets the answer of a query once it is there.
+/// The receiver of a query's answer.
 pub(crate) type AnswerReceiver = watch::Receiver<Option<Arc<UpstreamAnswer>>>;
 
 /// The upstream, its cache, and the queries in flight.
@@ -25,8 +25,8 @@ pub(crate) type AnswerReceiver = watch::Receiver<Option<Arc<UpstreamAnswer>>>;
 pub(crate) struct Singleflight<U> {
     upstream: U,
     config: Config,
-    cache: Mutex<Cache>,
-    in_flight: Mutex<HashMap<Key, AnswerReceiver>>,
+    cache: Mutex<AnswerCache>,
+    in_flight: Mutex<HashMap<CacheKey, AnswerReceiver>>,
     permits: Arc<Semaphore>,
 }
 
@@ -43,7 +43,7 @@ impl<U: Upstream> Singleflight<U> {
     pub(crate) fn new(upstream: U, config: Config) -> Self {
         Self {
             upstream,
-            cache: Mutex::new(Cache::new(config.cache_bytes)),
+            cache: Mutex::new(AnswerCache::new(config.cache_bytes)),
             in_flight: Mutex::new(HashMap::new()),
             permits: Arc::new(Semaphore::new(
                 config.upstream_inflight.min(Semaphore::MAX_PERMITS),
@@ -53,7 +53,7 @@ impl<U: Upstream> Singleflight<U> {
     }
 
     /// Finds the answer in the cache, or asks the upstream. Must run inside a tokio runtime.
-    pub(crate) fn look_up(self: &Arc<Self>, key: &Key) -> Lookup {
+    pub(crate) fn look_up(self: &Arc<Self>, key: &CacheKey) -> Lookup {
         let known = self.cache.lock().get(key, now());
         if let Some((answer, left)) = known {
             return Lookup::Known(answer, left);
@@ -69,9 +69,9 @@ impl<U: Upstream> Singleflight<U> {
         let (sender, answer) = watch::channel(None);
         in_flight.insert(key.clone(), answer.clone());
         drop(in_flight);
-        // Made outside the task: a task that is dropped before its first poll must take the query
-        // off the list, too.
-        let guard = InFlight {
+        // Made outside the task: a task that is dropped before its first poll must also
+        // remove the query from the list.
+        let guard = InFlightQuery {
             queries: Arc::clone(self),
             key: key.clone(),
         };
@@ -90,7 +90,7 @@ impl<U: Upstream> Singleflight<U> {
         Lookup::Waiting(answer)
     }
 
-    async fn ask(&self, key: &Key) -> UpstreamAnswer {
+    async fn ask(&self, key: &CacheKey) -> UpstreamAnswer {
         let (name, qtype) = key;
         let question = name::wire(name)
             .and_then(|name| Some((upstream_answer::question(name.clone(), *qtype, 1232)?, name)));
@@ -127,13 +127,13 @@ pub(crate) async fn received(mut answer: AnswerReceiver) -> Arc<UpstreamAnswer> 
     })
 }
 
-/// Takes a query off the list however it ends.
-struct InFlight<U> {
+/// Removes a query from the list, however the query ends.
+struct InFlightQuery<U> {
     queries: Arc<Singleflight<U>>,
-    key: Key,
+    key: CacheKey,
 }
 
-impl<U> Drop for InFlight<U> {
+impl<U> Drop for InFlightQuery<U> {
     fn drop(&mut self) {
         self.queries.in_flight.lock().remove(&self.key);
     }

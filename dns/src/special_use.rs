@@ -6,7 +6,7 @@
 //! - Reverse names of synthetic addresses: the name that owns the address.
 //! - Reverse names of loopback: `localhost`.
 //! - The private and special reverse zones of RFC 6303: they do not exist, unless the policy
-//!   allows the name, in which case the upstream knows better.
+//!   allows the name, which is then looked up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use odyn_proto::DnsName;
 
-/// The address that a whole reverse name stands for.
+/// The address that a reverse name stands for.
 pub(crate) fn reversed(name: &DnsName) -> Option<IpAddr> {
     let name = name.as_str();
     if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
@@ -45,13 +45,13 @@ pub(crate) fn reversed(name: &DnsName) -> Option<IpAddr> {
     (count == 32).then(|| Ipv6Addr::from_bits(bits).into())
 }
 
-/// A number as reverse names have it: no sign, no leading zero.
+/// Reads a number of a reverse name: no sign, no leading zero.
 fn decimal(label: &str) -> Option<u8> {
     let plain = label == "0" || !label.starts_with(['0', '+']);
     plain.then(|| label.parse().ok()).flatten()
 }
 
-/// RFC 6303 section 4. The zones that are ranges of labels are in [`local_zone`].
+/// The zones of RFC 6303 section 4. [`local_zone`] has those that are ranges of labels.
 const LOCAL_ZONES: [&str; 21] = [
     "10.in-addr.arpa",
     "168.192.in-addr.arpa",
@@ -71,7 +71,7 @@ const LOCAL_ZONES: [&str; 21] = [
     "a.e.f.ip6.arpa",
     "b.e.f.ip6.arpa",
     "8.b.d.0.1.0.0.2.ip6.arpa",
-    // Our own blocks, where they are not answered from the bindings.
+    // The synthetic blocks, for names without a binding.
     "18.198.in-addr.arpa",
     "19.198.in-addr.arpa",
     "0.0.e.6.9.7.4.6.f.6.d.f.ip6.arpa",
@@ -110,7 +110,7 @@ pub(crate) fn local_soa(zone: &str, ttl: u32) -> Option<Record> {
     Some(Record::from_rdata(zone, ttl, RData::SOA(soa)))
 }
 
-/// `localhost.`
+/// The name `localhost.` of a message.
 pub(crate) fn localhost() -> Option<Name> {
     Name::from_ascii("localhost.").ok()
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::name_policy::{
     AnsweredQuery, BlockKind, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial,
-    Transport,
+    QueryTransport,
 };
 use crate::resolver::Resolver;
 use crate::upstream::{Upstream, UpstreamError};
@@ -37,12 +37,13 @@ pub struct Recorded {
     pub target: Option<String>,
     /// The denied address.
     pub address: Option<IpAddr>,
-    /// How it came.
-    pub transport: Transport,
+    /// The transport of the query.
+    pub transport: QueryTransport,
 }
 
-/// A policy of plain lists. A name matches an entry that it equals, or that starts with a dot and
-/// that it ends with.
+/// A policy of plain lists.
+///
+/// A name matches an entry that it equals, or an entry with a dot in front that it ends with.
 #[derive(Debug, Clone, Default)]
 pub struct FakePolicy {
     inner: Arc<FakePolicyState>,
@@ -332,7 +333,7 @@ pub fn query(name: &str, qtype: RecordType) -> Message {
     message
 }
 
-/// Some client.
+/// The address of a client.
 #[must_use]
 pub fn client() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 40_000))
@@ -340,13 +341,12 @@ pub fn client() -> SocketAddr {
 
 /// One query from a client and one answer from the upstream, both arbitrary bytes: for fuzzing.
 ///
-/// The upstream's bytes get the id of the query they answer, so that they count for more than a
-/// lottery ticket. Whatever is answered must be readable, be a response to the query's id, and fit
-/// the transport.
+/// The upstream's bytes get the id of the query they answer, or nearly all would be ignored. An
+/// answer must be readable, be a response to the query's id, and fit the transport.
 ///
 /// # Panics
 /// If one of these promises is broken.
-pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
+pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: QueryTransport) {
     let answers = FakeUpstream::default();
     let upstream = upstream.to_vec();
     answers.hook(move |query| {
@@ -374,7 +374,7 @@ pub fn fuzz_answer(query: &[u8], upstream: &[u8], transport: Transport) {
     let message = Message::from_vec(&answer).expect("a readable answer");
     assert_eq!(message.metadata.message_type, MessageType::Response);
     assert_eq!(answer.get(..2), query.get(..2), "the query's id");
-    assert!(transport == Transport::Tcp || answer.len() <= 1232);
+    assert!(transport == QueryTransport::Tcp || answer.len() <= 1232);
     for record in &message.answers {
         if let Some(address) = record.data.ip_addr() {
             assert!(synthetic::contains(address) || address.is_loopback());

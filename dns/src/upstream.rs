@@ -1,4 +1,4 @@
-//! The way to real answers.
+//! The upstream resolver.
 
 use std::error::Error;
 use std::future::Future;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 /// Carries whole DNS messages to a resolver outside the guest.
 ///
-/// The other side is not trusted: the id, the question and the shape of what it returns are
-/// checked here, and [`Config::upstream_timeout`](crate::Config) bounds how long it may take.
+/// The upstream is not trusted. The resolver checks the id, the question and the form of its answer,
+/// and [`Config::upstream_timeout`](crate::Config) limits the time.
 pub trait Upstream: Send + Sync + 'static {
     /// Sends one query message and returns the answer message.
     fn exchange(&self, query: Bytes) -> impl Future<Output = Result<Bytes, UpstreamError>> + Send;
@@ -18,10 +18,10 @@ pub trait Upstream: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// The way to the upstream is closed; it may come back.
-    #[error("the way to the upstream resolver is closed")]
+    /// The upstream cannot be reached now, perhaps later.
+    #[error("the upstream resolver cannot be reached")]
     Unavailable(#[source] Option<Box<dyn Error + Send + Sync>>),
-    /// Nothing came in time.
+    /// The upstream did not answer in time.
     #[error("the upstream resolver did not answer in time")]
     Timeout,
 }

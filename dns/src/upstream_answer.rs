@@ -1,7 +1,7 @@
 //! Upstream answers, checked and reduced to what was asked.
 //!
-//! The upstream is the untrusted host, so an answer counts only if it is a whole response to the
-//! very query that was sent. These parts of it are kept:
+//! The upstream is the untrusted host, so an answer counts only if it is a whole response to
+//! exactly the query that was sent. These parts of it are kept:
 //! - answer section: the CNAME chain that starts at the name asked for, and the records of the
 //!   asked type at its end;
 //! - authority section: the SOA of a negative answer (RFC 2308);
@@ -40,7 +40,7 @@ pub(crate) enum BadAnswer {
     NotAResponse,
     #[error("upstream answered another query")]
     OtherQuery,
-    #[error("upstream answer is cut short")]
+    #[error("upstream answer is truncated")]
     Truncated,
     #[error("CNAME chain is endless or too long")]
     Chain,

@@ -8,7 +8,9 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use odyn_dns::test_util::{FakePolicy, FakeUpstream, Recorded, client, fqdn, query};
-use odyn_dns::{Config, DeniedReply, Family, ResolveError, Resolver, Transport, UpstreamError};
+use odyn_dns::{
+    Config, DeniedReply, Family, QueryTransport, ResolveError, Resolver, UpstreamError,
+};
 use odyn_proto::{DnsName, synthetic};
 
 struct World {
@@ -35,7 +37,10 @@ impl World {
 
     async fn send(&self, message: &Message) -> Message {
         let bytes = message.to_vec().expect("query");
-        let answer = self.resolver.answer(&bytes, client(), Transport::Udp).await;
+        let answer = self
+            .resolver
+            .answer(&bytes, client(), QueryTransport::Udp)
+            .await;
         let answer = Message::from_vec(&answer.expect("an answer")).expect("readable");
         assert_eq!(answer.metadata.id, message.metadata.id);
         assert!(answer.metadata.recursion_available && !answer.metadata.authentic_data);
@@ -627,7 +632,7 @@ async fn the_same_question_is_asked_once_however_many_wait() {
             "API.example."
         };
         let bytes = query(name, RecordType::A).to_vec().expect("query");
-        tasks.spawn(async move { resolver.answer(&bytes, client(), Transport::Udp).await });
+        tasks.spawn(async move { resolver.answer(&bytes, client(), QueryTransport::Udp).await });
     }
     tokio::task::yield_now().await;
     world.upstream.open();
@@ -688,7 +693,7 @@ async fn too_many_questions_under_way_fail_at_once() {
             let bytes = query(&format!("n{index}.example."), RecordType::A).to_vec();
             world
                 .resolver
-                .step(&bytes.expect("query"), client(), Transport::Udp)
+                .step(&bytes.expect("query"), client(), QueryTransport::Udp)
         })
         .collect();
     let answer = world.ask("n3.example.", RecordType::A).await;
@@ -764,7 +769,7 @@ async fn a_long_answer_is_truncated_over_udp_and_whole_over_tcp() {
         .expect("query");
     let answer = world
         .resolver
-        .answer(&bytes, client(), Transport::Tcp)
+        .answer(&bytes, client(), QueryTransport::Tcp)
         .await;
     let answer = Message::from_vec(&answer.expect("an answer")).expect("readable");
     assert_eq!(

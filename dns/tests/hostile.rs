@@ -5,7 +5,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use odyn_dns::test_util::{FakePolicy, FakeUpstream, client, fqdn, fuzz_answer, query};
-use odyn_dns::{Config, Resolver, Transport};
+use odyn_dns::{Config, QueryTransport, Resolver};
 
 /// What a client gets for `name` when the upstream's honest answer is bent by `bend`.
 async fn answer(bend: impl Fn(Message) -> Vec<u8> + Send + Sync + 'static) -> Message {
@@ -18,7 +18,7 @@ async fn answer(bend: impl Fn(Message) -> Vec<u8> + Send + Sync + 'static) -> Me
     let bytes = query("api.example.", RecordType::A)
         .to_vec()
         .expect("query");
-    let answer = resolver.answer(&bytes, client(), Transport::Udp).await;
+    let answer = resolver.answer(&bytes, client(), QueryTransport::Udp).await;
     Message::from_vec(&answer.expect("an answer")).expect("readable")
 }
 
@@ -184,7 +184,7 @@ async fn the_upstream_sees_only_the_canonical_question() {
         edns.options_mut().insert(secret);
     }
     let answer = resolver
-        .answer(&bytes(&message), client(), Transport::Udp)
+        .answer(&bytes(&message), client(), QueryTransport::Udp)
         .await;
     assert!(answer.is_some());
     assert_eq!(upstream.take_asked().len(), 1);
@@ -224,9 +224,9 @@ fn junk_from_both_sides_keeps_the_promises() {
         let question = &queries[round % queries.len()];
         let honest = upstream.honest(&Message::from_vec(question).expect("query"));
         let transport = if round % 2 == 0 {
-            Transport::Udp
+            QueryTransport::Udp
         } else {
-            Transport::Tcp
+            QueryTransport::Tcp
         };
         fuzz_answer(&junk(question, 2), &junk(&bytes(&honest), 3), transport);
     }

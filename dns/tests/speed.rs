@@ -7,8 +7,8 @@ use std::time::Instant;
 use hickory_proto::rr::RecordType;
 use odyn_dns::test_util::{FakeUpstream, client, query};
 use odyn_dns::{
-    Config, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial, Resolver, Transport,
-    serve_udp,
+    Config, DeniedQuery, MatchedRule, NamePolicy, NameVerdict, QueryDenial, QueryTransport,
+    Resolver, serve_udp,
 };
 use odyn_proto::DnsName;
 use tokio::net::UdpSocket;
@@ -46,11 +46,11 @@ async fn in_memory() {
     let resolver = world();
     for name in ["api.example.", "www.example.", "denied.test."] {
         let bytes = query(name, RecordType::A).to_vec().expect("query");
-        let _ = resolver.answer(&bytes, client(), Transport::Udp).await;
+        let _ = resolver.answer(&bytes, client(), QueryTransport::Udp).await;
         let count = 200_000;
         let start = Instant::now();
         for _ in 0..count {
-            let answer = resolver.answer(&bytes, client(), Transport::Udp).await;
+            let answer = resolver.answer(&bytes, client(), QueryTransport::Udp).await;
             assert!(answer.is_some());
         }
         println!("{name} {:?} per cached answer", start.elapsed() / count);

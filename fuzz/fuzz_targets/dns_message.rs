@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::{RData, RecordType};
 use libfuzzer_sys::fuzz_target;
 use odyn_dns::test_util::{FakePolicy, FakeUpstream, client, query};
-use odyn_dns::{Config, Resolver, Transport};
+use odyn_dns::{Config, QueryTransport, Resolver};
 use tokio::runtime::{Builder, Runtime};
 
 thread_local! {
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// What the program gets for its bytes, when the host answers by `hook`.
-fn ask(question: &[u8], answer: Option<Vec<u8>>, transport: Transport) -> Option<Vec<u8>> {
+fn ask(question: &[u8], answer: Option<Vec<u8>>, transport: QueryTransport) -> Option<Vec<u8>> {
     let upstream = FakeUpstream::default();
     upstream.add("api.example. 60 A 203.0.113.1");
     upstream.add("api.example. 60 AAAA 2001:db8::1");
@@ -47,10 +47,10 @@ fn is_ours(address: IpAddr) -> bool {
     }
 }
 
-fn check(question: &[u8], reply: &[u8], transport: Transport) {
+fn check(question: &[u8], reply: &[u8], transport: QueryTransport) {
     assert_eq!(reply.get(..2), question.get(..2), "another id");
     assert!(reply.len() <= 65_535);
-    if transport == Transport::Udp {
+    if transport == QueryTransport::Udp {
         assert!(
             reply.len() <= 4096,
             "a reply of {} bytes over UDP",
@@ -77,9 +77,9 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let transport = if kind & 1 == 0 {
-        Transport::Udp
+        QueryTransport::Udp
     } else {
-        Transport::Tcp
+        QueryTransport::Tcp
     };
     let (question, answer) = if kind & 2 == 0 {
         (rest.to_vec(), None)

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use odyn_policy::reference::{Reference, Verdict};
 use odyn_policy::{Destination, Flow, Protocol, load};
+use odyn_policy_reference::{Reference, ReferenceVerdict};
 use odyn_proto::DnsName;
 
 const LABELS: [&str; 6] = ["a", "b", "ab", "api-1", "com", "example"];
@@ -138,7 +138,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
             port: *u.choose(&FLOW_PORTS)?,
             protocol: *u.choose(&[Protocol::Tcp, Protocol::Udp])?,
         };
-        let fast = Verdict::from(&policy.decide(&flow));
+        let fast = ReferenceVerdict::from(&policy.decide(&flow));
         assert_eq!(fast, reference.decide(&flow), "{flow:?}\n{text}");
     }
     Ok(())

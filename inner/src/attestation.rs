@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use odyn_kms::Error;
-use odyn_kms::attest::{Claims, Device, Module, Simulated};
+use odyn_kms::attest::{Claims, Module, NsmDevice, Simulated};
 
 /// Where attestation documents come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -23,12 +23,12 @@ pub(crate) fn module(choice: Nsm) -> Arc<dyn Module> {
             tracing::warn!("attestation is simulated: the documents prove nothing");
             Simulated::new().map(|module| Arc::new(module) as Arc<dyn Module>)
         }
-        Nsm::Auto if Path::new(Device::PATH).exists() => {
-            Device::open().map(|module| Arc::new(module) as Arc<dyn Module>)
+        Nsm::Auto if Path::new(NsmDevice::PATH).exists() => {
+            NsmDevice::open().map(|module| Arc::new(module) as Arc<dyn Module>)
         }
         Nsm::Auto => Err(Error::Module(format!(
             "this is no Nitro enclave: {} does not exist",
-            Device::PATH
+            NsmDevice::PATH
         ))),
     };
     made.unwrap_or_else(|error| Arc::new(Missing(error.to_string())))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_kms::attest::Module;
-use odyn_policy::Settings;
+use odyn_policy::PolicySettings;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +30,7 @@ pub struct Services {
 /// # Errors
 /// A port is taken, or the policy's section cannot be followed.
 pub async fn start(
-    settings: &Settings,
+    settings: &PolicySettings,
     link: &PermittedLink,
     nsm: Nsm,
 ) -> Result<Services, StartError> {

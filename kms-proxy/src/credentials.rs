@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-/// Credentials are fetched again when they expire in less than this. AWS has new ones ready that early.
+/// Time before expiry at which credentials are fetched again; AWS has new ones by then.
 pub const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-/// Those that say no end are looked at again after this: the host may have others by then.
+/// Time after which credentials without an expiry are fetched again.
 const RECHECK: Duration = Duration::from_secs(900);
-/// After a failure, with credentials that are still good, this passes until the next attempt.
+/// Time between attempts, while the old credentials are valid.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// Why there are none.
+/// Why there are no credentials.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("no credentials: {0}")]
-pub struct NoCredentials(pub String);
+pub struct CredentialsError(pub String);
 
 /// An access key. Its secret parts are not shown by `Debug`.
 #[derive(Clone)]
@@ -27,9 +27,9 @@ pub struct Credentials {
     pub access_key_id: String,
     pub(crate) secret: Zeroizing<String>,
     pub(crate) token: Option<Zeroizing<String>>,
-    /// When they stop to be valid.
+    /// The time of expiry.
     pub expires: Option<SystemTime>,
-    /// The region of the instance, if whoever gave them knows.
+    /// The region of the instance, if the source knows it.
     pub region: Option<String>,
 }
 
@@ -43,10 +43,10 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Credentials as JSON: what the host half answers.
+/// Credentials as JSON, as the host answers.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Wire<'a> {
+struct CredentialsJson<'a> {
     access_key_id: &'a str,
     secret_access_key: &'a str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ struct Wire<'a> {
 }
 
 impl Credentials {
-    /// A pair of keys without an end.
+    /// A pair of keys without an expiry.
     pub fn new(access_key_id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self {
             access_key_id: access_key_id.into(),
@@ -73,11 +73,11 @@ impl Credentials {
     /// Reads `{"AccessKeyId", "SecretAccessKey", "Token"?, "Expiration"?, "Region"?}`.
     ///
     /// # Errors
-    /// What is wrong, without any of the text.
-    pub fn from_json(json: &[u8]) -> Result<Self, NoCredentials> {
-        let unreadable = || NoCredentials("the host half's answer cannot be read".into());
-        // Secrets are of characters that JSON does not escape, so they can be borrowed.
-        let wire: Wire<'_> = serde_json::from_slice(json).map_err(|_| unreadable())?;
+    /// The text is malformed. The error repeats nothing of it.
+    pub fn from_json(json: &[u8]) -> Result<Self, CredentialsError> {
+        let unreadable = || CredentialsError("the host half's answer cannot be read".into());
+        // Secrets have no characters that JSON escapes, so they can be borrowed.
+        let wire: CredentialsJson<'_> = serde_json::from_slice(json).map_err(|_| unreadable())?;
         if wire.access_key_id.is_empty() || wire.secret_access_key.is_empty() {
             return Err(unreadable());
         }
@@ -96,44 +96,44 @@ impl Credentials {
     }
 }
 
-/// Where credentials come from.
-pub trait Source: Send + Sync {
-    /// Fetches them.
-    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>>;
+/// A source of credentials.
+pub trait CredentialsSource: Send + Sync {
+    /// Fetches credentials.
+    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>>;
 }
 
-/// Keeps credentials. Whoever asks while they are being fetched waits for the same answer.
-pub struct Cache {
-    source: Box<dyn Source>,
-    held: Mutex<Option<Held>>,
+/// Keeps credentials. Callers that ask during a fetch wait for its answer.
+pub struct CredentialsCache {
+    source: Box<dyn CredentialsSource>,
+    held: Mutex<Option<HeldCredentials>>,
 }
 
-struct Held {
+struct HeldCredentials {
     credentials: Arc<Credentials>,
-    /// Until then nobody is asked.
+    /// The time until which the source is not asked.
     until: SystemTime,
 }
 
-impl std::fmt::Debug for Cache {
+impl std::fmt::Debug for CredentialsCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cache(…)")
+        f.write_str("CredentialsCache(…)")
     }
 }
 
-impl Cache {
+impl CredentialsCache {
     /// An empty cache.
-    pub fn new(source: impl Source + 'static) -> Self {
+    pub fn new(source: impl CredentialsSource + 'static) -> Self {
         Self {
             source: Box::new(source),
             held: Mutex::new(None),
         }
     }
 
-    /// Credentials that are valid.
+    /// Returns valid credentials.
     ///
     /// # Errors
-    /// There are none, and none can be had.
-    pub async fn get(&self) -> Result<Arc<Credentials>, NoCredentials> {
+    /// There are none, and the source has none.
+    pub async fn get(&self) -> Result<Arc<Credentials>, CredentialsError> {
         let mut held = self.held.lock().await;
         let now = SystemTime::now();
         if let Some(held) = held.as_ref().filter(|held| held.until > now) {
@@ -143,7 +143,7 @@ impl Cache {
             Ok(credentials) => {
                 let credentials = Arc::new(credentials);
                 tracing::info!(?credentials, "credentials for KMS");
-                *held = Some(Held {
+                *held = Some(HeldCredentials {
                     until: look_again(&credentials, now),
                     credentials: Arc::clone(&credentials),
                 });
@@ -155,14 +155,14 @@ impl Cache {
                     *held = None;
                     return Err(error);
                 };
-                tracing::warn!(%error, "credentials cannot be refreshed; the old ones are still good");
+                tracing::warn!(%error, "credentials cannot be refreshed; the old ones are still valid");
                 old.until = now + AFTER_FAILURE;
                 Ok(Arc::clone(&old.credentials))
             }
         }
     }
 
-    /// KMS says that these are not good any more: fetches others next time.
+    /// Drops credentials that KMS refused, so that the next call fetches others.
     pub async fn refuse(&self, refused: &Arc<Credentials>) {
         let mut held = self.held.lock().await;
         if held
@@ -174,7 +174,7 @@ impl Cache {
     }
 }
 
-/// When credentials are to be fetched again: those that end soon already, at once.
+/// The time at which credentials are fetched again; at once for those that expire soon.
 fn look_again(credentials: &Credentials, now: SystemTime) -> SystemTime {
     match credentials.expires {
         None => now + RECHECK,
@@ -187,15 +187,15 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Gives credentials that last so many seconds, one set for each number.
+    /// Credentials that last this many seconds, one set for each number.
     struct Fake(Arc<AtomicUsize>, Vec<Option<u64>>);
 
-    impl Source for Fake {
-        fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {
+    impl CredentialsSource for Fake {
+        fn fetch(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
             let count = self.0.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move {
                 let seconds = self.1.get(count).copied().flatten();
-                let seconds = seconds.ok_or(NoCredentials("not today".into()))?;
+                let seconds = seconds.ok_or(CredentialsError("not today".into()))?;
                 let mut credentials = Credentials::new(format!("AKIA{count}"), "hush");
                 credentials.expires = Some(SystemTime::now() + Duration::from_secs(seconds));
                 Ok(credentials)
@@ -203,10 +203,10 @@ mod tests {
         }
     }
 
-    fn cache(lasting: &[Option<u64>]) -> (Cache, Arc<AtomicUsize>) {
+    fn cache(lasting: &[Option<u64>]) -> (CredentialsCache, Arc<AtomicUsize>) {
         let count = Arc::default();
         let fake = Fake(Arc::clone(&count), lasting.to_vec());
-        (Cache::new(fake), count)
+        (CredentialsCache::new(fake), count)
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of this crate.
 
 use std::time::SystemTime;
 
@@ -7,58 +7,58 @@ use std::time::SystemTime;
 #[non_exhaustive]
 pub enum Error {
     /// A `CiphertextForRecipient` is not what KMS sends.
-    #[error("the envelope is not KMS' format: {what} expected at byte {at}")]
+    #[error("the envelope does not have the format of KMS: {what} expected at byte {at}")]
     Envelope {
-        /// What should stand there.
+        /// The expected element.
         what: &'static str,
-        /// Where, in bytes from the start.
+        /// The position, in bytes from the start.
         at: usize,
     },
-    /// An envelope for another key than ours, such as an answer that is replayed.
+    /// An envelope is for another key, such as a replayed answer.
     #[error("the envelope is for another key")]
     OtherRecipient,
-    /// An envelope cannot be decrypted. One error whatever failed, so that it tells nothing.
+    /// An envelope cannot be decrypted. The error is the same whatever failed, so it reveals nothing.
     #[error("the envelope cannot be decrypted")]
     Decrypt,
     /// The library refused to make or to read a key.
     #[error("cannot make a key: {0}")]
     Key(&'static str),
-    /// What shall go into an attestation document does not fit.
-    #[error("{field} has {length} bytes, and an attestation document takes {min} to {max}")]
+    /// A claim does not fit into an attestation document.
+    #[error("{field} has {length} bytes; an attestation document takes {min} to {max}")]
     Limit {
         /// `public_key`, `user_data` or `nonce`.
         field: &'static str,
-        /// Bytes that there are.
+        /// Its length in bytes.
         length: usize,
         /// Fewest bytes.
         min: usize,
         /// Most bytes.
         max: usize,
     },
-    /// The Nitro Secure Module cannot be asked, or refuses.
+    /// The Nitro Secure Module cannot be reached, or refuses.
     #[error("the Nitro Secure Module: {0}")]
     Module(String),
-    /// An attestation document proves nothing.
+    /// An attestation document is not valid.
     #[error("the attestation document is not valid: {0}")]
     Document(#[from] DocumentFault),
 }
 
-/// Why an attestation document proves nothing.
+/// Why an attestation document is not valid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentFault {
-    /// It is longer than any module makes them.
-    #[error("it has {0} bytes, and no module makes more than {max}", max = crate::attest::MAX_DOCUMENT)]
+    /// The document is longer than any module makes them.
+    #[error("it has {0} bytes; no module makes more than {max}", max = crate::attest::MAX_DOCUMENT)]
     TooLong(usize),
-    /// It is not a COSE_Sign1 message, or has members that it should not have.
+    /// The document is not a COSE_Sign1 message, or has members that it should not have.
     #[error("it is no COSE_Sign1 message: {0}")]
     Envelope(&'static str),
-    /// A member of the payload is missing or not as it should be.
+    /// A member of the payload is missing or malformed.
     #[error("its member {member} {problem}")]
     Member {
-        /// Which.
+        /// The member.
         member: &'static str,
-        /// What about it.
+        /// The problem.
         problem: &'static str,
     },
     /// The chain of certificates does not lead to the root, or not at that time.
@@ -67,25 +67,25 @@ pub enum DocumentFault {
     /// The signature is not that of the certificate.
     #[error("its signature is wrong")]
     Signature,
-    /// It says that it was made later than it is looked at.
-    #[error("it is from the future: made at {made:?}, looked at {at:?}")]
+    /// The document was made later than the time of verification.
+    #[error("it is from the future: made at {made:?}, verified at {at:?}")]
     Future {
-        /// When it says that it was made.
+        /// The time in the document.
         made: SystemTime,
-        /// When it is looked at.
+        /// The time of verification.
         at: SystemTime,
     },
     /// A PCR has another value.
-    #[error("PCR{index} is {found}, and {wanted} is wanted")]
+    #[error("PCR{index} is {found}, expected {wanted}")]
     Pcr {
-        /// Its number.
+        /// The number of the PCR.
         index: u8,
         /// The value in the document, in hex, or `absent`.
         found: String,
-        /// The wanted value in hex.
+        /// The expected value in hex.
         wanted: String,
     },
-    /// The nonce is another.
-    #[error("its nonce is another")]
+    /// The document has another nonce.
+    #[error("its nonce is not the expected one")]
     Nonce,
 }

@@ -1,15 +1,16 @@
-//! AWS KMS for a program in an enclave: what an unmodified AWS SDK needs to get plaintext that only
-//! this enclave could decrypt.
+//! AWS KMS for an app in an enclave.
 //!
-//! | module | what |
+//! An unmodified AWS SDK gets plaintext that only this enclave can decrypt.
+//!
+//! | module | content |
 //! |---|---|
-//! | [`envelope`] | `CiphertextForRecipient`: what KMS answers to an enclave, and its decryption |
+//! | [`envelope`] | `CiphertextForRecipient`, the answer of KMS to an enclave, and its decryption |
 //! | [`attest`] | attestation documents: the Nitro Secure Module, a simulated one, verification |
-//! | [`sign`] | AWS Signature Version 4: the program's is checked, ours is made |
-//! | [`credentials`] | those of the instance, fed by the host half, refreshed before they expire |
+//! | [`sign`] | AWS Signature Version 4: checks the app's, makes the proxy's |
+//! | [`credentials`] | the instance's credentials from the host, refreshed before they expire |
 //! | [`proxy`] | HTTP/1.1 for the SDK on one side, HTTPS to KMS on the other |
 //!
-//! Without the feature `proxy` the first two remain, for `policyctl attest verify`.
+//! Without the feature `proxy`, only the first two exist, for `policyctl attest verify`.
 
 #![forbid(unsafe_code)]
 

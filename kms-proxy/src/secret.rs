@@ -1,4 +1,4 @@
-//! Bytes that nobody shall see in a log.
+//! Secret bytes, which no log may show.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over.
+    /// Wraps the bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for whoever really needs them.
+    /// The bytes. Do not log them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Flows, and what the policy says of them.
+//! Flows and decisions about them.
 
 use std::net::IpAddr;
 
@@ -8,26 +8,26 @@ use crate::denial::Denial;
 use crate::permit::{NamePermit, Permit};
 use crate::ports::Protocol;
 
-/// Where a flow wants to go.
+/// The destination of a flow.
 #[derive(Clone, Copy, Debug)]
 pub enum Destination<'a> {
-    /// An address that the program used as such.
+    /// An address that the app connected to.
     Address(IpAddr),
     /// A name, and the addresses it resolves to.
     Name {
-        /// The name that the program asked for.
+        /// The name that the app connected to.
         name: &'a DnsName,
-        /// What it resolves to now, in the order in which they should be tried.
+        /// The addresses of the name at present, in the order in which they should be tried.
         resolved: &'a [IpAddr],
     },
-    /// The parent's loopback.
+    /// The host's loopback.
     Host,
 }
 
-/// One flow, before it exists.
+/// A flow that an app asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<'a> {
-    /// Where to.
+    /// The destination.
     pub destination: Destination<'a>,
     /// Destination port.
     pub port: u16,
@@ -35,17 +35,17 @@ pub struct Flow<'a> {
     pub protocol: Protocol,
 }
 
-/// What the policy says.
+/// The decision about a flow.
 #[must_use]
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "made once a flow on the stack: a box would be the allocation that decide avoids"
+    reason = "made once per flow on the stack: a box would be the allocation that decide avoids"
 )]
 pub enum Decision {
-    /// The flow may be made, to what the permit says and nothing else.
+    /// The flow may be made, to the target of the permit and nothing else.
     Allow(Permit),
-    /// It may not.
+    /// The flow may not be made.
     Deny(Denial),
 }
 
@@ -57,12 +57,12 @@ impl Decision {
     }
 }
 
-/// Whether a name may be asked about at all: names are data, and a query carries them out.
+/// The decision whether a name may be looked up. A query would carry the name out of the guest.
 #[must_use]
 #[derive(Clone, Debug)]
 pub enum NameDecision {
-    /// Some flow to this name could be allowed.
+    /// The rules allow some flow to this name.
     Allow(NamePermit),
-    /// None could.
+    /// They allow none.
     Deny(Denial),
 }

@@ -1,16 +1,16 @@
-//! Refusals. A denial is a decision, not an error.
+//! Denials. A denial is a decision, not an error.
 
 use std::fmt;
 
 use crate::rule::RuleRef;
 
-/// Why a flow or a name is refused, and by which rule if one had a say.
+/// A refusal of a flow or a name, with the rule that led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The rule that denied it, or for [`Reason::Port`], [`Reason::Protocol`] and
-    /// [`Reason::SpecialAddress`] the allow rule that would have fitted otherwise.
+    /// The rule that denies it. For [`Reason::Port`], [`Reason::Protocol`] and
+    /// [`Reason::SpecialAddress`]: the allow rule that would match otherwise.
     pub rule: Option<RuleRef>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Denial {
     }
 }
 
-/// Every reason for which something is refused, by the policy or by those who ask it.
+/// A reason for a denial, by the policy or by the code that asks it.
 ///
 /// Exhaustive on purpose: an audit record, a metric label or a DNS error code comes from a match
 /// that the compiler checks.
@@ -46,7 +46,7 @@ impl fmt::Display for Denial {
 pub enum Reason {
     /// No allow rule covers the destination.
     NoRule,
-    /// A deny rule covers it.
+    /// A deny rule covers the destination.
     DenyRule,
     /// An allow rule covers the destination, for other ports.
     Port,
@@ -61,19 +61,17 @@ pub enum Reason {
     NoAddress,
     /// A synthetic address that stands for no name.
     UnknownSynthetic,
-    /// Not a name that can be judged.
+    /// The name is not a valid DNS name.
     BadName,
     /// The TLS ClientHello does not carry the flow's name, and the rule requires it.
     Sni,
-    /// Neither TCP nor UDP.
+    /// The protocol is neither TCP nor UDP.
     NotCapturable,
-    /// The name leads by CNAME to a name that a rule denies.
-    PolicyName,
 }
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::NoRule,
         Self::DenyRule,
         Self::Port,
@@ -85,10 +83,9 @@ impl Reason {
         Self::BadName,
         Self::Sni,
         Self::NotCapturable,
-        Self::PolicyName,
     ];
 
-    /// The word of the audit record.
+    /// The reason as audit records have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,7 +100,6 @@ impl Reason {
             Self::BadName => "bad-name",
             Self::Sni => "sni",
             Self::NotCapturable => "not-capturable",
-            Self::PolicyName => "policy-name",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is said about a policy file: errors, warnings and notes, each with a place in the text.
+//! Findings about a policy file: errors, warnings and notes, each with a place in the text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ pub use odyn_yaml::Span;
 use crate::codes;
 use crate::settings::FilePath;
 
-/// How much a diagnostic matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Worth knowing, nothing to do: shown only on request.
+    /// A fact that needs no action; shown on request.
     Note,
-    /// The policy works, and probably not as meant.
+    /// The policy loads, but probably does not do what its author meant.
     Warning,
-    /// The policy is not used at all.
+    /// The policy is refused.
     Error,
 }
 
 impl Severity {
-    /// The word used in every output format.
+    /// The severity as every output format has it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl fmt::Display for Severity {
 /// A second place that explains a diagnostic, such as the rule that shadows this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Related {
-    /// What is to be seen there.
+    /// The explanation of the place.
     pub message: String,
     /// The place, in the same file.
     pub span: Span,
@@ -50,25 +50,26 @@ pub struct Related {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnostic {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// A stable kebab-case identifier; [`crate::codes`] lists them all.
     pub code: &'static str,
-    /// What is wrong, in one sentence without a full stop.
+    /// The fault, in one sentence without a full stop.
     pub message: String,
-    /// How to put it right.
+    /// The remedy.
     pub help: Option<String>,
     /// The file name as it was given to [`crate::load`].
     pub file: Arc<str>,
-    /// Where it is.
+    /// The place of the fault.
     pub span: Span,
-    /// Other places that matter.
+    /// Other places that explain the fault.
     pub related: Vec<Related>,
 }
 
 impl Diagnostic {
-    /// A file that the policy names was looked at, and is not what it should be: what only those
-    /// can find who read files, which this crate does not.
+    /// A finding about a file that the policy names.
+    ///
+    /// Callers make it after they have read the file: this crate reads none.
     #[must_use]
     pub fn tls_file(file_name: &str, place: &FilePath, message: String, help: String) -> Self {
         Self {
@@ -82,13 +83,13 @@ impl Diagnostic {
         }
     }
 
-    /// The files that the policy names from this place on were not looked at.
+    /// A note that the files named from this place on were not checked.
     #[must_use]
     pub fn tls_files_unchecked(file_name: &str, place: &FilePath, help: &str) -> Self {
         Self {
             severity: Severity::Note,
             code: codes::TLS_FILES_UNCHECKED,
-            message: "the files of `tls` were not looked at".to_owned(),
+            message: "the files of `tls` were not checked".to_owned(),
             help: Some(help.to_owned()),
             file: Arc::from(file_name),
             span: place.span,
@@ -111,18 +112,18 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Most diagnostics that are kept of one file: a file with more is broken in one way many times.
+/// Most findings that are kept for one file. A file with more has one fault many times.
 pub(crate) const MAX_DIAGNOSTICS: usize = 10_000;
 
-/// Collects the diagnostics of one file.
+/// Collects the findings about one file.
 #[derive(Debug)]
-pub(crate) struct Sink {
+pub(crate) struct DiagnosticSink {
     pub(crate) file: Arc<str>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
 }
 
-impl Sink {
+impl DiagnosticSink {
     pub(crate) fn new(file_name: &str) -> Self {
         Self {
             file: Arc::from(file_name),
@@ -166,8 +167,8 @@ impl Sink {
         span: Span,
         message: String,
     ) -> Draft<'_> {
-        // An error beyond the limit is dropped from the list only: it stays counted, so the
-        // policy is refused all the same.
+        // An error beyond the limit is missing in the list but counted, so that the policy is
+        // refused.
         if self.diagnostics.len() >= MAX_DIAGNOSTICS {
             return Draft(None);
         }
@@ -187,14 +188,14 @@ impl Sink {
         self.errors > 0
     }
 
-    /// The diagnostics in the order of the text.
+    /// The findings in the order of the text.
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by_key(|d| d.span);
         self.diagnostics
     }
 }
 
-/// A diagnostic that was just added and can still be given more words.
+/// A finding that was just added and can be extended.
 pub(crate) struct Draft<'a>(Option<&'a mut Diagnostic>);
 
 impl Draft<'_> {

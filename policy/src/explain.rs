@@ -1,5 +1,7 @@
-//! Why a decision is what it is, for `policyctl explain`: every stage, and the rules that
-//! mattered or nearly did. Looks at each rule in turn; decisions are made elsewhere.
+//! Explanations of decisions, for `policyctl explain`.
+//!
+//! An explanation has every stage of a decision, with the rules that matched or nearly matched. It
+//! looks at each rule in turn. The decision itself comes from [`Policy::decide`].
 
 use std::net::IpAddr;
 
@@ -9,104 +11,104 @@ use crate::condition::Condition;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::{Denial, Reason};
 use crate::pattern::{Label, Pattern};
-use crate::permit::Target as Opened;
+use crate::permit::PermitTarget;
 use crate::policy::Policy;
 use crate::ports::{Protocol, Protocols};
-use crate::rule::{Effect, Rule, RuleRef, Target};
+use crate::rule::{Effect, Rule, RuleRef, RuleTarget};
 use crate::settings::Mode;
 use crate::special;
 use crate::special::Special;
 
-/// How a decision came about.
+/// The explanation of a decision.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The decision.
-    pub verdict: Verdict,
-    /// What was looked at, in this order.
+    pub verdict: ExplainedDecision,
+    /// The stages of the decision, in order.
     pub stages: Vec<Stage>,
 }
 
-/// A decision without the permission.
+/// A decision without the permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ExplainedDecision {
     /// The flow may be made.
     Allow {
         /// The rule that allows it; `None` when only `mode: report` lets it pass.
         rule: Option<RuleRef>,
-        /// What `mode: enforce` would have said, when that is a denial.
+        /// The denial that `mode: enforce` would have given.
         report: Option<Denial>,
-        /// The addresses that may be dialled; empty for the parent's loopback, and when the
-        /// addresses were not given.
+        /// The addresses that may be dialled. Empty for the host's loopback, and when no addresses
+        /// were given.
         addresses: Vec<IpAddr>,
         /// The conditions that the flow's bytes must meet.
         conditions: Vec<Condition>,
     },
-    /// It may not.
+    /// The flow may not be made.
     Deny(Denial),
 }
 
-/// One question that was asked on the way.
+/// One stage of a decision.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stage {
-    /// The question.
+    /// The question of the stage.
     pub title: String,
-    /// The rules that had something to say.
+    /// The rules that concern it.
     pub considered: Vec<Considered>,
-    /// The answer.
+    /// Its result.
     pub result: String,
 }
 
-/// A rule and how it fared.
+/// A rule, and whether it matched.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Considered {
     /// The rule.
     pub rule: RuleRef,
-    /// The list that it stands in.
+    /// The list that the rule stands in.
     pub effect: Effect,
-    /// Its ports and protocol, when it has any: `443/tcp`.
+    /// The rule's ports and protocol, such as `443/tcp`, if it has any.
     pub limits: Option<String>,
-    /// What came of it.
-    pub outcome: Outcome,
+    /// The result for this rule.
+    pub outcome: RuleOutcome,
 }
 
-/// What came of a rule.
+/// The result for a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
-    /// It decides.
+pub enum RuleOutcome {
+    /// The rule decides.
     Decides,
-    /// It matches; a more specific or an earlier one decides.
+    /// The rule matches, but a more specific or an earlier one decides.
     Matches,
-    /// It is for other ports.
+    /// The rule is for other ports.
     OtherPort,
-    /// It is for the other protocol.
+    /// The rule is for the other protocol.
     OtherProtocol,
-    /// It is wider than the special block, so it does not open it.
+    /// The rule is wider than the special block, so it does not open the block.
     TooWide,
-    /// It does not match, though it looks as if it might.
+    /// The rule looks similar but does not match.
     Near(String),
 }
 
 /// Most rules that a stage lists.
 const MAX_LISTED: usize = 20;
-/// Most rules listed that only look alike.
+/// Most similar rules that a stage lists.
 const MAX_NEAR: usize = 5;
 
 impl Policy {
-    /// Explains what [`Policy::decide`] says of a flow.
+    /// Explains the decision about a flow.
     #[must_use]
     pub fn explain(&self, flow: &Flow<'_>) -> Explanation {
         let verdict = match self.decide(flow) {
-            Decision::Deny(denial) => Verdict::Deny(denial),
-            Decision::Allow(permit) => Verdict::Allow {
+            Decision::Deny(denial) => ExplainedDecision::Deny(denial),
+            Decision::Allow(permit) => ExplainedDecision::Allow {
                 rule: permit.rule().cloned(),
                 report: permit.report().cloned(),
                 addresses: match permit.target() {
-                    Opened::Addresses(addresses) => addresses.to_vec(),
-                    Opened::Host => Vec::new(),
+                    PermitTarget::Addresses(addresses) => addresses.to_vec(),
+                    PermitTarget::Host => Vec::new(),
                 },
                 conditions: permit.conditions().to_vec(),
             },
@@ -134,18 +136,18 @@ impl Policy {
         }
     }
 
-    /// Explains what the rules say of a name as long as its addresses are not known.
+    /// Explains the decision about a name whose addresses are not known.
     #[must_use]
     pub fn explain_unresolved(&self, name: &DnsName, port: u16, protocol: Protocol) -> Explanation {
         let judged = self.judge_name(name, port, protocol);
         let verdict = match judged {
-            Ok((rule, report)) => Verdict::Allow {
+            Ok((rule, report)) => ExplainedDecision::Allow {
                 conditions: rule.as_ref().map_or(&[][..], RuleRef::conditions).to_vec(),
                 rule,
                 report,
                 addresses: Vec::new(),
             },
-            Err(denial) => Verdict::Deny(denial),
+            Err(denial) => ExplainedDecision::Deny(denial),
         };
         let mut teller = Teller::new(self, port, protocol);
         teller.port();
@@ -156,7 +158,7 @@ impl Policy {
             teller.stage(
                 "addresses",
                 Vec::new(),
-                "not given, so not checked: each address that the name resolves to must pass too",
+                "not checked; pass `--resolved IP` to check them. Every resolved address must be allowed too",
             );
         }
         teller.mode();
@@ -210,22 +212,22 @@ impl<'a> Teller<'a> {
 
     fn host(&mut self) {
         for effect in [Effect::Deny, Effect::Allow] {
-            let title = format!("{} rules for host, the parent's loopback", effect.as_str());
-            let considered = self.matching(effect, |target| *target == Target::Host);
+            let title = format!("{} rules for host, the host's loopback", effect.as_str());
+            let considered = self.matching(effect, |target| *target == RuleTarget::Host);
             self.conclude(&title, effect, considered);
         }
     }
 
     fn name(&mut self, name: &DnsName, resolved: &[IpAddr]) {
         if name.is_localhost() {
-            let result = "localhost names never leave a machine (RFC 6761), whatever the rules say; the parent's loopback is called host";
+            let result = "names below localhost never leave a machine (RFC 6761), whatever the rules say; `host` is the host's loopback";
             self.stage("special names", Vec::new(), result);
         }
         for effect in [Effect::Deny, Effect::Allow] {
             let title = format!("{} rules for the name {name}", effect.as_str());
             let mut considered = self.matching(
                 effect,
-                |target| matches!(target, Target::Name(pattern) if pattern.matches(name.as_str())),
+                |target| matches!(target, RuleTarget::Name(pattern) if pattern.matches(name.as_str())),
             );
             if effect == Effect::Allow && considered.is_empty() {
                 considered = self.near(name, resolved);
@@ -244,24 +246,23 @@ impl<'a> Teller<'a> {
             forms.push((IpAddr::V4(v4), format!("{v4}, which {address} leads to")));
         }
         for (i, (address, what)) in forms.into_iter().enumerate() {
-            let covers =
-                |target: &Target| matches!(target, Target::Net(net) if net.contains(&address));
+            let covers = |target: &RuleTarget| matches!(target, RuleTarget::Net(net) if net.contains(&address));
             let considered = self.matching(Effect::Deny, covers);
             self.conclude(&format!("deny rules for {what}"), Effect::Deny, considered);
             let block = special::block_of(address);
             let mut allow = self.matching(Effect::Allow, covers);
             if let Some(block) = block {
                 for considered in &mut allow {
-                    let rule = self.policy.rules().get(considered.rule.id() as usize);
+                    let rule = self.policy.rule_list().get(considered.rule.id() as usize);
                     let narrow = rule.is_some_and(|rule| {
-                        matches!(&rule.target, Target::Net(net) if net.prefix_len() >= block.prefix_len)
+                        matches!(&rule.target, RuleTarget::Net(net) if net.prefix_len() >= block.prefix_len)
                     });
                     if !narrow || block.kind == Special::Synthetic {
-                        considered.outcome = Outcome::TooWide;
+                        considered.outcome = RuleOutcome::TooWide;
                     }
                 }
                 mark_first(&mut allow);
-                let opened = allow.iter().any(|c| c.outcome == Outcome::Decides);
+                let opened = allow.iter().any(|c| c.outcome == RuleOutcome::Decides);
                 let result = match (opened, block.kind) {
                     (true, _) => "opened by a rule inside the block",
                     (false, Special::Synthetic) => "never dialled, and nothing opens it",
@@ -278,7 +279,7 @@ impl<'a> Teller<'a> {
     }
 
     fn conclude(&mut self, title: &str, effect: Effect, considered: Vec<Considered>) {
-        let decided = considered.iter().any(|c| c.outcome == Outcome::Decides);
+        let decided = considered.iter().any(|c| c.outcome == RuleOutcome::Decides);
         let result = match (decided, effect) {
             (true, Effect::Allow) => "allowed",
             (true, Effect::Deny) => "denied",
@@ -289,30 +290,30 @@ impl<'a> Teller<'a> {
     }
 
     /// The rules of a list whose target fits, in reporting order.
-    fn matching(&self, effect: Effect, fits: impl Fn(&Target) -> bool) -> Vec<Considered> {
+    fn matching(&self, effect: Effect, fits: impl Fn(&RuleTarget) -> bool) -> Vec<Considered> {
         let mut found: Vec<Considered> = self
             .policy
             .numbered_rules()
             .filter(|(_, rule)| rule.effect == effect && fits(&rule.target))
             .filter_map(|(id, rule)| {
                 let outcome = if self.port != 0 && rule.matches_port(self.port, self.protocol) {
-                    Outcome::Matches
+                    RuleOutcome::Matches
                 } else if rule.protocols.contains(self.protocol) {
-                    Outcome::OtherPort
+                    RuleOutcome::OtherPort
                 } else {
-                    Outcome::OtherProtocol
+                    RuleOutcome::OtherProtocol
                 };
                 self.considered(id, rule, outcome)
             })
             .collect();
         mark_first(&mut found);
-        // Those that matter first.
-        found.sort_by_key(|c| !matches!(c.outcome, Outcome::Decides | Outcome::Matches));
+        // Rules that match come first.
+        found.sort_by_key(|c| !matches!(c.outcome, RuleOutcome::Decides | RuleOutcome::Matches));
         found.truncate(MAX_LISTED);
         found
     }
 
-    fn considered(&self, id: u32, rule: &Rule, outcome: Outcome) -> Option<Considered> {
+    fn considered(&self, id: u32, rule: &Rule, outcome: RuleOutcome) -> Option<Considered> {
         let limits = (!rule.is_unrestricted()).then(|| match rule.protocols {
             Protocols::Any => rule.ports.to_string(),
             Protocols::Only(only) => format!("{}/{only}", rule.ports),
@@ -325,7 +326,7 @@ impl<'a> Teller<'a> {
         })
     }
 
-    /// Rules that someone might have expected to match a name.
+    /// Rules that look similar to a name but do not match it.
     fn near(&self, name: &DnsName, resolved: &[IpAddr]) -> Vec<Considered> {
         let allow = self
             .policy
@@ -334,16 +335,16 @@ impl<'a> Teller<'a> {
         let mut found: Vec<Considered> = allow
             .filter_map(|(id, rule)| {
                 let why = match &rule.target {
-                    Target::Host => None,
-                    Target::Name(pattern) => near_name(pattern, name.as_str()),
-                    Target::Net(net) => resolved
+                    RuleTarget::Host => None,
+                    RuleTarget::Name(pattern) => near_name(pattern, name.as_str()),
+                    RuleTarget::Net(net) => resolved
                         .iter()
                         .any(|a| net.contains(&special::canonical(*a)))
                         .then(|| {
                             "covers an address of the name, but a name needs a name rule".into()
                         }),
                 }?;
-                self.considered(id, rule, Outcome::Near(why))
+                self.considered(id, rule, RuleOutcome::Near(why))
             })
             .take(MAX_NEAR)
             .collect();
@@ -352,7 +353,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// Why a pattern does not match a name, when that may surprise.
+/// The reason why a similar pattern does not match a name.
 fn near_name(pattern: &Pattern, name: &str) -> Option<String> {
     let below = |parent: &str| {
         name.strip_suffix(parent)
@@ -360,7 +361,7 @@ fn near_name(pattern: &Pattern, name: &str) -> Option<String> {
     };
     match pattern {
         Pattern::Exact(exact) if below(exact.as_str()) => Some(format!(
-            "is for {exact} only; **.{exact} is for what is below it"
+            "is for {exact} only; **.{exact} is for names below it"
         )),
         Pattern::Exact(exact) => {
             let near = strsim::damerau_levenshtein(exact.as_str(), name) <= 2;
@@ -389,17 +390,17 @@ fn near_name(pattern: &Pattern, name: &str) -> Option<String> {
     }
 }
 
-/// The first that matches decides.
+/// Marks the first rule that matches: it decides.
 fn mark_first(considered: &mut [Considered]) {
     if let Some(first) = considered
         .iter_mut()
-        .find(|c| c.outcome == Outcome::Matches)
+        .find(|c| c.outcome == RuleOutcome::Matches)
     {
-        first.outcome = Outcome::Decides;
+        first.outcome = RuleOutcome::Decides;
     }
 }
 
-impl std::fmt::Display for Outcome {
+impl std::fmt::Display for RuleOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Decides => f.write_str("decides"),
@@ -412,14 +413,14 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-impl Verdict {
+impl ExplainedDecision {
     /// Whether the flow may be made.
     #[must_use]
     pub fn is_allow(&self) -> bool {
         matches!(self, Self::Allow { .. })
     }
 
-    /// Why not, when that is so.
+    /// The reason, if the flow is denied.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match self {

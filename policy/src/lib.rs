@@ -1,8 +1,8 @@
 //! The policy of a guest: which flows may leave it.
 //!
-//! Bytes in, decision out. No input or output, no clock, no threads: the callers bring the text
-//! of the policy file and the flows, and take away permits and denials. [`load`] reads a file,
-//! [`check`] looks at it more closely for a person who edits it, [`Policy::decide`] judges a flow.
+//! Bytes in, decision out, without I/O, clock or threads: callers bring the text of the policy file
+//! and the flows, and get permits and denials. [`load`] compiles a file, [`check`] adds warnings for
+//! the person who edits it, and [`Policy::decide`] decides a flow.
 //!
 //! ```
 //! use odyn_policy::{Decision, Destination, Flow, Protocol, load};
@@ -37,8 +37,6 @@ mod pattern;
 mod permit;
 mod policy;
 mod ports;
-#[cfg(feature = "reference")]
-pub mod reference;
 mod render;
 mod rule;
 mod settings;
@@ -49,16 +47,18 @@ pub use condition::Condition;
 pub use decision::{Decision, Destination, Flow, NameDecision};
 pub use denial::{Denial, Reason};
 pub use diagnostic::{Diagnostic, Related, Severity, Span};
-pub use explain::{Considered, Explanation, Outcome, Stage, Verdict};
+pub use explain::{Considered, ExplainedDecision, Explanation, RuleOutcome, Stage};
 pub use lint::{check, check_bytes};
-pub use load::{Loaded, load, load_bytes};
-pub use permit::{MAX_ADDRESSES, NamePermit, Permit, Target};
+pub use load::keys::{KEYS, MappingKeys};
+pub use load::{LoadedPolicy, load, load_bytes};
+pub use permit::{MAX_ADDRESSES, NamePermit, Permit, PermitTarget};
 pub use policy::Policy;
 pub use ports::Protocol;
 pub use render::{Renderer, render};
 pub use rule::{Effect, RuleRef};
 pub use settings::{
-    Api, CertificateFiles, ClientCertificates, Dns, FilePath, Ingress, IngressTls, KmsProxy, Mode,
-    ProxyProtocol, Settings, Shutdown, TlsFiles, TlsVersion,
+    ApiSettings, CertificateFiles, ClientCertificates, DnsSettings, FilePath, IngressSettings,
+    IngressTls, KmsProxySettings, Mode, PolicySettings, ProxyProtocol, ShutdownSettings, TlsFiles,
+    TlsVersion,
 };
 pub use special::{Special, special};

@@ -1,19 +1,18 @@
 //! Name patterns: `example.com`, `*.example.com`, `**.example.com`, `api-*.example.com`.
 //!
-//! A `*` label is exactly one label, a `**` label is one or more; a `*` inside a label is any
-//! run of characters of that label, the empty one included. A pattern has at most one `**`, so
-//! that matching never has to try one split after another.
+//! A `*` label matches exactly one label, a `**` label one or more. A `*` inside a label matches any
+//! run of characters of that label, also none. A pattern has at most one `**`, so that a match never
+//! has to try one split after another.
 //!
-//! Matching inside a label is four lines over string slices, not a regular expression per rule:
-//! 100 000 compiled globs cost seconds to build, hundreds of megabytes to keep and memory
-//! allocation to ask. `globset` is used where being slow does not matter and being independent
-//! does: in the reference that the tests compare with ([`crate::reference`], feature `reference`).
+//! A few lines over string slices match inside a label, in place of a compiled glob per rule: 100 000
+//! of those take seconds to build and hundreds of megabytes, and allocate for each match. The
+//! independent reference of the tests uses `globset` (crate `odyn-policy-reference`).
 
 use std::fmt;
 
 use odyn_proto::{DnsName, DnsNameError, dns_name};
 
-/// What a name rule says about names.
+/// The names that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Pattern {
     /// One name.
@@ -34,8 +33,9 @@ pub(crate) enum Label {
     Glob(Glob),
 }
 
-/// The literal pieces between the stars of a label, from left to right; at least two, of which
-/// the first and the last may be empty.
+/// The literal pieces between the stars of a label, from left to right.
+///
+/// There are at least two; the first and the last may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Glob(Box<[Box<str>]>);
 
@@ -61,7 +61,7 @@ impl Pattern {
         let mut labels = Vec::new();
         let mut shortest = 0;
         let mut many = false;
-        // UTS 46 knows three more dots; a pattern with those is told apart by its bad character.
+        // UTS 46 knows three more kinds of dots. They are bad characters in a pattern.
         for part in text.split('.') {
             let label = match part {
                 "" => return Err(DnsNameError::EmptyLabel.into()),
@@ -96,8 +96,9 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern matches a name in canonical form. Decisions, which must not allocate,
-    /// keep the text and use [`matches_text`].
+    /// Whether the pattern matches a name in canonical form.
+    ///
+    /// Decisions must not allocate: they keep the text and use [`matches_text`].
     pub(crate) fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact.as_str() == name,
@@ -105,7 +106,7 @@ impl Pattern {
         }
     }
 
-    /// How many labels at the right end are literal.
+    /// The number of literal labels at the right end.
     pub(crate) fn literal_suffix(&self) -> usize {
         match self {
             Self::Exact(name) => name.as_str().split('.').count(),
@@ -135,7 +136,7 @@ impl Pattern {
         }
     }
 
-    /// Literal characters: the measure of how specific a pattern is.
+    /// The number of literal characters, which measures how specific the pattern is.
     pub(crate) fn literal_chars(&self) -> usize {
         match self {
             Self::Exact(name) => name.as_str().len(),
@@ -150,8 +151,9 @@ impl Pattern {
         }
     }
 
-    /// Whether every name that `other` matches is matched here too. May miss some such pairs,
-    /// never claims one that is not.
+    /// Whether this pattern matches every name that `other` matches.
+    ///
+    /// It can miss such a pair, but never reports a wrong one.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (_, Self::Exact(name)) => self.matches(name.as_str()),
@@ -168,7 +170,7 @@ impl Pattern {
     }
 }
 
-/// As [`Pattern::matches`], of a pattern in its canonical text form.
+/// As [`Pattern::matches`], for a pattern in its canonical text form.
 pub(crate) fn matches_text(pattern: &str, name: &str) -> bool {
     let mut labels = pattern.split('.');
     let mut parts = name.split('.');
@@ -195,7 +197,7 @@ pub(crate) fn matches_text(pattern: &str, name: &str) -> bool {
     parts.next().is_some()
 }
 
-/// The first and the last piece of a label are anchored, those between are not.
+/// Matches a label. Its first and last piece are anchored, those between are not.
 fn matches_label(label: &str, part: &str) -> bool {
     let mut pieces = label.split('*');
     let Some(first) = pieces.next() else {
@@ -210,8 +212,7 @@ fn matches_label(label: &str, part: &str) -> bool {
     let Some(mut rest) = anchored else {
         return false;
     };
-    // Each piece between takes the leftmost place left, which is right for stars since a later
-    // place never leaves more room.
+    // Each piece between takes the leftmost position left: a later one never leaves more room.
     for piece in pieces {
         match rest.split_once(piece) {
             Some((_, after)) => rest = after,
@@ -230,7 +231,7 @@ fn covers_labels(outer: &[Label], inner: &[Label]) -> bool {
     };
     let (left, right) = outer.split_at(split);
     let right = right.get(1..).unwrap_or_default();
-    // At least one label of the other pattern has to be left for the `**`.
+    // At least one label of the other pattern must be left for the `**`.
     let Some(end) = inner
         .len()
         .checked_sub(right.len())
@@ -245,8 +246,9 @@ fn covers_labels(outer: &[Label], inner: &[Label]) -> bool {
 }
 
 impl Label {
-    /// Whether every single label that fits `other` fits here. A `**` is never
-    /// compared label by label: the caller splits the patterns at it.
+    /// Whether this label matches every single label that `other` matches.
+    ///
+    /// Callers split patterns at `**`, so that no `**` gets here.
     fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Many, _) | (_, Self::Many) => false,
@@ -257,7 +259,7 @@ impl Label {
         }
     }
 
-    /// Whether one label of a name fits here. `**` is the caller's to place.
+    /// Whether this label matches one label of a name. The caller handles `**`.
     fn matches(&self, part: &str) -> bool {
         match self {
             Self::Literal(text) => **text == *part,
@@ -297,8 +299,9 @@ impl Glob {
         Ok(glob)
     }
 
-    /// Whether every label that fits `other` fits here: with one star here, when the other begins
-    /// and ends the same way or longer.
+    /// Whether this label matches every label that `other` matches.
+    ///
+    /// With one star in this label, that is so if the other begins and ends the same way.
     fn covers(&self, other: &Self) -> bool {
         if self == other {
             return true;

@@ -1,5 +1,6 @@
-//! Permissions as values. Only the policy can make them, and the doors to the link take nothing
-//! else.
+//! Permissions as values.
+//!
+//! Only the policy can make them, and the guest opens flows on the link with nothing else.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,13 +12,13 @@ use crate::denial::Denial;
 use crate::ports::Protocol;
 use crate::rule::RuleRef;
 
-/// Most addresses that a permit holds; further ones are dropped.
+/// Most addresses of a permit; further ones are dropped.
 pub const MAX_ADDRESSES: usize = 16;
 
-/// The permission to make one flow. There is no other way to one than [`crate::Policy::decide`].
+/// The permission to make one flow. Only [`crate::Policy::decide`] gives one.
 #[derive(Clone)]
 pub struct Permit {
-    target: PermitTarget,
+    target: OpenedTarget,
     port: u16,
     protocol: Protocol,
     rule: Option<RuleRef>,
@@ -29,30 +30,30 @@ pub struct Permit {
     clippy::large_enum_variant,
     reason = "a box would be an allocation for each flow"
 )]
-enum PermitTarget {
+enum OpenedTarget {
     Host,
     Addresses(Addresses),
 }
 
-/// What a permit opens.
+/// The target of a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
-    /// These addresses, at least one, in the order in which they should be tried.
+pub enum PermitTarget<'a> {
+    /// Addresses, at least one, in the order in which they should be tried.
     Addresses(&'a [IpAddr]),
-    /// The parent's loopback.
+    /// The host's loopback.
     Host,
 }
 
 impl Permit {
     pub(crate) fn host(port: u16, protocol: Protocol) -> Self {
-        Self::new(PermitTarget::Host, port, protocol)
+        Self::new(OpenedTarget::Host, port, protocol)
     }
 
     pub(crate) fn addresses(addresses: Addresses, port: u16, protocol: Protocol) -> Self {
-        Self::new(PermitTarget::Addresses(addresses), port, protocol)
+        Self::new(OpenedTarget::Addresses(addresses), port, protocol)
     }
 
-    fn new(target: PermitTarget, port: u16, protocol: Protocol) -> Self {
+    fn new(target: OpenedTarget, port: u16, protocol: Protocol) -> Self {
         Self {
             target,
             port,
@@ -72,12 +73,12 @@ impl Permit {
         self
     }
 
-    /// What may be dialled.
+    /// The target that may be dialled.
     #[must_use]
-    pub fn target(&self) -> Target<'_> {
+    pub fn target(&self) -> PermitTarget<'_> {
         match &self.target {
-            PermitTarget::Host => Target::Host,
-            PermitTarget::Addresses(addresses) => Target::Addresses(addresses.as_slice()),
+            OpenedTarget::Host => PermitTarget::Host,
+            OpenedTarget::Addresses(addresses) => PermitTarget::Addresses(addresses.as_slice()),
         }
     }
 
@@ -99,7 +100,7 @@ impl Permit {
         self.rule.as_ref()
     }
 
-    /// What would have been said under `mode: enforce`, when that is a denial.
+    /// The denial that `mode: enforce` would have given.
     #[must_use]
     pub fn report(&self) -> Option<&Denial> {
         self.report.as_ref()
@@ -133,7 +134,7 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// A short list of addresses that lives where it is made.
+/// A short list of addresses on the stack.
 #[derive(Clone)]
 pub(crate) struct Addresses {
     list: [IpAddr; MAX_ADDRESSES],
@@ -170,12 +171,12 @@ impl Addresses {
     }
 
     pub(crate) fn as_slice(&self) -> &[IpAddr] {
+        debug_assert!(self.len <= self.list.len());
         self.list.get(..self.len).unwrap_or_default()
     }
 }
 
-/// The permission to ask for one name. There is no other way to one than
-/// [`crate::Policy::decide_name`].
+/// The permission to look up one name. Only [`crate::Policy::decide_name`] gives one.
 #[derive(Clone, Debug)]
 pub struct NamePermit {
     name: DnsName,
@@ -188,7 +189,7 @@ impl NamePermit {
         Self { name, rule, report }
     }
 
-    /// The name that may be asked for.
+    /// The name that may be looked up.
     #[must_use]
     pub fn name(&self) -> &DnsName {
         &self.name
@@ -200,7 +201,7 @@ impl NamePermit {
         self.rule.as_ref()
     }
 
-    /// What would have been said under `mode: enforce`, when that is a denial.
+    /// The denial that `mode: enforce` would have given.
     #[must_use]
     pub fn report(&self) -> Option<&Denial> {
         self.report.as_ref()

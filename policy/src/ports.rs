@@ -68,10 +68,10 @@ pub(crate) struct PortRange {
 
 /// The ports of a rule: sorted ranges that neither touch nor overlap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ports(Box<[PortRange]>);
+pub(crate) struct PortSet(Box<[PortRange]>);
 
-impl Ports {
-    /// Every port there is. Port 0 is none: no flow can have it.
+impl PortSet {
+    /// Every port. Port 0 is not one: no flow can have it.
     pub(crate) fn all() -> Self {
         Self(Box::new([PortRange {
             first: 1,
@@ -79,7 +79,7 @@ impl Ports {
         }]))
     }
 
-    /// Port 0 is left out, so the result can be empty.
+    /// The ports of these ranges, without port 0; can be empty.
     pub(crate) fn new(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
         let mut sorted: Vec<(u16, u16)> = ranges
             .into_iter()
@@ -135,7 +135,7 @@ impl Ports {
     }
 }
 
-impl fmt::Display for Ports {
+impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_all() {
             return f.write_str("any port");
@@ -169,17 +169,17 @@ mod tests {
             (vec![(0, 65535)], "any port"),
             (vec![(60000, 65535), (1, 65534)], "any port"),
         ] {
-            assert_eq!(Ports::new(given.clone()).to_string(), wanted, "{given:?}");
+            assert_eq!(PortSet::new(given.clone()).to_string(), wanted, "{given:?}");
         }
     }
 
     #[test]
     fn covering_and_overlapping() {
-        let narrow = Ports::new([(80, 80), (443, 443)]);
-        let wide = Ports::new([(1, 1023)]);
-        let high = Ports::new([(1024, 65535)]);
+        let narrow = PortSet::new([(80, 80), (443, 443)]);
+        let wide = PortSet::new([(1, 1023)]);
+        let high = PortSet::new([(1024, 65535)]);
         assert!(wide.covers(&narrow) && !narrow.covers(&wide));
-        assert!(Ports::all().covers(&wide) && wide.covers(&wide));
+        assert!(PortSet::all().covers(&wide) && wide.covers(&wide));
         assert!(wide.overlaps(&narrow) && !wide.overlaps(&high));
         assert!(narrow.contains(443) && !narrow.contains(81));
     }

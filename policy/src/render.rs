@@ -1,19 +1,19 @@
-//! Diagnostics as text for people, in the manner of a compiler.
+//! Findings as text, as compilers print them.
 
 use std::fmt;
 use std::fmt::Write;
 
 use crate::diagnostic::{Diagnostic, Span};
 
-/// A diagnostic with the source line and a caret under the place; ends with a newline.
+/// A finding with its source line and a caret under the place; ends with a newline.
 ///
-/// `text` is the text of the file. For many diagnostics of one file, use a [`Renderer`].
+/// `text` is the text of the file. For many findings about one file, use a [`Renderer`].
 #[must_use]
 pub fn render(diagnostic: &Diagnostic, text: &str) -> String {
     Renderer::new(text).render(diagnostic)
 }
 
-/// The lines of a file, to show diagnostics with.
+/// The lines of a file, for the text of findings.
 ///
 /// Control characters of the file are not passed on: a policy file must not be able to speak to
 /// the terminal of the person who checks it.

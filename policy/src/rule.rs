@@ -1,4 +1,4 @@
-//! A rule of the policy, as the decision sees it.
+//! Rules of the policy.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -11,14 +11,14 @@ use odyn_proto::HOST_ALIAS;
 use crate::condition::Condition;
 use crate::diagnostic::Span;
 use crate::pattern::Pattern;
-use crate::ports::{Ports, Protocol, Protocols};
+use crate::ports::{PortSet, Protocol, Protocols};
 
-/// Which rule of the policy file decided: what the audit record shows.
+/// A rule of the policy file, as audit records show it.
 ///
-/// Cheap to clone; two references are equal when they are the same rule at the same place.
+/// Cloning is cheap. Two references are equal if they are the same rule at the same place.
 #[derive(Clone)]
 pub struct RuleRef {
-    // One counter for all rules of a policy, and a warm one: a counter of its own for each rule
+    // All rules of a policy share one counter, which stays in the cache. A counter for each rule
     // would be a cache miss for each decision.
     table: Arc<RuleTable>,
     id: u32,
@@ -44,7 +44,7 @@ impl RuleTable {
         &self.rules
     }
 
-    /// `None` for a number that no rule has.
+    /// The rule with a number; `None` if no rule has it.
     pub(crate) fn reference(self: &Arc<Self>, id: u32) -> Option<RuleRef> {
         let table = ((id as usize) < self.rules.len()).then(|| Arc::clone(self))?;
         Some(RuleRef { table, id })
@@ -81,10 +81,38 @@ impl RuleRef {
         self.span().column
     }
 
-    /// Where the rule's destination stands in the file.
+    /// The place of the rule's destination in the file.
     #[must_use]
     pub fn span(&self) -> Span {
         self.rule().map_or(Span::START, |rule| rule.span)
+    }
+
+    /// The list that the rule stands in.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        self.rule().map_or(Effect::Deny, |rule| rule.effect)
+    }
+
+    /// The destination in canonical form: `host`, a pattern in lower case, an address or a network.
+    #[must_use]
+    pub fn destination(&self) -> String {
+        self.rule()
+            .map_or_else(String::new, |rule| rule.target.to_string())
+    }
+
+    /// The first and the last port of each range, in ascending order.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, u16)> {
+        let ranges = self.rule().map_or(&[][..], |rule| rule.ports.ranges());
+        ranges.iter().map(|range| (range.first, range.last))
+    }
+
+    /// The only protocol of the rule; `None` for a rule that is for both.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        match self.rule()?.protocols {
+            Protocols::Any => None,
+            Protocols::Only(only) => Some(only),
+        }
     }
 
     /// The conditions on flows that the rule allows.
@@ -99,7 +127,7 @@ impl RuleRef {
         &self.table.file
     }
 
-    /// Position in the order in which rules are reported.
+    /// The position in the order in which rules are reported.
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
@@ -135,7 +163,7 @@ impl fmt::Debug for RuleRef {
     }
 }
 
-/// Which of the two lists a rule stands in.
+/// The list that a rule stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// `egress.allow`.
@@ -155,17 +183,17 @@ impl Effect {
     }
 }
 
-/// Where a rule lets flows go, or keeps them from going.
+/// The destination of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Target {
-    /// The parent's loopback.
+pub(crate) enum RuleTarget {
+    /// The host's loopback.
     Host,
     Name(Pattern),
-    /// Truncated to its prefix, never IPv4-mapped.
+    /// A network, truncated to its prefix, never IPv4-mapped.
     Net(IpNet),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for RuleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str(HOST_ALIAS),
@@ -180,12 +208,12 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) effect: Effect,
-    pub(crate) target: Target,
-    pub(crate) ports: Ports,
+    pub(crate) target: RuleTarget,
+    pub(crate) ports: PortSet,
     pub(crate) protocols: Protocols,
-    /// On the flows that the rule allows; empty for a deny rule.
+    /// The conditions on flows that the rule allows; empty for a deny rule.
     pub(crate) conditions: Box<[Condition]>,
-    /// Where the destination stands in the file, and as what.
+    /// The place of the destination in the file.
     pub(crate) span: Span,
     pub(crate) text: Arc<str>,
 }
@@ -208,12 +236,12 @@ impl Rule {
     /// prefix come first.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let specific = match &self.target {
-            Target::Host => (0, Reverse(0), false),
-            Target::Name(Pattern::Exact(_)) => (0, Reverse(0), false),
-            Target::Name(pattern @ Pattern::Wild(_)) => {
+            RuleTarget::Host => (0, Reverse(0), false),
+            RuleTarget::Name(Pattern::Exact(_)) => (0, Reverse(0), false),
+            RuleTarget::Name(pattern @ Pattern::Wild(_)) => {
                 (1, Reverse(pattern.literal_chars()), pattern.has_many())
             }
-            Target::Net(net) => (0, Reverse(usize::from(net.prefix_len())), false),
+            RuleTarget::Net(net) => (0, Reverse(usize::from(net.prefix_len())), false),
         };
         (specific, self.span)
     }

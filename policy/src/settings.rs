@@ -1,4 +1,4 @@
-//! Everything in the policy file that is not an egress rule.
+//! The settings of the policy file, without the egress rules.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -8,14 +8,15 @@ use odyn_proto::KmsEndpoint;
 
 use crate::diagnostic::Span;
 
-/// Whether the policy is enforced or tried out.
+/// Whether the policy is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// What no rule allows is denied.
+    /// Flows that no rule allows are denied.
     #[default]
     Enforce,
-    /// What would be denied passes and is recorded, except what is never safe to pass: special
-    /// and synthetic addresses, `localhost`, port 0, names without an address.
+    /// Flows that rules deny pass and are recorded.
+    ///
+    /// Special and synthetic addresses, `localhost`, port 0 and names without an address stay denied.
     Report,
 }
 
@@ -30,35 +31,35 @@ impl Mode {
     }
 }
 
-/// The policy file without its egress rules.
+/// The settings of a policy file.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Settings {
+pub struct PolicySettings {
     /// `name`.
     pub name: Option<String>,
     /// `egress.mode`.
     pub mode: Mode,
     /// `dns`.
-    pub dns: Dns,
+    pub dns: DnsSettings,
     /// `ingress`, in the order of the file.
-    pub ingress: Vec<Ingress>,
+    pub ingress: Vec<IngressSettings>,
     /// `kms_proxy`.
-    pub kms_proxy: Option<KmsProxy>,
+    pub kms_proxy: Option<KmsProxySettings>,
     /// `api`.
-    pub api: Option<Api>,
+    pub api: Option<ApiSettings>,
     /// `shutdown`.
-    pub shutdown: Shutdown,
+    pub shutdown: ShutdownSettings,
 }
 
 /// `dns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Dns {
-    /// How long a program may keep an answer; 30 s when the file does not say.
+pub struct DnsSettings {
+    /// How long the app may keep an answer; 30 s by default.
     pub ttl: Duration,
 }
 
-impl Default for Dns {
+impl Default for DnsSettings {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(30),
@@ -69,12 +70,12 @@ impl Default for Dns {
 /// `shutdown`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Shutdown {
-    /// How long flows may take to end after the program has; 30 s when the file does not say.
+pub struct ShutdownSettings {
+    /// How long flows may take to end after the app has exited; 30 s by default.
     pub drain_timeout: Duration,
 }
 
-impl Default for Shutdown {
+impl Default for ShutdownSettings {
     fn default() -> Self {
         Self {
             drain_timeout: Duration::from_secs(30),
@@ -85,16 +86,16 @@ impl Default for Shutdown {
 /// One entry of `ingress`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Ingress {
+pub struct IngressSettings {
     /// The port on which the host listens.
     pub listen_port: NonZeroU16,
-    /// The port of the program in the guest; the same as `listen_port` when not given.
+    /// The port of the app in the guest; `listen_port` by default.
     pub target_port: NonZeroU16,
-    /// How long a client waits for the program to listen; 10 s when the file does not say.
+    /// How long a client waits for the app to listen; 10 s by default.
     pub wait_timeout: Duration,
     /// TLS that ends in the guest.
     pub tls: Option<IngressTls>,
-    /// The PROXY protocol header that tells the program its client's address.
+    /// The PROXY protocol header that tells the app its client's address.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
@@ -102,9 +103,9 @@ pub struct Ingress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IngressTls {
-    /// With certificates from files in the guest.
+    /// Certificates from files in the guest.
     Files(Box<TlsFiles>),
-    /// With a key made in the guest and named in an attestation document.
+    /// A key made in the guest and named in an attestation document; not implemented.
     Attested,
 }
 
@@ -112,14 +113,13 @@ pub enum IngressTls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsFiles {
-    /// At least one. The first is for clients that name no server, or none that a certificate is
-    /// for.
+    /// The certificates, at least one. The first is for clients without a name that one matches.
     pub certificates: Vec<CertificateFiles>,
-    /// Whose certificates clients may have or must have; none is asked for when absent.
+    /// The clients' certificates; without it, clients are not asked for one.
     pub clients: Option<ClientCertificates>,
-    /// Protocols that are offered by ALPN, the preferred ones first; none without the key.
+    /// The protocols of ALPN, the preferred one first.
     pub alpn: Vec<String>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
 }
 
@@ -137,19 +137,19 @@ pub struct CertificateFiles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCertificates {
-    /// PEM file with the authorities that clients' certificates come from.
+    /// PEM file with the authorities that sign clients' certificates.
     pub ca_file: FilePath,
     /// Whether clients without a certificate are refused.
     pub required: bool,
 }
 
-/// A file in the guest, and where the policy names it.
+/// A file in the guest, and the place in the policy that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FilePath {
-    /// Absolute.
+    /// The absolute path.
     pub path: String,
-    /// Its place in the policy.
+    /// The place in the policy.
     pub span: Span,
 }
 
@@ -165,7 +165,7 @@ pub enum TlsVersion {
 }
 
 impl TlsFiles {
-    /// Every file that is named, in the order of use.
+    /// Every file, in the order of use.
     pub fn files(&self) -> impl Iterator<Item = &FilePath> {
         let certificates = self.certificates.iter();
         certificates
@@ -187,23 +187,23 @@ pub enum ProxyProtocol {
 /// `kms_proxy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct KmsProxy {
+pub struct KmsProxySettings {
     /// Port on the guest's loopback.
     pub listen_port: NonZeroU16,
-    /// Endpoint by AWS region, where the usual one is not wanted.
+    /// Endpoints of AWS regions, in place of AWS's own.
     pub endpoints: BTreeMap<String, KmsEndpoint>,
-    /// PEM file with the certificates that may vouch for the endpoints, in place of the web's.
+    /// PEM file with the authorities that may sign the endpoints' certificates.
     pub ca_file: Option<String>,
-    /// Refuse Decrypt without KeyId.
+    /// Whether Decrypt without a KeyId is refused.
     pub require_key_id: bool,
-    /// Refuse what can have an EncryptionContext and has none.
+    /// Whether requests without an EncryptionContext are refused, if they can have one.
     pub require_encryption_context: bool,
 }
 
 /// `api`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Api {
+pub struct ApiSettings {
     /// Port on the guest's loopback.
     pub listen_port: NonZeroU16,
 }

@@ -1,9 +1,8 @@
 //! Addresses that no ordinary rule opens.
 //!
-//! A name is data that its owner controls: whoever runs `allowed.example` can make it resolve to
-//! 127.0.0.1 or to the instance metadata service. So the blocks below are closed unless a CIDR
-//! rule that lies inside the block opens them; `0.0.0.0/0`, which people write for "the
-//! internet", opens none of them.
+//! The owner of `allowed.example` can make it resolve to 127.0.0.1 or to the instance metadata
+//! service. So only a CIDR rule inside one of the blocks below opens the block. `0.0.0.0/0`, which
+//! people write for "the internet", opens none of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +17,7 @@ pub(crate) const SYNTHETIC_V4: Ipv4Net =
 pub(crate) const SYNTHETIC_V6: Ipv6Net =
     Ipv6Net::new_assert(synthetic::BLOCK_V6, synthetic::PREFIX_V6);
 
-/// What is special about an address.
+/// A kind of special addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
     /// 127.0.0.0/8, ::1.
@@ -35,12 +34,12 @@ pub enum Special {
     Broadcast,
     /// 240.0.0.0/4.
     Reserved,
-    /// Our own synthetic addresses.
+    /// Synthetic addresses of the guest's resolver.
     Synthetic,
 }
 
 impl Special {
-    /// A few words for people.
+    /// A short description.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,13 +50,15 @@ impl Special {
             Self::Unspecified => "unspecified (this network)",
             Self::Broadcast => "broadcast",
             Self::Reserved => "reserved",
-            Self::Synthetic => "synthetic (made up by the guest's own resolver)",
+            Self::Synthetic => "synthetic (given to names by the guest's resolver)",
         }
     }
 }
 
-/// The block that makes an address special, and its prefix length: a rule opens the address only
-/// when its own prefix is at least as long, that is, when it lies inside the block.
+/// A special block, with its prefix length.
+///
+/// A rule opens an address of the block only if its own prefix is at least as long, which means that
+/// the rule lies inside the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) kind: Special,
@@ -109,24 +110,27 @@ fn block_of_v6(address: Ipv6Addr) -> Option<Block> {
     }
 }
 
-/// What is special about an address, if anything, with IPv4-mapped addresses taken as IPv4.
+/// The kind of a special address, if it is one. An IPv4-mapped address counts as IPv4.
 #[must_use]
 pub fn special(address: IpAddr) -> Option<Special> {
     block_of(canonical(address)).map(|b| b.kind)
 }
 
-/// IPv4-mapped IPv6 (`::ffff:a.b.c.d`) is IPv4: the kernel connects to the IPv4 address.
+/// The canonical form of an address: IPv4-mapped IPv6 (`::ffff:a.b.c.d`) becomes IPv4.
+///
+/// The kernel also connects to the IPv4 address.
 pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The IPv4 address inside an IPv6 address that a translator or relay would go to: NAT64
-/// (RFC 6052), 6to4 (RFC 3056), IPv4-compatible (RFC 4291 2.5.5.1).
+/// The IPv4 address inside an IPv6 address that a translator or relay would connect to.
+///
+/// These are NAT64 (RFC 6052), 6to4 (RFC 3056) and IPv4-compatible (RFC 4291 2.5.5.1) addresses.
 pub(crate) fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = address else { return None };
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match v6.segments() {
-        // :: and ::1 are addresses of their own.
+        // :: and ::1 contain no IPv4 address.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => {
             Some(join(high, low))

@@ -2,13 +2,13 @@
 
 use odyn_yaml::{Anchors, ProblemKind};
 
-pub(crate) use odyn_yaml::{Key, Kind, Node, Scalar, Value, nearest, short};
+pub(crate) use odyn_yaml::{Scalar, ScalarKind, YamlKey, YamlNode, YamlValue, nearest, short};
 
 use crate::codes;
-use crate::diagnostic::Sink;
+use crate::diagnostic::DiagnosticSink;
 
 /// Reads one document. `None` when there is none that can be used; why is in the sink.
-pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
+pub(crate) fn parse(text: &str, sink: &mut DiagnosticSink) -> Option<YamlNode> {
     let problems = match odyn_yaml::parse(text, Anchors::Followed) {
         Ok(root) => return Some(root),
         Err(problems) => problems,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use odyn_policy::{
-    Condition, Decision, Destination, Flow, NameDecision, Policy, Protocol, Reason, Target, load,
+    Condition, Decision, Destination, Flow, NameDecision, PermitTarget, Policy, Protocol, Reason,
+    load,
 };
 use odyn_proto::DnsName;
 
@@ -298,7 +299,7 @@ fn host_and_localhost() {
     let Decision::Allow(permit) = decide(&policy, "host=203.0.113.1:80/tcp") else {
         panic!("host is denied");
     };
-    assert_eq!(permit.target(), Target::Host);
+    assert_eq!(permit.target(), PermitTarget::Host);
 }
 
 #[test]
@@ -410,8 +411,8 @@ fn a_permit_holds_the_admissible_addresses_in_order() {
             Decision::Allow(permit) => {
                 assert_eq!((permit.port(), permit.protocol()), (7, Protocol::Udp));
                 match permit.target() {
-                    Target::Addresses(addresses) => addresses.to_vec(),
-                    Target::Host => panic!("not the host"),
+                    PermitTarget::Addresses(addresses) => addresses.to_vec(),
+                    PermitTarget::Host => panic!("not the host"),
                 }
             }
             Decision::Deny(denial) => panic!("{denial}"),

@@ -2,8 +2,8 @@
 
 mod common;
 
-use odyn_policy::reference::{Reference, Verdict};
 use odyn_policy::{Destination, Flow, Mode, NameDecision, Policy, Reason, load};
+use odyn_policy_reference::{Reference, ReferenceVerdict};
 
 use common::{Random, address, name, policy, port, protocol};
 
@@ -41,7 +41,7 @@ fn decide_agrees_with_the_reference() {
                 port: port(random),
                 protocol: protocol(random),
             };
-            let fast = Verdict::from(&policy.decide(&flow));
+            let fast = ReferenceVerdict::from(&policy.decide(&flow));
             let slow = reference.decide(&flow);
             assert_eq!(fast, slow, "{flow:?}\n{text}");
             allowed += usize::from(fast.allowed);

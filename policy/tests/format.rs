@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use odyn_policy::{
-    IngressTls, Loaded, Mode, Policy, ProxyProtocol, Severity, TlsVersion, check, load, load_bytes,
+    IngressTls, LoadedPolicy, Mode, Policy, ProxyProtocol, Severity, TlsVersion, check, load,
+    load_bytes,
 };
 
 fn accepted(name: &str, text: &str) -> Policy {
@@ -14,7 +15,7 @@ fn accepted(name: &str, text: &str) -> Policy {
     }
 }
 
-fn codes(loaded: &Loaded) -> Vec<(&'static str, u32)> {
+fn codes(loaded: &LoadedPolicy) -> Vec<(&'static str, u32)> {
     let found = loaded.diagnostics.iter();
     found
         .filter(|d| d.severity > Severity::Note)

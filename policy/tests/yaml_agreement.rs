@@ -11,14 +11,14 @@ use serde::Deserialize;
 struct Manifest {
     version: String,
     name: String,
-    ingress: Option<Vec<Ingress>>,
+    ingress: Option<Vec<IngressSettings>>,
     egress: Option<Egress>,
     kms_proxy: Option<Service>,
     api: Option<Service>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Ingress {
+struct IngressSettings {
     listen_port: u16,
 }
 

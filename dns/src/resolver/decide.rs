@@ -7,15 +7,15 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR};
 use hickory_proto::rr::{RData, Record, RecordType};
 use odyn_proto::{DnsName, synthetic};
 
-use super::outcome::{Admission, Asking};
+use super::outcome::{NameAdmission, PendingQuery};
 use super::{QueryStep, Resolver, Waiting};
 use crate::clock::now;
 use crate::ede::Ede;
-use crate::filter::{Objection, Refused, filter};
+use crate::filter::{FilterRefusal, Objection, filter};
 use crate::name::{canonical, wire};
 use crate::name_policy::{NamePolicy, NameVerdict, QueryDenial};
 use crate::pool::Family;
-use crate::reply::Reply;
+use crate::reply::DnsReply;
 use crate::singleflight::Lookup;
 use crate::upstream::Upstream;
 use crate::upstream_answer::UpstreamAnswer;
@@ -28,7 +28,7 @@ enum TypePlan {
     /// Say that there is no such record. Address hints of HTTPS and SVCB would bypass the synthetic
     /// addresses; apps do not need the other types, which could carry data out and in.
     Empty,
-    /// RFC 8482.
+    /// Answer with one HINFO record (RFC 8482).
     Any,
 }
 
@@ -67,8 +67,8 @@ fn address_data(address: IpAddr) -> RData {
 }
 
 impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
-    /// Everything up to the point where the upstream is needed.
-    pub(super) fn decide(&self, asking: Asking) -> QueryStep<P, U> {
+    /// Decides about a query, and answers it if the upstream is not needed.
+    pub(super) fn decide(&self, asking: PendingQuery) -> QueryStep<P, U> {
         let Ok(name) = canonical(asking.name()) else {
             let objection = QueryDenial::new("bad-name").into();
             let name = asking.name().to_ascii();
@@ -84,11 +84,11 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
             return QueryStep::Reply(self.finish(&asking, &name, None, reply));
         }
         let admission = match verdict {
-            NameVerdict::Allow(rule) => Admission {
+            NameVerdict::Allow(rule) => NameAdmission {
                 rule,
                 reported: None,
             },
-            NameVerdict::Report(denial) => Admission {
+            NameVerdict::Report(denial) => NameAdmission {
                 rule: None,
                 reported: Some(Objection::from(denial)),
             },
@@ -113,12 +113,12 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
                     })),
                 };
             }
-            TypePlan::Empty => Reply {
+            TypePlan::Empty => DnsReply {
                 errors: vec![Ede::new(
                     Ede::NOT_SUPPORTED,
                     "this type is not resolved here",
                 )],
-                ..Reply::default()
+                ..DnsReply::default()
             },
             TypePlan::Any => {
                 let data = HINFO::new("RFC8482".to_owned(), String::new());
@@ -131,9 +131,9 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
     /// Answers the client by an upstream answer that has `ttl` seconds of life left.
     pub(super) fn conclude(
         &self,
-        asking: &Asking,
+        asking: &PendingQuery,
         name: &DnsName,
-        mut admission: Admission,
+        mut admission: NameAdmission,
         upstream: &UpstreamAnswer,
         ttl: u32,
     ) -> Vec<u8> {
@@ -141,15 +141,15 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
         admission.reported = admission.reported.or(filtered.reported);
         let usable = match filtered.usable {
             Ok(usable) => usable,
-            Err(Refused::Chain(objection)) => {
+            Err(FilterRefusal::Chain(objection)) => {
                 return self.deny(asking, name.as_str(), &objection);
             }
-            Err(Refused::Addresses(objection)) => {
+            Err(FilterRefusal::Addresses(objection)) => {
                 // The name itself is allowed, and may have addresses in the other family: musl
-                // takes NXDOMAIN in one family for the end of both.
-                let reply = Reply {
+                // takes NXDOMAIN in one family for both.
+                let reply = DnsReply {
                     errors: vec![Ede::denial(&objection.denial)],
-                    ..Reply::default()
+                    ..DnsReply::default()
                 };
                 self.record(asking, name.as_str(), &objection, true);
                 return self.encode(asking, reply);
@@ -160,11 +160,11 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
             Some(_) => ttl.min(self.synthetic_ttl()),
             None => ttl,
         };
-        let mut reply = Reply {
+        let mut reply = DnsReply {
             rcode: upstream.rcode,
             answers: Vec::with_capacity(upstream.chain.len() + upstream.records.len() + 1),
             errors: upstream.errors.clone(),
-            ..Reply::default()
+            ..DnsReply::default()
         };
         // The first owner is spelled as the client spelled it, so that it compresses to the
         // question.
@@ -192,7 +192,7 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
                 }
                 Err(exhausted) => {
                     tracing::warn!(%name, "{exhausted}");
-                    reply = Reply::failure(Ede::new(Ede::OTHER, exhausted.to_string()));
+                    reply = DnsReply::failure(Ede::new(Ede::OTHER, exhausted.to_string()));
                 }
             }
         }
@@ -212,12 +212,12 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
     }
 
     /// Answers special-use names, before the policy is asked.
-    fn local(&self, asking: &Asking, name: &DnsName) -> Option<Reply> {
+    fn local(&self, asking: &PendingQuery, name: &DnsName) -> Option<DnsReply> {
         if name.is_localhost() {
             return Some(match asking.qtype() {
                 RecordType::A => self.one(asking, RData::A(A::new(127, 0, 0, 1))),
                 RecordType::AAAA => self.one(asking, RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))),
-                _ => Reply::default(),
+                _ => DnsReply::default(),
             });
         }
         let address = special_use::reversed(name)?;
@@ -232,37 +232,37 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
             Some(owner) if asking.qtype() == RecordType::PTR => {
                 self.one(asking, RData::PTR(PTR(owner)))
             }
-            Some(_) => Reply::default(),
+            Some(_) => DnsReply::default(),
             None => self.local_zone(name),
         })
     }
 
-    /// A name in a reverse zone that is empty here.
-    fn local_zone(&self, name: &DnsName) -> Reply {
+    /// The answer for a name in an empty reverse zone.
+    fn local_zone(&self, name: &DnsName) -> DnsReply {
         let soa = special_use::local_zone(name)
             .and_then(|zone| special_use::local_soa(zone, self.synthetic_ttl()));
-        Reply {
+        DnsReply {
             rcode: ResponseCode::NXDomain,
             authorities: soa.into_iter().collect(),
-            ..Reply::default()
+            ..DnsReply::default()
         }
     }
 
     /// The host alias has addresses of both families and no other records.
-    fn host_alias(&self, asking: &Asking, name: &DnsName) -> Reply {
+    fn host_alias(&self, asking: &PendingQuery, name: &DnsName) -> DnsReply {
         let Some(family) = family(asking.qtype()) else {
-            return Reply::default();
+            return DnsReply::default();
         };
         match self.inner.bindings.lock().bind(name, now()) {
             Ok(slot) => self.one(asking, address_data(pool::address(slot, family))),
-            Err(exhausted) => Reply::failure(Ede::new(Ede::OTHER, exhausted.to_string())),
+            Err(exhausted) => DnsReply::failure(Ede::new(Ede::OTHER, exhausted.to_string())),
         }
     }
 
     /// An answer of one record that this resolver made.
-    fn one(&self, asking: &Asking, data: RData) -> Reply {
+    fn one(&self, asking: &PendingQuery, data: RData) -> DnsReply {
         let owner = asking.name().clone();
-        Reply::answer(Record::from_rdata(owner, self.synthetic_ttl(), data))
+        DnsReply::answer(Record::from_rdata(owner, self.synthetic_ttl(), data))
     }
 
     fn synthetic_ttl(&self) -> u32 {

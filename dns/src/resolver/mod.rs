@@ -11,21 +11,21 @@ use hickory_proto::rr::RecordType;
 use odyn_proto::DnsName;
 
 use crate::bindings::{Binding, Bindings, Lease, SharedBindings};
-use crate::cache::Key;
+use crate::cache::CacheKey;
 use crate::clock::now;
 use crate::config::Config;
 use crate::ede::Ede;
-use crate::filter::{Refused, filter};
-use crate::name_policy::{NamePolicy, NameVerdict, QueryDenial, Transport};
+use crate::filter::{FilterRefusal, filter};
+use crate::name_policy::{NamePolicy, NameVerdict, QueryDenial, QueryTransport};
 use crate::pool::Family;
-use crate::query::Parsed;
-use crate::reply::Reply;
+use crate::query::ParsedQuery;
+use crate::reply::DnsReply;
 use crate::singleflight::{AnswerReceiver, Lookup, Singleflight};
 use crate::upstream::Upstream;
 use crate::{query, singleflight};
-use outcome::{Admission, Asking};
+use outcome::{NameAdmission, PendingQuery};
 
-/// The resolver. Clones share everything.
+/// The resolver. Clones share its state.
 #[derive(Debug)]
 pub struct Resolver<P, U> {
     inner: Arc<Inner<P, U>>,
@@ -57,10 +57,10 @@ pub enum ResolveError {
     /// The name is the alias of the host's loopback, which has no address to dial.
     #[error("the host alias has no addresses")]
     HostAlias,
-    /// NXDOMAIN.
+    /// The name does not exist (NXDOMAIN).
     #[error("the name does not exist")]
     NotFound,
-    /// NODATA: nothing in this family.
+    /// The name has no address in this family (NODATA).
     #[error("the name has no address in this family")]
     NoAddress,
     /// The upstream failed. The text is for people.
@@ -71,11 +71,11 @@ pub enum ResolveError {
 /// The state of a query that was answered as far as possible without waiting.
 #[derive(Debug)]
 pub enum QueryStep<P, U> {
-    /// Not a query: no answer.
+    /// There is no answer: the message was not a query.
     Drop,
     /// The answer.
     Reply(Vec<u8>),
-    /// The upstream has to be waited for.
+    /// The query waits for the upstream.
     Wait(Box<Waiting<P, U>>),
 }
 
@@ -83,9 +83,9 @@ pub enum QueryStep<P, U> {
 #[derive(Debug)]
 pub struct Waiting<P, U> {
     resolver: Resolver<P, U>,
-    asking: Asking,
-    key: Key,
-    admission: Admission,
+    asking: PendingQuery,
+    key: CacheKey,
+    admission: NameAdmission,
     answer: AnswerReceiver,
 }
 
@@ -101,7 +101,7 @@ impl<P: NamePolicy, U: Upstream> Waiting<P, U> {
     /// SERVFAIL, for a server that cannot let another query wait.
     #[must_use]
     pub fn give_up(self) -> Vec<u8> {
-        let reply = Reply::failure(Ede::new(Ede::OTHER, "too many queries"));
+        let reply = DnsReply::failure(Ede::new(Ede::OTHER, "too many queries"));
         self.resolver
             .report(&self.asking, &self.key.0, self.admission, reply)
     }
@@ -128,7 +128,7 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
         &self,
         query: &[u8],
         client: SocketAddr,
-        transport: Transport,
+        transport: QueryTransport,
     ) -> Option<Vec<u8>> {
         match self.step(query, client, transport) {
             QueryStep::Drop => None,
@@ -139,20 +139,25 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
 
     /// As [`Resolver::answer`], but returns instead of waiting, so that a server needs a task only
     /// for the queries that wait.
-    pub fn step(&self, query: &[u8], client: SocketAddr, transport: Transport) -> QueryStep<P, U> {
-        let asking = |query| Asking {
+    pub fn step(
+        &self,
+        query: &[u8],
+        client: SocketAddr,
+        transport: QueryTransport,
+    ) -> QueryStep<P, U> {
+        let asking = |query| PendingQuery {
             query,
             client,
             transport,
             started: now(),
         };
         match query::parse(query) {
-            Parsed::Drop => QueryStep::Drop,
-            Parsed::Bare(reply) => QueryStep::Reply(reply),
-            Parsed::Reject(query, rcode) => {
-                QueryStep::Reply(self.encode(&asking(query), Reply::code(rcode)))
+            ParsedQuery::Drop => QueryStep::Drop,
+            ParsedQuery::Bare(reply) => QueryStep::Reply(reply),
+            ParsedQuery::Reject(query, rcode) => {
+                QueryStep::Reply(self.encode(&asking(query), DnsReply::code(rcode)))
             }
-            Parsed::Ask(query) => self.decide(asking(query)),
+            ParsedQuery::Ask(query) => self.decide(asking(query)),
         }
     }
 
@@ -174,7 +179,7 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
     /// recorded with [`NamePolicy::denied`]: the flow has its own record.
     ///
     /// # Errors
-    /// [`ResolveError`] says why there is none; never an empty list.
+    /// There is no address. The list is never empty.
     pub async fn addresses(
         &self,
         name: &DnsName,
@@ -198,7 +203,7 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
         };
         let usable = match filter(policy, name, &answer).usable {
             Ok(usable) => usable,
-            Err(Refused::Chain(objection) | Refused::Addresses(objection)) => {
+            Err(FilterRefusal::Chain(objection) | FilterRefusal::Addresses(objection)) => {
                 return Err(ResolveError::Denied(objection.denial));
             }
         };

@@ -12,30 +12,30 @@ use crate::clock::now;
 use crate::config::DeniedReply;
 use crate::ede::Ede;
 use crate::filter::Objection;
-use crate::name_policy::{AnsweredQuery, DeniedQuery, MatchedRule, NamePolicy, Transport};
+use crate::name_policy::{AnsweredQuery, DeniedQuery, MatchedRule, NamePolicy, QueryTransport};
 use crate::query::ClientQuery;
-use crate::reply::Reply;
+use crate::reply::DnsReply;
 use crate::upstream::Upstream;
 
 /// A query and its origin.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct PendingQuery {
     pub(super) query: ClientQuery,
     pub(super) client: SocketAddr,
-    pub(super) transport: Transport,
+    pub(super) transport: QueryTransport,
     pub(super) started: Instant,
 }
 
 /// The policy's permission to answer a query, for the query's record.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(super) struct NameAdmission {
     /// The rule that allows the name.
     pub(super) rule: Option<MatchedRule>,
     /// What would have been denied, had the policy been enforced.
     pub(super) reported: Option<Objection>,
 }
 
-impl Asking {
+impl PendingQuery {
     pub(super) fn qtype(&self) -> RecordType {
         self.query.question.query_type()
     }
@@ -47,7 +47,7 @@ impl Asking {
 }
 
 impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
-    pub(super) fn encode(&self, asking: &Asking, reply: Reply) -> Vec<u8> {
+    pub(super) fn encode(&self, asking: &PendingQuery, reply: DnsReply) -> Vec<u8> {
         reply.encode(
             &asking.query,
             asking.transport,
@@ -55,28 +55,28 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
         )
     }
 
-    /// Denies, with the one record of it.
-    pub(super) fn deny(&self, asking: &Asking, name: &str, objection: &Objection) -> Vec<u8> {
+    /// Denies a query, with its one record.
+    pub(super) fn deny(&self, asking: &PendingQuery, name: &str, objection: &Objection) -> Vec<u8> {
         let rcode = match self.inner.config.denied {
             // NXDOMAIN for the root would be false: it exists.
             DeniedReply::NxDomain if !asking.name().is_root() => ResponseCode::NXDomain,
             DeniedReply::NxDomain | DeniedReply::Refused => ResponseCode::Refused,
         };
-        let reply = Reply {
+        let reply = DnsReply {
             errors: vec![Ede::denial(&objection.denial)],
-            ..Reply::code(rcode)
+            ..DnsReply::code(rcode)
         };
         self.record(asking, name, objection, true);
         self.encode(asking, reply)
     }
 
-    /// Answers, with one record: of what would have been denied, or of the answer.
+    /// Answers a query, with its one record: of the answer, or of what would have been denied.
     pub(super) fn report(
         &self,
-        asking: &Asking,
+        asking: &PendingQuery,
         name: &DnsName,
-        admission: Admission,
-        reply: Reply,
+        admission: NameAdmission,
+        reply: DnsReply,
     ) -> Vec<u8> {
         match admission.reported {
             Some(objection) => {
@@ -89,7 +89,7 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
 
     pub(super) fn record(
         &self,
-        asking: &Asking,
+        asking: &PendingQuery,
         name: &str,
         objection: &Objection,
         enforced: bool,
@@ -107,13 +107,13 @@ impl<P: NamePolicy, U: Upstream> Resolver<P, U> {
         });
     }
 
-    /// Answers, with the one record of it.
+    /// Answers a query, with its one record.
     pub(super) fn finish(
         &self,
-        asking: &Asking,
+        asking: &PendingQuery,
         name: &DnsName,
         rule: Option<MatchedRule>,
-        reply: Reply,
+        reply: DnsReply,
     ) -> Vec<u8> {
         self.inner.policy.answered(AnsweredQuery {
             name: name.as_str(),

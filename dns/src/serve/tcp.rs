@@ -1,9 +1,9 @@
-//! DNS over streams (RFC 7766): each message behind its length in two bytes.
+//! DNS over TCP (RFC 7766): each message after its length in two bytes.
 //!
 //! A connection is one task that reads, and a task per query that waits; answers go out as they
-//! come, in any order. What is bounded: connections, queries under way per connection (reading
-//! stops at the bound, so a client that sends without reading is stalled by its own socket), and
-//! the time a client may take to ask the next question or to take in an answer.
+//! come, in any order. There are limits for connections, for queries in flight per connection, and
+//! for the time until the next query or until the client takes an answer. At the limit of queries,
+//! reading stops, so a client that sends without reading stalls itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,20 +17,21 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::name_policy::{NamePolicy, Transport};
+use crate::name_policy::{NamePolicy, QueryTransport};
 use crate::resolver::Resolver;
 use crate::upstream::Upstream;
 
-/// Longest query that is read. One question with every option in use is far below.
-const LONGEST_QUERY: usize = 4096;
-/// Pause after a failed accept: what fails it (no file descriptors) passes, but not at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest query in bytes. One question with every option in use is far shorter.
+const MAX_QUERY: usize = 4096;
+/// Wait after a failed accept: its cause (no file descriptors) takes a while to pass.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Answers queries on connections of `listener` until it breaks or the future is dropped; the
-/// connections end with it.
+/// Answers queries on connections of `listener` until it fails or the future is dropped.
+///
+/// The connections end with the future.
 ///
 /// # Errors
-/// Whatever makes the listener unusable for good.
+/// The listener cannot be used any more.
 pub async fn serve_tcp<G: NamePolicy, U: Upstream>(
     listener: TcpListener,
     resolver: Resolver<G, U>,
@@ -43,14 +44,14 @@ pub async fn serve_tcp<G: NamePolicy, U: Upstream>(
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "DNS connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             },
             Some(_) = connections.join_next() => continue,
         };
         if connections.len() >= resolver.config().tcp_connections {
-            // Closed at once: a client learns more from that than from waiting.
+            // Closed immediately: a client learns more from that than from waiting.
             continue;
         }
         connections.spawn(connection(stream, client, resolver.clone()));
@@ -65,7 +66,7 @@ async fn connection<G: NamePolicy, U: Upstream>(
     // Answers are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    let mut reader = BufReader::with_capacity(LONGEST_QUERY, reader);
+    let mut reader = BufReader::with_capacity(MAX_QUERY, reader);
     let writer = Arc::new(Mutex::new(writer));
     let idle = resolver.config().tcp_idle;
     let pipeline = Arc::new(Semaphore::new(resolver.config().tcp_pipeline.max(1)));
@@ -82,16 +83,16 @@ async fn connection<G: NamePolicy, U: Upstream>(
         let resolver = resolver.clone();
         let writer = Arc::clone(&writer);
         answers.spawn(async move {
-            let sent = match resolver.answer(&query, client, Transport::Tcp).await {
+            let sent = match resolver.answer(&query, client, QueryTransport::Tcp).await {
                 Some(reply) => timeout(idle, write(&writer, &reply)).await,
                 None => Ok(Ok(())),
             };
             drop(permit);
-            // After a part of a message nothing more can be said on this stream.
+            // After part of a message, the stream is useless.
             matches!(sent, Ok(Ok(())))
         });
     }
-    // The client may have closed its side after its last question and still wait for the answer.
+    // A client that closed its side after its last query still waits for the answer.
     while let Some(Ok(true)) = answers.join_next().await {}
 }
 
@@ -102,7 +103,7 @@ async fn read(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     };
-    if length > LONGEST_QUERY {
+    if length > MAX_QUERY {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut query = vec![0; length];

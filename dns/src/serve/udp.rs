@@ -1,4 +1,4 @@
-//! DNS over datagrams.
+//! DNS over UDP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,29 +9,29 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::name_policy::{NamePolicy, Transport};
+use crate::name_policy::{NamePolicy, QueryTransport};
 use crate::resolver::{QueryStep, Resolver};
 use crate::upstream::Upstream;
 
-/// Queries are small; a longer datagram is cut by the kernel and answered as the malformed
-/// message it then is.
-const LONGEST_QUERY: usize = 4096;
-/// Queries that are answered together when so many are there: a client that does not wait for each
-/// answer gets several by one system call, and is woken once.
-const TURN: usize = 32;
-
-/// Answers queries from `socket` until it breaks or the future is dropped.
+/// Longest query in bytes. The kernel cuts a longer datagram, which is then malformed.
+const MAX_QUERY: usize = 4096;
+/// Most queries that are answered together.
 ///
-/// Queries that need no waiting are answered on the spot. The others wait in tasks of their own,
-/// [`Config::udp_inflight`](crate::Config::udp_inflight) at most; past that they fail at once.
+/// A client with several queries in flight gets several answers by one system call, and wakes once.
+const POLL_BUDGET: usize = 32;
+
+/// Answers queries from `socket` until it fails or the future is dropped.
+///
+/// Queries that need not wait are answered in this task. The others wait in tasks of their own, at
+/// most [`Config::udp_inflight`](crate::Config::udp_inflight); further ones fail immediately.
 ///
 /// # Errors
-/// Whatever makes the socket unusable. Errors about single datagrams are passed over.
+/// The socket cannot be used any more. Errors about single datagrams are ignored.
 pub async fn serve_udp<G: NamePolicy, U: Upstream>(
     socket: UdpSocket,
     resolver: Resolver<G, U>,
 ) -> io::Result<()> {
-    let socket = Arc::new(Socket {
+    let socket = Arc::new(AnswerSocket {
         segments: Segments::of(&socket),
         socket,
     });
@@ -39,14 +39,14 @@ pub async fn serve_udp<G: NamePolicy, U: Upstream>(
         resolver.config().udp_inflight.min(Semaphore::MAX_PERMITS),
     ));
     let mut tasks = JoinSet::new();
-    let mut buffer = [0; LONGEST_QUERY];
-    let mut answers = Vec::with_capacity(TURN);
+    let mut buffer = [0; MAX_QUERY];
+    let mut answers = Vec::with_capacity(POLL_BUDGET);
     loop {
         tokio::select! {
             ready = socket.socket.readable() => ready?,
             Some(_) = tasks.join_next() => continue,
         }
-        for _ in 0..TURN {
+        for _ in 0..POLL_BUDGET {
             let (length, client) = match socket.socket.try_recv_from(&mut buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -54,26 +54,26 @@ pub async fn serve_udp<G: NamePolicy, U: Upstream>(
                 Err(error) => return Err(error),
             };
             let query = buffer.get(..length).unwrap_or_default();
-            match resolver.step(query, client, Transport::Udp) {
+            match resolver.step(query, client, QueryTransport::Udp) {
                 QueryStep::Drop => {}
-                QueryStep::Reply(reply) => answers.push(Answer { client, reply }),
+                QueryStep::Reply(reply) => answers.push(UdpAnswer { client, reply }),
                 QueryStep::Wait(reply) => {
                     let Ok(permit) = Arc::clone(&waiting).try_acquire_owned() else {
                         let reply = reply.give_up();
-                        answers.push(Answer { client, reply });
+                        answers.push(UdpAnswer { client, reply });
                         continue;
                     };
                     let socket = Arc::clone(&socket);
                     tasks.spawn(async move {
                         let reply = reply.answer().await;
-                        socket.send(&[Answer { client, reply }]).await;
+                        socket.send(&[UdpAnswer { client, reply }]).await;
                         drop(permit);
                     });
                 }
             }
         }
-        let more = answers.len() == TURN;
-        // Those of one client one after the other, in their order, so that they can go together.
+        let more = answers.len() == POLL_BUDGET;
+        // Sorted by client, in the order of its queries, so that they can be sent together.
         answers.sort_by_key(|answer| answer.client);
         for answers in answers.chunk_by(|one, next| one.client == next.client) {
             socket.send(answers).await;
@@ -85,27 +85,27 @@ pub async fn serve_udp<G: NamePolicy, U: Upstream>(
     }
 }
 
-struct Answer {
+struct UdpAnswer {
     client: SocketAddr,
     reply: Vec<u8>,
 }
 
-impl AsRef<[u8]> for Answer {
+impl AsRef<[u8]> for UdpAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.reply
     }
 }
 
-struct Socket {
+struct AnswerSocket {
     socket: UdpSocket,
     segments: Segments,
 }
 
-impl Socket {
+impl AnswerSocket {
     /// Sends answers for one client.
-    async fn send(&self, answers: &[Answer]) {
+    async fn send(&self, answers: &[UdpAnswer]) {
         let mut rest = answers;
-        while let Some(Answer { client, .. }) = rest.first() {
+        while let Some(UdpAnswer { client, .. }) = rest.first() {
             let passed = match self.segments.try_send(&self.socket, rest, Some(*client)) {
                 Ok(sent) => sent.datagrams,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -114,7 +114,7 @@ impl Socket {
                         Err(_) => return,
                     }
                 }
-                // The client may be gone, or its network: that is its own affair.
+                // The client or its network may be gone.
                 Err(error) => {
                     tracing::debug!(%client, %error, "answer not sent");
                     1
@@ -125,7 +125,7 @@ impl Socket {
     }
 }
 
-/// Errors that the kernel reports on a socket about an earlier answer to someone.
+/// Whether the kernel reports an error about an earlier answer to some client.
 fn about_one_datagram(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -7,7 +7,7 @@ use odyn_link::{
     Datagrams, Drain, DrainGuard, Drained, HostLink, LinkIo, LinkState, OpenError, OpenedFlow,
     Phase, Stream,
 };
-use odyn_policy::{KmsProxy, Permit};
+use odyn_policy::{KmsProxySettings, Permit};
 use odyn_proto::{KmsEndpoint, Target, TargetHost};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -67,7 +67,7 @@ impl PermittedLink {
     }
 
     /// The way to KMS, which the policy's section opens.
-    pub fn kms(&self, _allowed: &KmsProxy) -> KmsLink {
+    pub fn kms(&self, _allowed: &KmsProxySettings) -> KmsLink {
         KmsLink {
             link: self.link.clone(),
         }
@@ -137,8 +137,10 @@ impl KmsLink {
 fn target(permit: &Permit) -> Target {
     Target {
         host: match permit.target() {
-            odyn_policy::Target::Addresses(addresses) => TargetHost::Addresses(addresses.to_vec()),
-            odyn_policy::Target::Host => TargetHost::ParentLoopback,
+            odyn_policy::PermitTarget::Addresses(addresses) => {
+                TargetHost::Addresses(addresses.to_vec())
+            }
+            odyn_policy::PermitTarget::Host => TargetHost::ParentLoopback,
         },
         port: permit.port(),
     }

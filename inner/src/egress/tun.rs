@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use odyn_dns::{QueryStep, Transport};
+use odyn_dns::{QueryStep, QueryTransport};
 use odyn_link::DrainGuard;
 use odyn_policy::Protocol;
 use tokio::sync::Semaphore;
@@ -122,7 +122,7 @@ impl Handler for Program {
 
     fn query(&self, route: UdpFlowKey, query: &[u8]) {
         let query = query.get(..LONGEST_QUERY).unwrap_or(query);
-        match self.resolver.step(query, route.client, Transport::Udp) {
+        match self.resolver.step(query, route.client, QueryTransport::Udp) {
             QueryStep::Drop => {}
             QueryStep::Reply(reply) => self.shared.datagram(route, &reply),
             QueryStep::Wait(reply) => match Arc::clone(&self.queries).try_acquire_owned() {

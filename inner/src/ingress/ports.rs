@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use odyn_ingress_tls::Fault;
-use odyn_policy::{Ingress, IngressTls, ProxyProtocol, TlsFiles};
+use odyn_policy::{IngressSettings, IngressTls, ProxyProtocol, TlsFiles};
 
 use super::tls::Tls;
 use crate::exit::{Failure, StartError};
@@ -33,7 +33,7 @@ impl Ports {
     ///
     /// # Errors
     /// Each file that is not what it should be, with its place in the policy and what to do.
-    pub fn prepare(wanted: &[Ingress], policy: &Path) -> Result<Self, StartError> {
+    pub fn prepare(wanted: &[IngressSettings], policy: &Path) -> Result<Self, StartError> {
         let mut faults = Vec::new();
         let mut ports = HashMap::new();
         for entry in wanted {
@@ -64,7 +64,7 @@ impl Ports {
 
 /// The files of an entry, if it is to have TLS. `None` for an entry that we cannot serve: a client
 /// must not get without TLS what is meant to have it.
-fn tls_files(entry: &Ingress) -> Option<Option<&TlsFiles>> {
+fn tls_files(entry: &IngressSettings) -> Option<Option<&TlsFiles>> {
     match &entry.tls {
         None => Some(None),
         Some(IngressTls::Files(files)) => Some(Some(files)),

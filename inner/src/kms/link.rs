@@ -3,7 +3,7 @@
 use std::io;
 
 use futures::future::BoxFuture;
-use odyn_kms::credentials::{Credentials, NoCredentials, Source};
+use odyn_kms::credentials::{Credentials, CredentialsError, CredentialsSource};
 use odyn_kms::proxy::{Dial, Io};
 use odyn_proto::KmsEndpoint;
 
@@ -27,11 +27,11 @@ impl Dial for HostDial {
 /// Credentials of the host's machine.
 pub(super) struct HostCredentials(pub(super) KmsLink);
 
-impl Source for HostCredentials {
-    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {
+impl CredentialsSource for HostCredentials {
+    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
         Box::pin(async move {
             let answer = self.0.credentials().await;
-            let answer = answer.map_err(|error| NoCredentials(error.to_string()))?;
+            let answer = answer.map_err(|error| CredentialsError(error.to_string()))?;
             Credentials::from_json(&answer)
         })
     }

@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use odyn_kms::attest::Module;
-use odyn_kms::credentials::Cache;
-use odyn_kms::proxy::{ANSWER_TIMEOUT, Demands, Endpoints, Parts, Proxy, serve, web_roots};
-use odyn_policy::KmsProxy;
+use odyn_kms::credentials::CredentialsCache;
+use odyn_kms::proxy::{ANSWER_TIMEOUT, Demands, Endpoints, Proxy, ProxyParts, serve, web_roots};
+use odyn_policy::KmsProxySettings;
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject;
 use rustls::RootCertStore;
@@ -43,7 +43,7 @@ pub struct Prepared {
 /// # Errors
 /// The policy's section cannot be followed, or the port is taken.
 pub fn prepare(
-    wanted: &KmsProxy,
+    wanted: &KmsProxySettings,
     link: KmsLink,
     module: Arc<dyn Module>,
 ) -> Result<Prepared, StartError> {
@@ -57,10 +57,10 @@ pub fn prepare(
     };
     let given = Given::new(|name| std::env::var(name).ok())
         .map_err(|error| config(format!("no random numbers: {error}")))?;
-    let proxy = Proxy::new(Parts {
+    let proxy = Proxy::new(ProxyParts {
         module,
         dial: Arc::new(HostDial(link.clone())),
-        credentials: Cache::new(HostCredentials(link.clone())),
+        credentials: CredentialsCache::new(HostCredentials(link.clone())),
         program: given.credentials(),
         endpoints: Endpoints::new(wanted.endpoints.clone()),
         demands: demands(wanted),
@@ -76,7 +76,7 @@ pub fn prepare(
     })
 }
 
-fn demands(wanted: &KmsProxy) -> Demands {
+fn demands(wanted: &KmsProxySettings) -> Demands {
     Demands {
         key_id: wanted.require_key_id,
         encryption_context: wanted.require_encryption_context,

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use enclaver_outer::ingress::InheritedSockets;
 use enclaver_outer::{Bind, Mapping};
-use odyn_policy::{Ingress, IngressTls};
+use odyn_policy::{IngressSettings, IngressTls};
 
 use crate::exit::{Failure, StartError};
 
@@ -24,7 +24,10 @@ pub(super) struct Clients {
 ///
 /// # Errors
 /// A port that the policy does not have, or an address that can't be had.
-pub(super) fn listen(ingress: &[Ingress], asked: &[Mapping]) -> Result<Clients, StartError> {
+pub(super) fn listen(
+    ingress: &[IngressSettings],
+    asked: &[Mapping],
+) -> Result<Clients, StartError> {
     let mappings = mappings(ingress, asked)?;
     let addresses = mappings.iter().filter_map(|mapping| match mapping.bind {
         Bind::Address(address) => Some(address),
@@ -35,7 +38,7 @@ pub(super) fn listen(ingress: &[Ingress], asked: &[Mapping]) -> Result<Clients, 
     Ok(Clients { mappings, sockets })
 }
 
-fn mappings(ingress: &[Ingress], asked: &[Mapping]) -> Result<Vec<Mapping>, StartError> {
+fn mappings(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Vec<Mapping>, StartError> {
     let is_in_policy = |asked: &&Mapping| ingress.iter().any(|has| has.listen_port == asked.port);
     if let Some(wrong) = asked.iter().find(|asked| !is_in_policy(asked)) {
         let message = format!(
@@ -83,14 +86,14 @@ mod tests {
 
     use super::*;
 
-    fn ingress(yaml: &str) -> Vec<Ingress> {
+    fn ingress(yaml: &str) -> Vec<IngressSettings> {
         let text = format!("version: v1\nname: x\ningress:\n{yaml}");
         let loaded = odyn_policy::load_bytes("policy.yaml", text.as_bytes());
         let policy = loaded.policy.expect("a policy");
         policy.settings().ingress.clone()
     }
 
-    fn texts(ingress: &[Ingress], asked: &[&str]) -> Result<Vec<String>, String> {
+    fn texts(ingress: &[IngressSettings], asked: &[&str]) -> Result<Vec<String>, String> {
         let asked: Vec<Mapping> = asked.iter().map(|text| text.parse().unwrap()).collect();
         let mappings = mappings(ingress, &asked).map_err(|error| error.to_string())?;
         Ok(mappings.iter().map(ToString::to_string).collect())

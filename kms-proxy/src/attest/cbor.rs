@@ -4,18 +4,18 @@ use ciborium::Value;
 
 use crate::DocumentFault;
 
-/// One value, and nothing behind it.
+/// Reads one value with nothing after it.
 pub(super) fn read(bytes: &[u8]) -> Option<Value> {
     let mut rest = bytes;
-    // Arrays in arrays in arrays are none of ours.
+    // Attestation documents do not nest deeper.
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 8).ok()?;
     rest.is_empty().then_some(value)
 }
 
-/// A map with names as its keys, each once.
-pub(super) struct Members(Vec<(String, Value)>);
+/// A map with text keys, each once.
+pub(super) struct CborMembers(Vec<(String, Value)>);
 
-impl Members {
+impl CborMembers {
     pub(super) fn of(value: Value) -> Option<Self> {
         let entries = value.into_map().ok()?;
         let mut members: Vec<(String, Value)> = Vec::with_capacity(entries.len());
@@ -29,7 +29,7 @@ impl Members {
         Some(Self(members))
     }
 
-    /// Takes a member; absent and null are the same.
+    /// Takes a member. Absent and null are the same.
     pub(super) fn optional(&mut self, member: &'static str) -> Option<Value> {
         let at = self.0.iter().position(|(key, _)| key == member)?;
         Some(self.0.swap_remove(at).1).filter(|value| !value.is_null())
@@ -39,7 +39,7 @@ impl Members {
         self.optional(member).ok_or(fault(member, "is missing"))
     }
 
-    /// A byte string of so many bytes, if it is there.
+    /// A byte string of a length in a range, if the member is there.
     pub(super) fn bytes(
         &mut self,
         member: &'static str,
@@ -51,7 +51,7 @@ impl Members {
     }
 }
 
-/// A byte string of so many bytes.
+/// A byte string of a length in a range.
 pub(super) fn sized(
     member: &'static str,
     value: Value,

@@ -1,4 +1,4 @@
-//! The module of an enclave: /dev/nsm.
+//! The Nitro Secure Module of an enclave: /dev/nsm.
 
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_nitro_enclaves_nsm_api::driver;
@@ -8,16 +8,16 @@ use crate::Error;
 
 /// The Nitro Secure Module.
 #[derive(Debug)]
-pub struct Device(i32);
+pub struct NsmDevice(i32);
 
-impl Device {
-    /// Where it is.
+impl NsmDevice {
+    /// The path of the device.
     pub const PATH: &str = "/dev/nsm";
 
-    /// Opens it.
+    /// Opens the device.
     ///
     /// # Errors
-    /// [`Error::Module`] when it is not there or may not be opened.
+    /// [`Error::Module`] if the device does not exist or may not be opened.
     pub fn open() -> Result<Self, Error> {
         match driver::nsm_init() {
             descriptor @ 0.. => Ok(Self(descriptor)),
@@ -26,13 +26,13 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for NsmDevice {
     fn drop(&mut self) {
         driver::nsm_exit(self.0);
     }
 }
 
-impl Module for Device {
+impl Module for NsmDevice {
     fn attest(&self, claims: &Claims) -> Result<Vec<u8>, Error> {
         claims.check()?;
         let claims = claims.clone();

@@ -1,11 +1,11 @@
-//! The parts of an attestation document, read but not believed.
+//! The parts of an attestation document, read but not verified.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use ciborium::Value;
 
-use super::cbor::{Members, fault, read, sized};
+use super::cbor::{CborMembers, fault, read, sized};
 use super::{MAX_DATA, MAX_DOCUMENT, MAX_PUBLIC_KEY, SIMULATED_PREFIX};
 use crate::DocumentFault;
 
@@ -13,20 +13,20 @@ use crate::DocumentFault;
 pub(super) const PROTECTED: &[u8] = &[0xa1, 0x01, 0x38, 0x22];
 /// Bytes of an ES384 signature.
 const SIGNATURE: usize = 96;
-/// Most PCRs that there are.
+/// Most PCRs of a module.
 const MAX_PCRS: usize = 32;
 /// Most bytes of a certificate.
 const MAX_CERTIFICATE: usize = 1024;
 /// Most certificates between the document's own and the root, with the root.
 const MAX_CHAIN: usize = 16;
 
-/// What an attestation document says.
+/// The content of an attestation document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Document {
-    /// The module that made it: the instance and the enclave.
+    /// The module that made the document: instance and enclave.
     pub module_id: String,
-    /// When it was made, to the millisecond.
+    /// The time at which the document was made, to the millisecond.
     pub timestamp: SystemTime,
     /// The measurements by number, each of 32, 48 or 64 bytes.
     pub pcrs: BTreeMap<u8, Vec<u8>>,
@@ -34,7 +34,7 @@ pub struct Document {
     pub certificate: Vec<u8>,
     /// From the root to the issuer of `certificate`, DER.
     pub cabundle: Vec<Vec<u8>>,
-    /// What was asked to be in it.
+    /// The claims that the requester put in.
     pub claims: super::Claims,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Exactly what the module writes: no tag, an empty unprotected header.
+    /// Reads exactly what the module writes: no tag, an empty unprotected header.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, DocumentFault> {
         if bytes.len() > MAX_DOCUMENT {
             return Err(DocumentFault::TooLong(bytes.len()));
@@ -72,16 +72,16 @@ impl Signed {
 }
 
 impl Document {
-    /// Reads a document. Nothing of it is verified: see [`super::verify`].
+    /// Reads a document without verifying it; see [`super::verify`].
     ///
     /// # Errors
-    /// What is not as the module makes it.
+    /// The document is not as a module makes it.
     pub fn read(bytes: &[u8]) -> Result<Self, DocumentFault> {
         Self::of_payload(&Signed::read(bytes)?.payload)
     }
 
     pub(super) fn of_payload(payload: &[u8]) -> Result<Self, DocumentFault> {
-        let members = read(payload).and_then(Members::of);
+        let members = read(payload).and_then(CborMembers::of);
         let mut members = members.ok_or(DocumentFault::Envelope("its payload is no map"))?;
         let module_id = members.required("module_id")?.into_text();
         let digest = members.required("digest")?.into_text();
@@ -110,12 +110,12 @@ impl Document {
         })
     }
 
-    /// Whether it says itself that it is simulated. One that lies is told by its root.
+    /// Whether the document says that it is simulated. Its root shows a false one.
     pub fn is_simulated(&self) -> bool {
         self.module_id.starts_with(SIMULATED_PREFIX)
     }
 
-    /// Whether PCR0 is zero: the enclave runs in debug mode, or nowhere. It attests nothing then.
+    /// Whether PCR0 is zero. The enclave then runs in debug mode and attests nothing.
     pub fn is_debug(&self) -> bool {
         self.pcrs
             .get(&0)

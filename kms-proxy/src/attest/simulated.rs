@@ -1,5 +1,7 @@
-//! A module for machines without one. Its documents have the form of real ones, and cannot be taken
-//! for them: they lead to a root of their own, every PCR is zero, and the module's name says it.
+//! A module for machines without an NSM.
+//!
+//! Its documents have the form of real ones and cannot be taken for them: they lead to another root,
+//! every PCR is zero, and the module's name says that it is simulated.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,11 +20,11 @@ use crate::Error;
 
 /// Public on purpose: see [`SIMULATED_ROOT`].
 const ROOT_KEY: &[u8] = include_bytes!("simulated-root.p8");
-/// How long a certificate is valid, as the real ones are.
+/// How long a certificate is valid; real ones have the same time.
 const VALID: Duration = Duration::from_secs(3 * 3600);
-/// A new certificate is made when the old one has so little left.
+/// Remaining validity at which a new certificate is made.
 const RENEW: Duration = Duration::from_secs(3600);
-/// PCRs that a module has.
+/// Number of PCRs of a module.
 const PCRS: u8 = 16;
 /// Bytes of SHA-384.
 const PCR: usize = 48;
@@ -31,7 +33,7 @@ const PCR: usize = 48;
 #[derive(Debug)]
 pub struct Simulated {
     id: String,
-    /// Everything that is signed with, and until when.
+    /// The key and chain that sign documents, and the end of their validity.
     signer: std::sync::Mutex<Signer>,
 }
 
@@ -39,7 +41,7 @@ pub struct Simulated {
 struct Signer {
     key: EcdsaKeyPair,
     certificate: Vec<u8>,
-    /// From the root on.
+    /// The chain, from the root on.
     chain: Vec<Vec<u8>>,
     renew: SystemTime,
 }
@@ -60,7 +62,7 @@ impl Simulated {
         })
     }
 
-    /// A document as it would be made at `now`.
+    /// Makes a document as of `now`.
     ///
     /// # Errors
     /// As [`Module::attest`].
@@ -85,7 +87,7 @@ impl Simulated {
         ])))
     }
 
-    /// The members in the order in which the real module writes them.
+    /// The members, in the order of a real module.
     fn payload(&self, signer: &Signer, claims: &Claims, now: SystemTime) -> Value {
         let millis = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -122,7 +124,7 @@ impl Module for Simulated {
 }
 
 impl Signer {
-    /// A chain of three, as short as shows that chains work: root, intermediate, module.
+    /// A chain of three certificates: root, intermediate, module.
     fn new(id: &str, now: SystemTime) -> Result<Self, Error> {
         let root = rcgen_key(KeyPair::from_pkcs8_der_and_sign_algo(
             &ROOT_KEY.into(),

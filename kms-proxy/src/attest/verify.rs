@@ -1,4 +1,4 @@
-//! Whether a document is to be believed.
+//! Verification of attestation documents.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use super::Document;
 use super::document::{PROTECTED, Signed};
 use crate::DocumentFault;
 
-/// How far the clock of whoever looks may be behind the module's.
+/// How far the verifier's clock may be behind the module's.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// SubjectPublicKeyInfo of a key on P-384, up to the uncompressed point (RFC 5480).
 const P384_PREFIX: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
@@ -21,21 +21,21 @@ const P384_PREFIX: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x0
 /// Bytes of the point.
 const P384_POINT: usize = 97;
 
-/// What a document is held against.
+/// What a document must match.
 #[derive(Debug, Clone)]
 pub struct Expected<'a> {
     /// The certificate that the chain must lead to, DER.
     pub root: &'a [u8],
     /// The time at which everything must be valid.
     pub at: SystemTime,
-    /// PCRs that must have these values.
+    /// The required values of PCRs.
     pub pcrs: BTreeMap<u8, Vec<u8>>,
-    /// The nonce that must be in it.
+    /// The required nonce.
     pub nonce: Option<&'a [u8]>,
 }
 
 impl<'a> Expected<'a> {
-    /// A valid document of this root at this time, whatever it says.
+    /// Expects a valid document of this root at this time, with any content.
     pub fn of_root(root: &'a [u8], at: SystemTime) -> Self {
         Self {
             root,
@@ -46,19 +46,19 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Verifies a document: its form, chain, signature, time, and what is expected of it.
+/// Verifies a document: its form, chain, signature, time, and the expected values.
 ///
-/// The order does not matter for the result; the signature covers the chain as well, so what is
-/// believed is the root alone.
+/// The order does not matter for the result. The signature covers the chain as well, so trust
+/// rests on the root alone.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first check that failed.
 pub fn verify(bytes: &[u8], expected: &Expected<'_>) -> Result<Document, DocumentFault> {
     let signed = Signed::read(bytes)?;
     let document = Document::of_payload(&signed.payload)?;
     let certificate = CertificateDer::from(document.certificate.as_slice());
     let leaf = EndEntityCert::try_from(&certificate).map_err(chain)?;
-    // Before the chain: one signature is checked for what is not signed at all, and not five.
+    // Before the chain: an unsigned document costs one check of a signature, not five.
     UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point(&leaf)?)
         .verify(&to_be_signed(&signed.payload), &signed.signature)
         .map_err(|_| DocumentFault::Signature)?;
@@ -94,7 +94,7 @@ fn point(leaf: &EndEntityCert<'_>) -> Result<Vec<u8>, DocumentFault> {
     }
 }
 
-/// Whether the root vouches for a certificate at that time.
+/// Checks that a certificate leads to the root at that time.
 fn trust(
     leaf: &EndEntityCert<'_>,
     bundle: &[Vec<u8>],
@@ -138,7 +138,7 @@ pub(super) fn to_be_signed(payload: &[u8]) -> Vec<u8> {
 
 pub(super) fn write(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Writing a value to memory has nothing that could fail; a message that is cut would not verify.
+    // Writing to memory does not fail, and a truncated message would not verify.
     let _ = ciborium::into_writer(value, &mut bytes);
     bytes
 }

@@ -1,4 +1,4 @@
-//! `CiphertextForRecipient`: what KMS answers to a request with an attestation document.
+//! `CiphertextForRecipient`: the answer of KMS to a request with an attestation document.
 //!
 //! It is a CMS EnvelopedData (RFC 5652 section 6) in BER with indefinite lengths:
 //!
@@ -24,8 +24,8 @@
 //! 00 00
 //! ```
 //!
-//! The parser takes that and nothing else. The content has no authentication of its own, so what
-//! protects its integrity is the TLS session to KMS, which ends in the guest.
+//! The parser accepts this form and no other. The content is not authenticated: the TLS session to
+//! KMS, which ends in the guest, protects its integrity.
 
 mod open;
 mod parse;
@@ -37,7 +37,7 @@ mod tests;
 pub use open::RecipientKey;
 pub use parse::Envelope;
 
-/// Longest envelope that is looked at, in bytes: an RSA-4096 private key with its wrapping has 3 KiB.
+/// Longest envelope in bytes. An RSA-4096 private key with its wrapping has 3 KiB.
 pub const MAX_ENVELOPE: usize = 64 * 1024;
 /// The algorithm's name in a request's `Recipient`.
 pub const KEY_ENCRYPTION_ALGORITHM: &str = "RSAES_OAEP_SHA_256";

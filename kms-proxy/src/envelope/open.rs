@@ -1,4 +1,4 @@
-//! The key that KMS encrypts for, and the decryption.
+//! The enclave's key, and the decryption of envelopes.
 
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{BLOCK, CONTENT_KEY, Envelope};
 use crate::{Error, Secret};
 
-/// An RSA key of this enclave. The private half exists in its memory only.
+/// An RSA key of this enclave. The private key exists in the enclave's memory only.
 pub struct RecipientKey {
     private: OaepPrivateDecryptingKey,
     public: Vec<u8>,
@@ -26,7 +26,7 @@ impl std::fmt::Debug for RecipientKey {
 }
 
 impl RecipientKey {
-    /// Makes an RSA-2048 key. That takes tens to hundreds of milliseconds of one processor.
+    /// Makes an RSA-2048 key, which takes tens to hundreds of milliseconds of one processor.
     ///
     /// # Errors
     /// [`Error::Key`] when the library has no memory or no entropy.
@@ -38,7 +38,7 @@ impl RecipientKey {
     /// Reads a key in PKCS#8 (RFC 5958), DER.
     ///
     /// # Errors
-    /// [`Error::Key`] when it is no RSA key in that form.
+    /// [`Error::Key`] if the bytes are no RSA key in that form.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, Error> {
         let key = PrivateDecryptingKey::from_pkcs8(der);
         Self::new(key.map_err(|_| Error::Key("no RSA key in PKCS#8"))?)
@@ -57,7 +57,7 @@ impl RecipientKey {
         })
     }
 
-    /// The public half as SubjectPublicKeyInfo, DER: what an attestation document names.
+    /// The public key as SubjectPublicKeyInfo in DER, as attestation documents contain it.
     pub fn public_der(&self) -> &[u8] {
         &self.public
     }
@@ -65,14 +65,14 @@ impl RecipientKey {
     /// Decrypts a `CiphertextForRecipient`, given as bytes.
     ///
     /// # Errors
-    /// [`Error::Envelope`] when it is not KMS' format, [`Error::OtherRecipient`] when it is for
-    /// another key, and [`Error::Decrypt`] for whatever fails after that.
+    /// [`Error::Envelope`] if the format is not that of KMS, [`Error::OtherRecipient`] if it is for
+    /// another key, and [`Error::Decrypt`] for all later failures.
     pub fn open(&self, envelope: &[u8]) -> Result<Secret, Error> {
         let envelope = Envelope::parse(envelope)?;
         if envelope.recipient != self.id {
             return Err(Error::OtherRecipient);
         }
-        // The length says nothing that the sender does not know.
+        // The sender knows the length, so it reveals nothing.
         if envelope.encrypted_key.len() != self.private.key_size_bytes() {
             return Err(Error::Decrypt);
         }
@@ -80,7 +80,7 @@ impl RecipientKey {
         let mut content = Zeroizing::new(envelope.content);
         decrypt_blocks(&key, envelope.iv, &mut content)?;
         let (length, is_padded) = unpad(&content);
-        // Both are looked at here and only together: neither the error nor the way to it says
+        // Key and padding are checked together, so that neither the error nor its timing tells
         // which of them failed.
         if !(is_key & is_padded) {
             return Err(Error::Decrypt);
@@ -89,7 +89,8 @@ impl RecipientKey {
         Ok(Secret::new(std::mem::take(&mut *content)))
     }
 
-    /// The content's key; when that cannot be had, a random one, so that what follows is the same.
+    /// The content's key; if it cannot be decrypted, a random one, so that the next steps are the
+    /// same.
     fn unwrap(&self, encrypted: &[u8]) -> Result<(Zeroizing<[u8; CONTENT_KEY]>, bool), Error> {
         let mut key = Zeroizing::new([0; CONTENT_KEY]);
         aws_lc_rs::rand::fill(key.as_mut_slice()).map_err(|_| Error::Decrypt)?;
@@ -120,13 +121,14 @@ fn decrypt_blocks(
     Ok(())
 }
 
-/// The length without PKCS#7 padding (RFC 5652 section 6.3), and whether the padding is right; it
-/// takes as long for every content of the same length.
+/// The length without PKCS#7 padding (RFC 5652 section 6.3), and whether the padding is right.
+///
+/// Takes the same time for every content of the same length.
 fn unpad(content: &[u8]) -> (usize, bool) {
     let Some((block, pad)) = content.last_chunk::<BLOCK>().zip(content.last().copied()) else {
         return (0, false);
     };
-    // All ones in the high byte when the comparison holds: of 16-bit numbers, without a branch.
+    // A comparison of 16-bit numbers without a branch: true is all ones in the high byte.
     let below = |a: u8, b: u8| (u16::from(a).wrapping_sub(u16::from(b)) >> 8) as u8;
     let mut wrong = below(pad, 1) | below(BLOCK as u8, pad);
     for (back, byte) in (0u8..).zip(block.iter().rev()) {

@@ -1,4 +1,4 @@
-//! The parser: a cursor that knows what must come next. It allocates for the chunks only.
+//! The parser, a cursor that checks each next element. It allocates for the chunks only.
 
 use super::{
     AES_256_CBC, BLOCK, CONTEXT_0_OPEN, END, MAX_ENVELOPE, OAEP_SHA256, OID_DATA,
@@ -12,12 +12,12 @@ const SET: u8 = 0x31;
 /// [0] IMPLICIT, primitive: subjectKeyIdentifier, and content in one piece.
 const CONTEXT_0: u8 = 0x80;
 
-/// What an envelope says, still encrypted.
+/// The content of an envelope, still encrypted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// SHA-256 of the public key that it is for.
+    /// SHA-256 of the recipient's public key.
     pub recipient: [u8; 32],
-    /// The content's key.
+    /// The encrypted key of the content.
     pub encrypted_key: &'a [u8],
     /// The initialisation vector.
     pub iv: [u8; BLOCK],
@@ -29,9 +29,9 @@ impl<'a> Envelope<'a> {
     /// Reads an envelope.
     ///
     /// # Errors
-    /// [`Error::Envelope`] at the first byte that KMS would not have sent.
+    /// [`Error::Envelope`] at the first byte that KMS would not send.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let mut at = Cursor { bytes, at: 0 };
+        let mut at = BerCursor { bytes, at: 0 };
         if bytes.len() > MAX_ENVELOPE {
             return Err(at.wanted("an envelope of at most 64 KiB"));
         }
@@ -67,7 +67,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// RecipientInfos: one KeyTransRecipientInfo.
-fn recipient<'a>(at: &mut Cursor<'a>) -> Result<([u8; 32], &'a [u8]), Error> {
+fn recipient<'a>(at: &mut BerCursor<'a>) -> Result<([u8; 32], &'a [u8]), Error> {
     let mut set = at.element(SET, "RecipientInfos")?;
     let mut info = set.element(SEQUENCE, "KeyTransRecipientInfo")?;
     set.end("one recipient")?;
@@ -82,7 +82,7 @@ fn recipient<'a>(at: &mut Cursor<'a>) -> Result<([u8; 32], &'a [u8]), Error> {
 }
 
 /// The content, in one piece or in chunks.
-fn content(at: &mut Cursor<'_>) -> Result<Vec<u8>, Error> {
+fn content(at: &mut BerCursor<'_>) -> Result<Vec<u8>, Error> {
     if !at.starts_with(CONTEXT_0_OPEN) {
         let content = at.element(CONTEXT_0, "encryptedContent")?;
         return Ok(content.rest().to_vec());
@@ -97,13 +97,13 @@ fn content(at: &mut Cursor<'_>) -> Result<Vec<u8>, Error> {
     Ok(content)
 }
 
-/// A place in the input; `bytes` is the input up to the end of the element that is being read.
-struct Cursor<'a> {
+/// A position in the input; `bytes` ends where the current element ends.
+struct BerCursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> BerCursor<'a> {
     fn wanted(&self, what: &'static str) -> Error {
         Error::Envelope { what, at: self.at }
     }

@@ -1,4 +1,4 @@
-//! The other side, for tests: what KMS does. The unit tests hold it against recorded messages.
+//! The encryption as KMS does it, for tests. Unit tests compare it with recorded messages.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::Error;
 
-/// How the content is written.
+/// The form of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// In one piece.
     Primitive,
-    /// In chunks of so many bytes.
+    /// In chunks of this many bytes.
     Chunks(usize),
 }
 
 /// Encrypts for a public key (SubjectPublicKeyInfo, DER) as KMS does.
 ///
 /// # Errors
-/// [`Error::Key`] when it is no RSA key.
+/// [`Error::Key`] if it is no RSA key.
 pub fn seal(public: &[u8], plaintext: &[u8], form: Form) -> Result<Vec<u8>, Error> {
     let pad = BLOCK - plaintext.len() % BLOCK;
     let mut content = plaintext.to_vec();

@@ -1,8 +1,8 @@
-//! What KMS' actions are to us.
+//! The actions of KMS that the proxy treats specially.
 
-use super::fields::Fields;
+use super::fields::JsonFields;
 
-/// The actions that take `Recipient`, each with the member that KMS leaves empty then.
+/// The actions that take `Recipient`, each with the member that KMS then leaves empty.
 const ATTESTING: [(&str, &str); 5] = [
     ("Decrypt", "Plaintext"),
     ("DeriveSharedSecret", "SharedSecret"),
@@ -31,19 +31,19 @@ pub(super) fn secret_member(action: &str) -> Option<&'static str> {
     found.map(|(_, member)| *member)
 }
 
-/// What the policy demands of requests.
+/// The demands of the policy on requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demands {
-    /// `kms_proxy.require_key_id`: Decrypt names the key that it expects, so that nobody can
-    /// substitute a ciphertext of another key.
+    /// `kms_proxy.require_key_id`: Decrypt names the expected key, so that a ciphertext of another
+    /// key cannot be substituted.
     pub key_id: bool,
-    /// `kms_proxy.require_encryption_context`: whatever can have a context has one.
+    /// `kms_proxy.require_encryption_context`: requests that can have a context have one.
     pub encryption_context: bool,
 }
 
 impl Demands {
-    /// What a request lacks.
-    pub(super) fn missing(self, action: &str, request: &Fields<'_>) -> Option<&'static str> {
+    /// The demand that a request does not meet.
+    pub(super) fn missing(self, action: &str, request: &JsonFields<'_>) -> Option<&'static str> {
         if self.key_id && action == "Decrypt" && !request.has("KeyId") {
             return Some("the policy of this enclave demands KeyId (kms_proxy.require_key_id)");
         }
@@ -88,7 +88,7 @@ mod tests {
             encryption_context: true,
         };
         let missing = |action, json: &str| {
-            let fields = Fields::parse(json.as_bytes()).expect("an object");
+            let fields = JsonFields::parse(json.as_bytes()).expect("an object");
             all.missing(action, &fields)
         };
         assert!(missing("Decrypt", "{}").is_some_and(|text| text.contains("KeyId")));
@@ -99,7 +99,7 @@ mod tests {
         let whole = r#"{"KeyId":"a","EncryptionContext":{"a":"b"}}"#;
         assert_eq!(missing("Decrypt", whole), None);
         assert_eq!(missing("Sign", "{}"), None);
-        let fields = Fields::parse(b"{}").expect("an object");
+        let fields = JsonFields::parse(b"{}").expect("an object");
         assert_eq!(Demands::default().missing("Decrypt", &fields), None);
     }
 }

@@ -1,25 +1,25 @@
-//! Answers of our own, shaped as KMS' errors are, so that an SDK makes its usual exceptions of them.
+//! The proxy's own answers, in the form of KMS's errors, so that SDKs raise their usual exceptions.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-/// A request's end that is no answer of KMS.
+/// An error of the proxy, in place of an answer of KMS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct ProxyFailure {
     pub(super) status: StatusCode,
     /// The type of the exception.
     pub(super) code: &'static str,
     pub(super) message: String,
 }
 
-impl Failure {
-    /// The program asks for what cannot be.
+impl ProxyFailure {
+    /// The app's request is not valid.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
     }
 
-    /// KMS cannot be reached; SDKs try such requests again.
+    /// KMS cannot be reached. SDKs retry such requests.
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -28,7 +28,7 @@ impl Failure {
         )
     }
 
-    /// KMS has answered, and not as KMS does. To try again would not help.
+    /// The answer is not as KMS makes them. A retry would not help.
     pub(super) fn bad_answer(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "EnclaveProxyException", message)
     }

@@ -1,10 +1,10 @@
-//! Where KMS is.
+//! The endpoints of KMS by region.
 
 use std::collections::BTreeMap;
 
 use odyn_proto::{DnsName, KmsEndpoint};
 
-/// Partitions other than the main one: what their regions begin with, and their domain.
+/// The start of the regions, and the domain, of partitions other than the main one.
 const PARTITIONS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),

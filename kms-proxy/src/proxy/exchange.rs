@@ -7,17 +7,18 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::answer::Failure;
-use super::fields::Fields;
+use super::answer::ProxyFailure;
+use super::fields::JsonFields;
 use super::retry::{ATTEMPTS, Advice, advice, pause};
 use super::upstream::NoAnswer;
 use super::{Proxy, actions};
 use crate::Error;
 use crate::envelope::KEY_ENCRYPTION_ALGORITHM;
-use crate::sign::{Incoming, Refused, Scope, sign};
+use crate::sign::{Scope, SignatureRefused, SignedRequest, sign};
 
-/// Headers that end at us: those of the connection, of the program's signature, and of the body's
-/// encoding on the wire.
+/// Headers that the proxy does not forward.
+///
+/// They belong to the connection, to the app's signature, or to the encoding of the body.
 const OURS: [&str; 14] = [
     "accept-encoding",
     "authorization",
@@ -35,7 +36,7 @@ const OURS: [&str; 14] = [
     "x-amz-security-token",
 ];
 
-/// A request as it goes to KMS, but for its signature.
+/// A request to KMS, without its signature.
 struct Outgoing {
     url: String,
     headers: HeaderMap,
@@ -49,15 +50,15 @@ impl Proxy {
         &self,
         parts: &Parts,
         body: Bytes,
-    ) -> Result<Response<Full<Bytes>>, Failure> {
-        let incoming = Incoming::read(&parts.uri, &parts.headers).map_err(refused)?;
+    ) -> Result<Response<Full<Bytes>>, ProxyFailure> {
+        let incoming = SignedRequest::read(&parts.uri, &parts.headers).map_err(refused)?;
         let now = SystemTime::now();
         incoming
             .verify(&parts.method, &parts.headers, &body, &self.program, now)
             .map_err(refused)?;
         if incoming.scope.service != "kms" {
             let message = format!("this is KMS, not {}", incoming.scope.service);
-            return Err(Failure::invalid(message));
+            return Err(ProxyFailure::invalid(message));
         }
         let target = parts.headers.get("x-amz-target");
         let target = target.and_then(|target| target.to_str().ok());
@@ -76,41 +77,42 @@ impl Proxy {
         }
     }
 
-    /// The body with `Recipient`, and the member to fill, when the action is one that attests and
-    /// the program has not brought its own document.
+    /// The body for KMS, and the member to fill.
+    ///
+    /// `Recipient` is added if the action takes one and the app sent none.
     async fn attested(
         &self,
         action: &str,
         body: Bytes,
-    ) -> Result<(Bytes, Option<&'static str>), Failure> {
+    ) -> Result<(Bytes, Option<&'static str>), ProxyFailure> {
         let member = actions::secret_member(action);
         let demands = self.demands != super::Demands::default();
         if member.is_none() && !demands {
             return Ok((body, None));
         }
-        // KMS takes a missing body for an empty object.
+        // KMS treats a missing body as an empty object.
         let json = if body.is_empty() { &b"{}"[..] } else { &body };
-        let Some(mut fields) = Fields::parse(json) else {
-            return Err(Failure::new(
+        let Some(mut fields) = JsonFields::parse(json) else {
+            return Err(ProxyFailure::new(
                 StatusCode::BAD_REQUEST,
                 "SerializationException",
                 "the body is no JSON object, or has a name twice",
             ));
         };
         if let Some(missing) = self.demands.missing(action, &fields) {
-            return Err(Failure::invalid(missing));
+            return Err(ProxyFailure::invalid(missing));
         }
         let Some(member) = member.filter(|_| !fields.has("Recipient")) else {
             return Ok((body, None));
         };
         let document = self.recipient.document().await;
-        let document = document.map_err(|error| Failure::unavailable(error.to_string()))?;
+        let document = document.map_err(|error| ProxyFailure::unavailable(error.to_string()))?;
         let recipient = serde_json::json!({
             "KeyEncryptionAlgorithm": KEY_ENCRYPTION_ALGORITHM,
             "AttestationDocument": &*document,
         });
         let recipient = serde_json::value::to_raw_value(&recipient);
-        let recipient = recipient.map_err(|error| Failure::unavailable(error.to_string()))?;
+        let recipient = recipient.map_err(|error| ProxyFailure::unavailable(error.to_string()))?;
         fields.set("Recipient", recipient);
         Ok((Bytes::from_owner(fields.write()), Some(member)))
     }
@@ -118,12 +120,12 @@ impl Proxy {
     fn outgoing(
         &self,
         parts: &Parts,
-        incoming: &Incoming,
+        incoming: &SignedRequest,
         body: Bytes,
-    ) -> Result<Outgoing, Failure> {
+    ) -> Result<Outgoing, ProxyFailure> {
         let region = &incoming.scope.region;
         let (endpoint, region) = (self.endpoints.of(region))
-            .ok_or_else(|| Failure::invalid(format!("there is no endpoint for {region}")))?;
+            .ok_or_else(|| ProxyFailure::invalid(format!("there is no endpoint for {region}")))?;
         let authority = endpoint.https_authority();
         let mut headers = HeaderMap::new();
         for (name, value) in &parts.headers {
@@ -146,16 +148,20 @@ impl Proxy {
         })
     }
 
-    /// Sends a request, with retries, until there is an answer to give on.
-    async fn send(&self, parts: &Parts, outgoing: &Outgoing) -> Result<Response<Bytes>, Failure> {
+    /// Sends a request, with retries, until there is an answer to forward.
+    async fn send(
+        &self,
+        parts: &Parts,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Bytes>, ProxyFailure> {
         let mut cost = None;
         let mut attempt = 1;
-        // One more each, whatever the attempts: what has been corrected is not wrong again.
+        // One more attempt for each correction, beside the usual ones.
         let (mut may_set_clock, mut may_renew) = (true, true);
         loop {
             let credentials = self.credentials.get().await;
             let credentials =
-                credentials.map_err(|error| Failure::unavailable(error.to_string()))?;
+                credentials.map_err(|error| ProxyFailure::unavailable(error.to_string()))?;
             let mut headers = outgoing.headers.clone();
             sign(
                 &parts.method,
@@ -166,13 +172,13 @@ impl Proxy {
                 &credentials,
                 self.clock.now(),
             )
-            .map_err(Failure::invalid)?;
+            .map_err(ProxyFailure::invalid)?;
             let mut request = Request::new(Full::new(outgoing.body.clone()));
             *request.method_mut() = parts.method.clone();
             *request.uri_mut() = outgoing
                 .url
                 .parse()
-                .map_err(|_| Failure::invalid("the path is no URI"))?;
+                .map_err(|_| ProxyFailure::invalid("the path is no URI"))?;
             *request.headers_mut() = headers;
             let answer = self.upstream.send(request).await;
             match &answer {
@@ -188,7 +194,7 @@ impl Proxy {
                     }
                     Advice::Credentials if may_renew => {
                         may_renew = false;
-                        tracing::info!("KMS refuses the credentials: fetching others");
+                        tracing::info!("KMS refused the credentials; fetching others");
                         self.credentials.refuse(&credentials).await;
                         continue;
                     }
@@ -208,19 +214,19 @@ impl Proxy {
                 }
             }
             return answer.map_err(|error| match error {
-                NoAnswer::TimedOut(_) => Failure::new(
+                NoAnswer::TimedOut(_) => ProxyFailure::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     "RequestTimeoutException",
                     error.to_string(),
                 ),
                 NoAnswer::Failed(text) => {
-                    Failure::unavailable(format!("KMS cannot be reached: {text}"))
+                    ProxyFailure::unavailable(format!("KMS cannot be reached: {text}"))
                 }
             });
         }
     }
 
-    /// Waits for the next attempt, if there is to be one.
+    /// Waits for the next attempt, if there is one.
     async fn may_retry(&self, attempt: &mut u32, cost: &mut Option<i64>, timed_out: bool) -> bool {
         if *attempt >= ATTEMPTS {
             return false;
@@ -240,22 +246,22 @@ impl Proxy {
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let changed = date.is_some_and(|date| self.clock.set(date));
         if changed {
-            tracing::warn!("the clock is wrong: signing with the time of KMS");
+            tracing::warn!("the clock is wrong; signing with the time of KMS");
         }
         changed
     }
 
-    /// The answer with what KMS has encrypted for us in clear.
+    /// The answer with its encrypted member decrypted.
     async fn opened(
         &self,
         answer: Response<Bytes>,
         member: &'static str,
-    ) -> Result<Response<Full<Bytes>>, Failure> {
-        let bad = |what: &str| Failure::bad_answer(format!("the answer of KMS {what}"));
+    ) -> Result<Response<Full<Bytes>>, ProxyFailure> {
+        let bad = |what: &str| ProxyFailure::bad_answer(format!("the answer of KMS {what}"));
         let (parts, body) = answer.into_parts();
-        let mut fields = Fields::parse(&body).ok_or_else(|| bad("is no JSON object"))?;
+        let mut fields = JsonFields::parse(&body).ok_or_else(|| bad("is no JSON object"))?;
         let Some(envelope) = fields.text("CiphertextForRecipient") else {
-            // What says DryRun is answered by errors only, so this is never KMS.
+            // KMS answers DryRun with errors only, so this is not from KMS.
             return Err(bad("has no CiphertextForRecipient"));
         };
         let secret = match self.recipient.open(&envelope).await {
@@ -263,21 +269,21 @@ impl Proxy {
             Err(error @ (Error::Envelope { .. } | Error::OtherRecipient | Error::Decrypt)) => {
                 return Err(bad(&format!("cannot be opened: {error}")));
             }
-            Err(error) => return Err(Failure::unavailable(error.to_string())),
+            Err(error) => return Err(ProxyFailure::unavailable(error.to_string())),
         };
         let set = fields.set_secret(member, secret.expose());
         set.ok_or_else(|| bad("cannot be written"))?;
         fields.remove("CiphertextForRecipient");
-        // Overwritten when hyper has sent it.
+        // The bytes are overwritten after hyper has sent them.
         let body = Bytes::from_owner(fields.write());
         let mut response = forwarded(Response::from_parts(parts, body));
-        // Of the body as it was.
+        // The checksum is of the original body.
         response.headers_mut().remove("x-amz-crc32");
         Ok(response)
     }
 }
 
-/// An answer of KMS for the program, without what belongs to the connection.
+/// An answer of KMS for the app, without the headers of the connection.
 fn forwarded(answer: Response<Bytes>) -> Response<Full<Bytes>> {
     let (mut parts, body) = answer.into_parts();
     for name in OURS {
@@ -288,12 +294,12 @@ fn forwarded(answer: Response<Bytes>) -> Response<Full<Bytes>> {
     Response::from_parts(parts, Full::new(body))
 }
 
-fn refused(why: Refused) -> Failure {
+fn refused(why: SignatureRefused) -> ProxyFailure {
     let code = match why {
-        Refused::Missing => "MissingAuthenticationTokenException",
-        Refused::Malformed(_) => "IncompleteSignatureException",
-        Refused::OtherKey => "UnrecognizedClientException",
-        Refused::Mismatch | Refused::Expired => "InvalidSignatureException",
+        SignatureRefused::Missing => "MissingAuthenticationTokenException",
+        SignatureRefused::Malformed(_) => "IncompleteSignatureException",
+        SignatureRefused::OtherKey => "UnrecognizedClientException",
+        SignatureRefused::Mismatch | SignatureRefused::Expired => "InvalidSignatureException",
     };
-    Failure::new(StatusCode::FORBIDDEN, code, why.to_string())
+    ProxyFailure::new(StatusCode::FORBIDDEN, code, why.to_string())
 }

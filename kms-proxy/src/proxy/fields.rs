@@ -1,5 +1,4 @@
-//! A JSON object whose members stay as they are, byte for byte and in their order, but for those that
-//! are replaced.
+//! A JSON object whose members keep their bytes and their order, except those that are replaced.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,18 +13,18 @@ use zeroize::Zeroizing;
 const MAX_MEMBERS: usize = 256;
 
 /// The members of an object.
-pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub(super) struct JsonFields<'a>(Vec<(Cow<'a, str>, JsonValue<'a>)>);
 
 /// A member's value, as JSON.
-enum Value<'a> {
-    /// As it came.
+enum JsonValue<'a> {
+    /// The original bytes.
     Came(&'a RawValue),
     Ours(Box<RawValue>),
-    /// Ours, and to be overwritten at the end.
+    /// A new value, overwritten when it is dropped.
     Secret(Zeroizing<Vec<u8>>),
 }
 
-impl Value<'_> {
+impl JsonValue<'_> {
     fn json(&self) -> &[u8] {
         match self {
             Self::Came(value) => value.get().as_bytes(),
@@ -35,17 +34,16 @@ impl Value<'_> {
     }
 }
 
-impl<'a> Fields<'a> {
-    /// Reads an object; none for anything else, and when a name is there twice: two readers could
-    /// take different ones.
+impl<'a> JsonFields<'a> {
+    /// Reads an object. `None` if a name stands twice, since two readers could take different ones.
     pub(super) fn parse(json: &'a [u8]) -> Option<Self> {
         let mut reader = serde_json::Deserializer::from_slice(json);
-        let fields = reader.deserialize_map(Members).ok()?;
+        let fields = reader.deserialize_map(JsonMembers).ok()?;
         reader.end().ok()?;
         Some(fields)
     }
 
-    /// Whether a member is there and not null.
+    /// Whether a member exists and is not null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value != b"null")
     }
@@ -55,50 +53,54 @@ impl<'a> Fields<'a> {
         serde_json::from_slice(self.get(name)?).ok()
     }
 
-    /// Whether a member is an object with anything in it.
+    /// Whether a member is an object that is not empty.
     pub(super) fn has_members(&self, name: &str) -> bool {
         self.get(name)
-            .and_then(Fields::parse)
+            .and_then(JsonFields::parse)
             .is_some_and(|inner| !inner.0.is_empty())
     }
 
     /// Replaces a member in its place, or adds it at the end.
     pub(super) fn set(&mut self, name: &'static str, value: Box<RawValue>) {
-        self.put(name, Value::Ours(value));
+        self.put(name, JsonValue::Ours(value));
     }
 
-    /// The same with the base64 of a secret. The text is written in its place at once, so that no
-    /// copy is left behind; none when its length cannot be had.
+    /// Sets a member to the base64 of a secret.
+    ///
+    /// The text is written into its final buffer, so that no copy is left. `None` if its length
+    /// overflows.
     pub(super) fn set_secret(&mut self, name: &'static str, secret: &[u8]) -> Option<()> {
         let length = base64::encoded_len(secret.len(), true)?;
         let mut json = Zeroizing::new(vec![b'"'; length.checked_add(2)?]);
         STANDARD
             .encode_slice(secret, json.get_mut(1..=length)?)
             .ok()?;
-        self.put(name, Value::Secret(json));
+        self.put(name, JsonValue::Secret(json));
         Some(())
     }
 
-    fn put(&mut self, name: &'static str, value: Value<'a>) {
+    fn put(&mut self, name: &'static str, value: JsonValue<'a>) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
             None => self.0.push((name.into(), value)),
         }
     }
 
-    /// Takes a member out.
+    /// Removes a member.
     pub(super) fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
     }
 
-    /// The object as text. It may have secrets, so it is overwritten at its end, and is written into
-    /// a buffer that does not grow: growing would leave copies.
+    /// The object as text.
+    ///
+    /// It may contain secrets, so it is overwritten when it is dropped, and its buffer does not grow:
+    /// growing would leave copies.
     pub(super) fn write(&self) -> Zeroizing<Vec<u8>> {
         let names = self.0.iter();
         let names = names.map(|(name, _)| serde_json::Value::from(name.as_ref()).to_string());
         let names: Vec<String> = names.collect();
         let members = names.iter().zip(&self.0);
-        // Each with a colon and a comma or brace.
+        // Each member has a colon, and a comma or brace.
         let lengths = members.map(|(name, (_, value))| name.len() + value.json().len() + 2);
         let mut out = Zeroizing::new(Vec::with_capacity(lengths.sum::<usize>() + 2));
         out.push(b'{');
@@ -120,25 +122,25 @@ impl<'a> Fields<'a> {
     }
 }
 
-struct Members;
+struct JsonMembers;
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Fields<'de>;
+impl<'de> Visitor<'de> for JsonMembers {
+    type Value = JsonFields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::new();
+        let mut members: Vec<(Cow<'de, str>, JsonValue<'de>)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             let is_known = members.iter().any(|(known, _)| *known == name);
             if is_known || members.len() >= MAX_MEMBERS {
                 return Err(A::Error::custom("a name that is there twice, or too many"));
             }
-            members.push((Cow::Owned(name), Value::Came(value)));
+            members.push((Cow::Owned(name), JsonValue::Came(value)));
         }
-        Ok(Fields(members))
+        Ok(JsonFields(members))
     }
 }
 
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_not_touched_stays_as_it_is() {
         let json = br#"{"b":1.0e+02 , "a":{"x" : [1,2 ]},"Plaintext":null,"n":12345678901234567890123,"\u0041":"\u00e9"}"#;
-        let mut fields = Fields::parse(json).expect("an object");
+        let mut fields = JsonFields::parse(json).expect("an object");
         fields.set_secret("Plaintext", b"x").expect("set");
         let new = serde_json::value::to_raw_value("\"").expect("a text");
         fields.set("New", new);
@@ -172,15 +174,15 @@ mod tests {
             br#"{"a":1,"a":2}"#,
             b"\xff",
         ] {
-            assert!(Fields::parse(json).is_none());
+            assert!(JsonFields::parse(json).is_none());
         }
-        assert!(Fields::parse(b" { } ").is_some());
+        assert!(JsonFields::parse(b" { } ").is_some());
     }
 
     #[test]
     fn members_are_looked_at() {
         let json = br#"{"k":"x","n":null,"c":{"a":"b"},"e":{}}"#;
-        let fields = Fields::parse(json).expect("an object");
+        let fields = JsonFields::parse(json).expect("an object");
         assert!(fields.has("k") && !fields.has("n") && !fields.has("z"));
         assert!(fields.has_members("c") && !fields.has_members("e") && !fields.has_members("k"));
         assert_eq!(fields.text("k").as_deref(), Some("x"));
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn secrets_are_written_without_copies_on_the_way() {
         for length in [0, 1, 2, 3, 32, 4096, 5000] {
-            let mut fields = Fields::parse(br#"{"a":1,"\u0022":[2]}"#).expect("an object");
+            let mut fields = JsonFields::parse(br#"{"a":1,"\u0022":[2]}"#).expect("an object");
             let room = fields.write().capacity();
             fields
                 .set_secret("Plaintext", &vec![7; length])

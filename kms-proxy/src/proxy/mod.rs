@@ -1,13 +1,13 @@
-//! The endpoint that the program's SDK talks to: HTTP/1.1 on the guest's loopback.
+//! The proxy between the app's SDK and KMS: HTTP/1.1 on the guest's loopback.
 //!
 //! ```text
-//! SDK ──▶ signature of the program's dummy credentials: right?
-//!         the five attesting actions: + Recipient (attestation document with our public key)
+//! SDK ──▶ signature checked against the app's dummy credentials
+//!         the five attesting actions: + Recipient (attestation document with the public key)
 //!         signed with the instance's credentials, for the region of the caller's signature
 //!         ──▶ TLS ──▶ KMS
 //!         the five attesting actions: CiphertextForRecipient opened, the member that KMS left
 //!         empty filled, as if KMS had answered plaintext
-//! SDK ◀── all else byte for byte: members, errors, statuses
+//! SDK ◀── everything else byte for byte: members, errors, statuses
 //! ```
 
 mod actions;
@@ -32,32 +32,32 @@ use std::time::{Duration, SystemTime};
 use rustls::RootCertStore;
 
 use crate::attest::Module;
-use crate::credentials::{Cache, Credentials};
+use crate::credentials::{Credentials, CredentialsCache};
 use recipient::Recipient;
 use retry::Quota;
-use upstream::Upstream;
+use upstream::KmsUpstream;
 
-/// What a proxy is made of.
-pub struct Parts {
+/// The parts of a proxy.
+pub struct ProxyParts {
     /// Makes attestation documents.
     pub module: Arc<dyn Module>,
     /// Makes connections to KMS.
     pub dial: Arc<dyn Dial>,
     /// The instance's credentials.
-    pub credentials: Cache,
-    /// The dummy credentials that the program alone has.
+    pub credentials: CredentialsCache,
+    /// The dummy credentials that only the app has.
     pub program: Credentials,
-    /// Where KMS is.
+    /// The endpoints of KMS.
     pub endpoints: Endpoints,
-    /// What the policy demands.
+    /// The demands of the policy.
     pub demands: Demands,
-    /// Who may vouch for KMS; see [`web_roots`].
+    /// The authorities that may sign certificates of KMS; see [`web_roots`].
     pub roots: RootCertStore,
-    /// How long KMS may take to answer: [`ANSWER_TIMEOUT`], as a rule.
+    /// How long KMS may take to answer; usually [`ANSWER_TIMEOUT`].
     pub answer_timeout: Duration,
 }
 
-/// The roots of the web, as Mozilla trusts them, baked in.
+/// Mozilla's web roots, built in.
 pub fn web_roots() -> RootCertStore {
     RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned())
 }
@@ -65,8 +65,8 @@ pub fn web_roots() -> RootCertStore {
 /// A proxy.
 pub struct Proxy {
     recipient: Recipient,
-    upstream: Upstream,
-    credentials: Cache,
+    upstream: KmsUpstream,
+    credentials: CredentialsCache,
     program: Credentials,
     endpoints: Endpoints,
     demands: Demands,
@@ -75,14 +75,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Puts a proxy together. It does nothing before it is [served](serve).
+    /// Makes a proxy, which answers requests once it is [served](serve).
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(parts: Parts) -> Result<Self, rustls::Error> {
+    pub fn new(parts: ProxyParts) -> Result<Self, rustls::Error> {
         Ok(Self {
             recipient: Recipient::new(parts.module),
-            upstream: Upstream::new(parts.dial, parts.roots, parts.answer_timeout)?,
+            upstream: KmsUpstream::new(parts.dial, parts.roots, parts.answer_timeout)?,
             credentials: parts.credentials,
             program: parts.program,
             endpoints: parts.endpoints,
@@ -96,16 +96,16 @@ impl Proxy {
     pub async fn warm_up(&self) {
         let started = std::time::Instant::now();
         match self.recipient.key().await {
-            Ok(_) => tracing::info!(took = ?started.elapsed(), "key for KMS made"),
+            Ok(_) => tracing::info!(took = ?started.elapsed(), "key for KMS is ready"),
             Err(error) => tracing::warn!(%error, "no key for KMS yet"),
         }
     }
 }
 
-/// The time at KMS, as far as it has said that ours is wrong.
+/// The time of KMS. It differs from the guest's once KMS has said that the clock is wrong.
 #[derive(Debug, Default)]
 struct Clock {
-    /// Seconds that KMS is ahead.
+    /// Seconds by which KMS is ahead.
     offset: AtomicI64,
 }
 
@@ -121,8 +121,9 @@ impl Clock {
         moved.unwrap_or(now)
     }
 
-    /// Sets the clock by an answer, whose sender TLS has proved. Says whether that is a change that
-    /// matters to a signature.
+    /// Sets the clock by an answer of KMS, which TLS has authenticated.
+    ///
+    /// Returns whether the change matters for a signature.
     fn set(&self, theirs: SystemTime) -> bool {
         let now = SystemTime::now();
         let offset = match theirs.duration_since(now) {

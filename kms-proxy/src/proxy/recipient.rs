@@ -1,4 +1,4 @@
-//! The key that KMS encrypts for, and attestation documents that name it.
+//! The key that KMS encrypts for, and attestation documents with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,13 @@ use crate::attest::{Claims, Module};
 use crate::envelope::RecipientKey;
 use crate::{Error, Secret};
 
-/// How long a document is used. KMS refuses those older than five minutes, does not look at the nonce,
-/// and takes one document for any number of requests; a clock that drifts takes from the five minutes.
+/// How long a document is used.
+///
+/// KMS accepts a document for five minutes and any number of requests, and ignores the nonce. The
+/// margin is for a clock that drifts.
 const REUSE: Duration = Duration::from_secs(60);
 
-/// Key and document. The key is made once, in the background, and lives as long as the process.
+/// The key and a document. The key is made once, in the background, and lives as long as the process.
 pub(super) struct Recipient {
     module: Arc<dyn Module>,
     key: OnceCell<Arc<RecipientKey>>,
@@ -32,7 +34,7 @@ impl Recipient {
         }
     }
 
-    /// The key; makes it when it is not there.
+    /// The key. The first call makes it.
     pub(super) async fn key(&self) -> Result<Arc<RecipientKey>, Error> {
         let make = || async { blocking(RecipientKey::generate).await.map(Arc::new) };
         self.key.get_or_try_init(make).await.map(Arc::clone)
@@ -59,7 +61,7 @@ impl Recipient {
         Ok(document)
     }
 
-    /// Decrypts what KMS has encrypted for the key, given in base64.
+    /// Decrypts a `CiphertextForRecipient`, given in base64.
     pub(super) async fn open(&self, envelope: &str) -> Result<Secret, Error> {
         let wrong = Error::Envelope {
             what: "base64",
@@ -67,7 +69,7 @@ impl Recipient {
         };
         let envelope = STANDARD.decode(envelope).map_err(|_| wrong)?;
         let key = self.key().await?;
-        // A millisecond or two of RSA: not on a thread that serves connections.
+        // RSA takes a millisecond or two, too long for a thread that serves connections.
         blocking(move || key.open(&envelope)).await
     }
 }

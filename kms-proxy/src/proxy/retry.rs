@@ -1,24 +1,26 @@
-//! Retries as the SDKs' standard mode has them: three attempts, exponential back-off with jitter, and a
-//! quota that ends retries when most requests fail.
+//! Retries as in the SDKs' standard mode.
+//!
+//! That is three attempts, exponential back-off with jitter, and a quota that ends retries when most
+//! requests fail.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::fields::Fields;
+use super::fields::JsonFields;
 
 /// Attempts of a request, the first included.
 pub(super) const ATTEMPTS: u32 = 3;
-/// Longest pause between two.
+/// Longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(20);
-/// Tokens of the quota at the start, and at most.
+/// Tokens of the quota at the start, which is also the maximum.
 const TOKENS: i64 = 500;
-/// Tokens that a retry costs, and what it costs after a time-out.
+/// Tokens that a retry costs, and a retry after a time-out.
 const COST: i64 = 5;
 const COST_TIMEOUT: i64 = 10;
 
-/// Codes of errors that mean "slower".
+/// Codes of errors by which KMS throttles.
 const THROTTLING: [&str; 10] = [
     "BandwidthLimitExceeded",
     "EC2ThrottledException",
@@ -31,7 +33,7 @@ const THROTTLING: [&str; 10] = [
     "Throttling",
     "ThrottlingException",
 ];
-/// Codes of errors that may pass by themselves.
+/// Codes of transient errors.
 const TRANSIENT: [&str; 4] = [
     "DependencyTimeoutException",
     "InternalError",
@@ -48,17 +50,17 @@ const SKEWED: [&str; 7] = [
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 ];
-/// Codes of credentials that are over.
+/// Codes of expired credentials.
 const STALE: [&str; 3] = [
     "ExpiredTokenException",
     "InvalidClientTokenId",
     "UnrecognizedClientException",
 ];
 
-/// What may be done about an answer.
+/// The next step after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Advice {
-    /// It is the answer.
+    /// Forward the answer.
     Take,
     /// Try again, after a pause.
     Again,
@@ -68,7 +70,7 @@ pub(super) enum Advice {
     Credentials,
 }
 
-/// Judges an answer of KMS.
+/// The next step after this answer of KMS.
 pub(super) fn advice(status: StatusCode, body: &[u8]) -> Advice {
     if status.is_success() {
         return Advice::Take;
@@ -89,7 +91,7 @@ pub(super) fn advice(status: StatusCode, body: &[u8]) -> Advice {
 
 /// The type of an error: `__type`, perhaps with a namespace before it.
 fn code(body: &[u8]) -> Option<String> {
-    let text = Fields::parse(body)?.text("__type")?;
+    let text = JsonFields::parse(body)?.text("__type")?;
     Some(text.rsplit('#').next().unwrap_or_default().to_owned())
 }
 
@@ -104,7 +106,7 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// Takes what a retry costs, if it is there: what to give back when it succeeds.
+    /// Takes the cost of a retry, if the quota has it. A success gives the cost back.
     pub(super) fn take(&self, timed_out: bool) -> Option<i64> {
         let cost = if timed_out { COST_TIMEOUT } else { COST };
         let take = |tokens: i64| (tokens >= cost).then_some(tokens - cost);
@@ -114,7 +116,7 @@ impl Quota {
         taken.is_ok().then_some(cost)
     }
 
-    /// A request has succeeded, on the first attempt or by a retry of this cost.
+    /// Records the success of a request, on the first attempt or by a retry of this cost.
     pub(super) fn give(&self, cost: Option<i64>) {
         let give = |tokens: i64| Some((tokens + cost.unwrap_or(1)).min(TOKENS));
         let _ = self
@@ -126,7 +128,7 @@ impl Quota {
 /// The pause before attempt number `next`, which is 2 or more.
 pub(super) fn pause(next: u32) -> Duration {
     let mut random = [0; 4];
-    // Without random numbers there is no jitter, and still a pause.
+    // Without random numbers the pause has no jitter.
     let _ = aws_lc_rs::rand::fill(&mut random);
     let fraction = f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX);
     let seconds = fraction * f64::from(1u32 << next.saturating_sub(2).min(10));

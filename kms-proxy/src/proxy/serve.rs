@@ -16,20 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Proxy;
-use super::answer::Failure;
+use super::answer::ProxyFailure;
 
-/// Connections at once.
+/// Most connections at the same time.
 const CONNECTIONS: usize = 256;
 /// How long a client may take to send the head of a request, or be idle between two.
 const HEAD: Duration = Duration::from_secs(60);
-/// How long it may take to send a body.
+/// How long a client may take to send a body.
 const BODY: Duration = Duration::from_secs(10);
-/// Longest body of a request, in bytes. KMS takes no more than some 100 KiB.
+/// Longest body of a request, in bytes. KMS takes about 100 KiB at most.
 const MAX_REQUEST: usize = 1 << 20;
-/// Pause after accept() failed.
+/// Wait after a failed accept().
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves on a listener until `stop` is cancelled; then requests that are being answered end.
+/// Serves on a listener until `stop` is cancelled, then completes the requests in flight.
 pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
@@ -53,7 +53,7 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: CancellationT
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
-                // Bodies are sent from where they are: hyper's own buffer is not overwritten.
+                // Bodies are sent from their own buffers, since hyper's buffer is not overwritten.
                 .writev(true)
                 .serve_connection(TokioIo::new(socket), service);
             tokio::pin!(connection);
@@ -81,8 +81,10 @@ async fn answer(
     let body = tokio::time::timeout(BODY, Limited::new(body, MAX_REQUEST).collect()).await;
     let result = match body {
         Ok(Ok(body)) => proxy.exchange(&parts, body.to_bytes()).await,
-        Ok(Err(_)) => Err(Failure::invalid("the body is broken or longer than 1 MiB")),
-        Err(_) => Err(Failure::invalid("the body has not come in 10 s")),
+        Ok(Err(_)) => Err(ProxyFailure::invalid(
+            "the body is broken or longer than 1 MiB",
+        )),
+        Err(_) => Err(ProxyFailure::invalid("the body has not come in 10 s")),
     };
     Ok(result.unwrap_or_else(|failure| {
         tracing::info!(

@@ -1,4 +1,4 @@
-//! HTTPS to KMS: the connections come from whoever embeds us, TLS is ours.
+//! HTTPS to KMS. The guest makes the connections; TLS is made here.
 
 use std::io;
 use std::pin::Pin;
@@ -22,15 +22,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Idle connections to an endpoint that are kept.
+/// Most idle connections to an endpoint that are kept.
 const IDLE_CONNECTIONS: usize = 32;
-/// How long a connection may be idle: less than what KMS allows, so that few requests find it closed.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long a connection may be idle. KMS allows more, so few requests find it closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection and its TLS handshake may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long KMS may take to answer, as a rule. Key pairs take tenths of seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long KMS may take to answer. Key pairs take tenths of seconds.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest answer, in bytes; KMS' longest has some 100 KiB.
+/// Longest answer in bytes. The longest of KMS has about 100 KiB.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// A connection to an endpoint.
@@ -38,7 +38,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Makes connections to endpoints. It need not be trusted: TLS goes over them.
+/// Makes connections to endpoints. They need not be trusted: TLS runs over them.
 pub trait Dial: Send + Sync {
     /// Connects to an endpoint.
     fn dial(&self, endpoint: &KmsEndpoint) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
@@ -49,17 +49,17 @@ pub trait Dial: Send + Sync {
 pub(super) enum NoAnswer {
     #[error("{0}")]
     Failed(String),
-    #[error("KMS has not answered in {0:?}")]
+    #[error("KMS did not answer within {0:?}")]
     TimedOut(Duration),
 }
 
 /// A client with a pool of connections.
-pub(super) struct Upstream {
+pub(super) struct KmsUpstream {
     client: Client<Connector, Full<Bytes>>,
     limit: Duration,
 }
 
-impl Upstream {
+impl KmsUpstream {
     /// `limit` is for each answer.
     pub(super) fn new(
         dial: Arc<dyn Dial>,
@@ -78,7 +78,7 @@ impl Upstream {
         };
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
         Ok(Self { client, limit })
@@ -102,7 +102,7 @@ impl Upstream {
     }
 }
 
-/// An error with its causes, which say what happened.
+/// The text of an error with its causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -123,9 +123,9 @@ struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Tls;
+    type Response = TlsIo;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Tls>>;
+    type Future = BoxFuture<'static, io::Result<TlsIo>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -142,8 +142,8 @@ impl tower_service::Service<Uri> for Connector {
                 let io = this.dial.dial(&endpoint).await?;
                 this.tls.connect(name, io).await
             };
-            match timeout(CONNECT, connect).await {
-                Ok(connected) => Ok(Tls(TokioIo::new(connected?))),
+            match timeout(CONNECT_TIMEOUT, connect).await {
+                Ok(connected) => Ok(TlsIo(TokioIo::new(connected?))),
                 Err(_) => Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("{} does not answer", endpoint.name()),
@@ -153,16 +153,16 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// A TLS session as hyper wants it.
-struct Tls(TokioIo<TlsStream<Box<dyn Io>>>);
+/// A TLS session for hyper.
+struct TlsIo(TokioIo<TlsStream<Box<dyn Io>>>);
 
-impl Connection for Tls {
+impl Connection for TlsIo {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for Tls {
+impl Read for TlsIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,7 +172,7 @@ impl Read for Tls {
     }
 }
 
-impl Write for Tls {
+impl Write for TlsIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The signature on a request of the program, in its headers or in its query.
+//! The signature of a request of the app, in its headers or in its query.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +11,11 @@ use super::{Scope, identity, params};
 use crate::credentials::Credentials;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// How old or young a signature may be, as at AWS.
+/// Largest difference between a signature's time and the clock, as at AWS.
 const TOLERANCE: Duration = Duration::from_secs(15 * 60);
 /// Longest validity of a signature in a query: seven days.
 const MAX_EXPIRES: u64 = 7 * 24 * 3600;
-/// Most headers that are signed.
+/// Most signed headers.
 const MAX_SIGNED: usize = 64;
 
 /// The header that names the action.
@@ -24,53 +24,53 @@ const TARGET: &str = "x-amz-target";
 /// Why a signature is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
-    /// There is none.
+pub enum SignatureRefused {
+    /// The request has no signature.
     #[error("the request is not signed")]
     Missing,
-    /// It cannot be read.
+    /// The signature cannot be read.
     #[error("the signature is malformed: {0}")]
     Malformed(&'static str),
-    /// It is by another key than the program's.
-    #[error("the access key is not the one that odyn-net gave to the program")]
+    /// The signature is by another key than the app's.
+    #[error("the access key is not the one that odyn-net gave to the app")]
     OtherKey,
-    /// It is not right.
+    /// The signature does not match the request.
     #[error("the signature does not match")]
     Mismatch,
-    /// Its time is over, or has not come.
+    /// The signature is not valid at this time.
     #[error("the signature is expired or not yet valid")]
     Expired,
 }
 
-/// A signature as it came.
+/// The signature of a request.
 #[derive(Debug, Clone)]
-pub struct Incoming {
-    /// What it is for.
+pub struct SignedRequest {
+    /// The region and service of the signature.
     pub scope: Scope,
     access_key_id: String,
     time: SystemTime,
     signed_headers: Vec<String>,
     signature: String,
-    /// Of a signature in the query: for how long it is valid, in seconds.
+    /// The validity of a signature in the query, in seconds.
     expires: Option<u64>,
     /// The path, and the query without the signature.
     target: String,
-    /// The same with the session token of a signature in the query, which is signed as well.
+    /// `target` with the session token of a signature in the query, which is signed as well.
     signed_target: String,
 }
 
-impl Incoming {
+impl SignedRequest {
     /// Reads the signature of a request.
     ///
     /// # Errors
-    /// [`Refused::Missing`] or [`Refused::Malformed`].
-    pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refused> {
+    /// [`SignatureRefused::Missing`] or [`SignatureRefused::Malformed`].
+    pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, SignatureRefused> {
         match headers.get(header::AUTHORIZATION) {
-            Some(_) if is_presigned(uri) => Err(Refused::Malformed("two of them")),
+            Some(_) if is_presigned(uri) => Err(SignatureRefused::Malformed("two of them")),
             Some(value) => {
                 let value = value
                     .to_str()
-                    .map_err(|_| Refused::Malformed("not a text"))?;
+                    .map_err(|_| SignatureRefused::Malformed("not a text"))?;
                 Self::of_header(uri, headers, value)
             }
             None => Self::of_query(uri),
@@ -78,35 +78,37 @@ impl Incoming {
     }
 
     /// `AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`
-    fn of_header(uri: &Uri, headers: &HeaderMap, value: &str) -> Result<Self, Refused> {
+    fn of_header(uri: &Uri, headers: &HeaderMap, value: &str) -> Result<Self, SignatureRefused> {
         let parts = value
             .strip_prefix(ALGORITHM)
-            .ok_or(Refused::Malformed("another algorithm"))?;
+            .ok_or(SignatureRefused::Malformed("another algorithm"))?;
         let mut found = [None; 3];
         for part in parts.split(',') {
             let (name, value) = part
                 .trim()
                 .split_once('=')
-                .ok_or(Refused::Malformed("not a list of names and values"))?;
+                .ok_or(SignatureRefused::Malformed(
+                    "not a list of names and values",
+                ))?;
             let place = ["Credential", "SignedHeaders", "Signature"]
                 .iter()
                 .position(|known| *known == name)
-                .ok_or(Refused::Malformed("an unknown part"))?;
+                .ok_or(SignatureRefused::Malformed("an unknown part"))?;
             found[place] = Some(value);
         }
         let [Some(credential), Some(signed), Some(signature)] = found else {
-            return Err(Refused::Malformed("a part is missing"));
+            return Err(SignatureRefused::Malformed("a part is missing"));
         };
         let date = headers
             .get("x-amz-date")
             .and_then(|value| value.to_str().ok())
-            .ok_or(Refused::Malformed("no X-Amz-Date"))?;
+            .ok_or(SignatureRefused::Malformed("no X-Amz-Date"))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         Self::new(credential, signed, signature, date, None, target, target)
     }
 
     /// `X-Amz-Algorithm` and its companions: a presigned URL. The service's own parameters stay.
-    fn of_query(uri: &Uri) -> Result<Self, Refused> {
+    fn of_query(uri: &Uri) -> Result<Self, SignatureRefused> {
         let query = uri.query().unwrap_or_default();
         let mut found: [Option<String>; 6] = Default::default();
         let mut rest = Vec::new();
@@ -123,7 +125,7 @@ impl Incoming {
             ];
             match known.iter().position(|known| *known == name) {
                 Some(place) => found[place] = Some(decode(value)?),
-                // Of the program's own credentials: KMS gets the instance's.
+                // The app's session token is not forwarded: KMS gets the instance's.
                 None if name == "X-Amz-Security-Token" => signed_rest.push(pair),
                 None => {
                     rest.push(pair);
@@ -132,7 +134,7 @@ impl Incoming {
             }
         }
         if found.iter().all(Option::is_none) {
-            return Err(Refused::Missing);
+            return Err(SignatureRefused::Missing);
         }
         let [
             Some(algorithm),
@@ -143,15 +145,15 @@ impl Incoming {
             expires,
         ] = found
         else {
-            return Err(Refused::Malformed("a part is missing"));
+            return Err(SignatureRefused::Malformed("a part is missing"));
         };
         if algorithm != ALGORITHM {
-            return Err(Refused::Malformed("another algorithm"));
+            return Err(SignatureRefused::Malformed("another algorithm"));
         }
         let expires = expires
             .and_then(|text| text.parse().ok())
             .filter(|seconds| *seconds <= MAX_EXPIRES)
-            .ok_or(Refused::Malformed("X-Amz-Expires"))?;
+            .ok_or(SignatureRefused::Malformed("X-Amz-Expires"))?;
         let target = |pairs: &[&str]| match pairs.is_empty() {
             true => uri.path().to_owned(),
             false => format!("{}?{}", uri.path(), pairs.join("&")),
@@ -175,9 +177,13 @@ impl Incoming {
         expires: Option<u64>,
         target: &str,
         signed_target: &str,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, SignatureRefused> {
         let mut parts = credential.rsplitn(5, '/');
-        let mut part = || parts.next().ok_or(Refused::Malformed("Credential"));
+        let mut part = || {
+            parts
+                .next()
+                .ok_or(SignatureRefused::Malformed("Credential"))
+        };
         let (end, service, region, day, key) = (part()?, part()?, part()?, part()?, part()?);
         let is_name = |text: &str| {
             (1..=32).contains(&text.len())
@@ -186,24 +192,24 @@ impl Incoming {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if end != "aws4_request" || !is_name(region) || !is_name(service) {
-            return Err(Refused::Malformed("Credential"));
+            return Err(SignatureRefused::Malformed("Credential"));
         }
         if !date.starts_with(day) {
-            return Err(Refused::Malformed("two dates"));
+            return Err(SignatureRefused::Malformed("two dates"));
         }
         let signed_headers: Vec<String> = signed.split(';').map(str::to_owned).collect();
         let is_lower = |name: &String| !name.bytes().any(|b| b.is_ascii_uppercase());
         if signed_headers.len() > MAX_SIGNED || !signed_headers.iter().all(is_lower) {
-            return Err(Refused::Malformed("SignedHeaders"));
+            return Err(SignatureRefused::Malformed("SignedHeaders"));
         }
-        // Without them, a signature would be good for another host and another time.
+        // Without these headers, a signature would be valid for another host and another time.
         let wanted = ["host", "x-amz-date"];
         let wanted = &wanted[..if expires.is_some() { 1 } else { 2 }];
         if !wanted
             .iter()
             .all(|name| signed_headers.iter().any(|s| s == name))
         {
-            return Err(Refused::Malformed("SignedHeaders"));
+            return Err(SignatureRefused::Malformed("SignedHeaders"));
         }
         Ok(Self {
             scope: Scope {
@@ -211,7 +217,7 @@ impl Incoming {
                 service: service.to_owned(),
             },
             access_key_id: key.to_owned(),
-            time: time(date).ok_or(Refused::Malformed("X-Amz-Date"))?,
+            time: time(date).ok_or(SignatureRefused::Malformed("X-Amz-Date"))?,
             signed_headers,
             signature: signature.to_owned(),
             expires,
@@ -220,15 +226,15 @@ impl Incoming {
         })
     }
 
-    /// The path and query that remain without the signature.
+    /// The path and query without the signature.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// Checks the signature of a request that has this body.
+    /// Checks the signature of a request with this body.
     ///
     /// # Errors
-    /// Why it is not accepted.
+    /// The reason why the signature is not accepted.
     pub fn verify(
         &self,
         method: &Method,
@@ -236,51 +242,54 @@ impl Incoming {
         body: &[u8],
         program: &Credentials,
         now: SystemTime,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), SignatureRefused> {
         if self.access_key_id != program.access_key_id {
-            return Err(Refused::OtherKey);
+            return Err(SignatureRefused::OtherKey);
         }
-        // The action is in a header: left out of the signature, anyone could choose another.
+        // The action is in a header. If it were not signed, anyone could choose another.
         let is_signed = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
         if headers.contains_key(TARGET) && !is_signed(TARGET) {
-            return Err(Refused::Malformed("X-Amz-Target is not signed"));
+            return Err(SignatureRefused::Malformed("X-Amz-Target is not signed"));
         }
         let until = self.expires.map_or(TOLERANCE, Duration::from_secs);
         if now > self.time + until || self.time > now + TOLERANCE {
-            return Err(Refused::Expired);
+            return Err(SignatureRefused::Expired);
         }
         let expected = self.expected(method, headers, body, program)?;
         verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes())
-            .map_err(|_| Refused::Mismatch)
+            .map_err(|_| SignatureRefused::Mismatch)
     }
 
-    /// The signature as it should be.
+    /// The expected signature.
     fn expected(
         &self,
         method: &Method,
         headers: &HeaderMap,
         body: &[u8],
         program: &Credentials,
-    ) -> Result<String, Refused> {
+    ) -> Result<String, SignatureRefused> {
         let mut signed = Vec::with_capacity(self.signed_headers.len());
         for name in &self.signed_headers {
             let mut any = false;
             for value in headers.get_all(name) {
                 any = true;
                 let value = value.to_str();
-                signed.push((name.as_str(), value.map_err(|_| Refused::Mismatch)?));
+                signed.push((
+                    name.as_str(),
+                    value.map_err(|_| SignatureRefused::Mismatch)?,
+                ));
             }
             if !any {
-                return Err(Refused::Mismatch);
+                return Err(SignatureRefused::Mismatch);
             }
         }
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let host = host.ok_or(Refused::Mismatch)?;
+        let host = host.ok_or(SignatureRefused::Mismatch)?;
         let uri = format!("http://{host}{}", self.signed_target);
         let mut settings = SigningSettings::default();
-        // What the client has signed is signed, whatever our own rules are.
+        // All headers that the client signed, whatever the rules of the proxy.
         settings.excluded_headers = None;
         if let Some(expires) = self.expires {
             settings.signature_location = SignatureLocation::QueryParams;
@@ -294,16 +303,17 @@ impl Incoming {
             signed.into_iter(),
             SignableBody::Bytes(body),
         )
-        .map_err(|_| Refused::Mismatch)?;
-        let output = aws_sigv4::http_request::sign(request, &params.ok_or(Refused::Mismatch)?);
+        .map_err(|_| SignatureRefused::Mismatch)?;
+        let output =
+            aws_sigv4::http_request::sign(request, &params.ok_or(SignatureRefused::Mismatch)?);
         Ok(output
-            .map_err(|_| Refused::Mismatch)?
+            .map_err(|_| SignatureRefused::Mismatch)?
             .signature()
             .to_owned())
     }
 }
 
-/// Whether there is a signature in the query, whole or not.
+/// Whether the query has a signature, complete or not.
 fn is_presigned(uri: &Uri) -> bool {
     let names = uri.query().unwrap_or_default().split('&');
     names

@@ -1,8 +1,8 @@
 //! AWS Signature Version 4, computed by the AWS SDK's own crate.
 //!
-//! A request of the program is signed with the credentials that odyn-net gave to the program alone.
-//! They open nothing at AWS. Their signature is [checked](Incoming::verify), so that nobody else who
-//! can reach the port has requests signed, and then [replaced](sign): the body and the host change.
+//! A request of the app is signed with credentials that odyn-net gave to the app alone and that are
+//! worthless at AWS. The proxy [checks](SignedRequest::verify) this signature, so that no other process
+//! can have requests signed, and then [replaces](sign) it, for the body and the host change.
 
 mod incoming;
 mod outgoing;
@@ -10,7 +10,7 @@ mod outgoing;
 mod tests;
 mod text;
 
-pub use incoming::{Incoming, Refused};
+pub use incoming::{SignatureRefused, SignedRequest};
 pub use outgoing::sign;
 
 use std::time::SystemTime;
@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::client::identity::Identity;
 
 use crate::credentials::Credentials;
 
-/// What a signature is for.
+/// The scope of a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The region, such as `eu-west-1`.
@@ -43,7 +43,7 @@ fn identity(credentials: &Credentials) -> Identity {
     .into()
 }
 
-/// `None` never, as every part is given; the builder cannot know that.
+/// `None` does not happen, since every part is given.
 fn params<'a>(
     identity: &'a Identity,
     scope: &'a Scope,

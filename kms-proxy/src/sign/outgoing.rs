@@ -1,4 +1,4 @@
-//! The signature that KMS sees.
+//! The signature for KMS.
 
 use std::time::SystemTime;
 
@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{Scope, identity, params};
 use crate::credentials::Credentials;
 
-/// Signs a request with headers that have `host` and none of the program's signature.
+/// Signs a request. The headers have `host` and nothing of the app's signature.
 ///
 /// `uri` is absolute. Adds `x-amz-date`, `authorization` and, if there is one, the session token.
 ///
 /// # Errors
-/// What the library has against it: a header that is no text, for example.
+/// The library refuses the request, for example for a header that is not text.
 pub fn sign(
     method: &Method,
     uri: &str,

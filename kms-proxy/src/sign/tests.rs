@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Uri};
 
-use super::{Incoming, Refused, Scope, sign};
+use super::{Scope, SignatureRefused, SignedRequest, sign};
 use crate::credentials::Credentials;
 
 /// "get-vanilla" of the test suite for Signature Version 4, for 2015-08-30.
@@ -39,7 +39,7 @@ fn vanilla() -> HeaderMap {
 #[test]
 fn a_vector_of_aws_verifies() {
     let (uri, headers) = (Uri::from_static("/"), vanilla());
-    let incoming = Incoming::read(&uri, &headers).expect("read");
+    let incoming = SignedRequest::read(&uri, &headers).expect("read");
     assert_eq!(incoming.scope.region, "us-east-1");
     let verify = |method: &Method, headers: &HeaderMap, body: &[u8], program: &Credentials, at| {
         incoming.verify(method, headers, body, program, at)
@@ -49,11 +49,11 @@ fn a_vector_of_aws_verifies() {
     for (refused, as_wanted) in [
         (
             verify(&Method::POST, &headers, b"", &example(), then()),
-            Refused::Mismatch,
+            SignatureRefused::Mismatch,
         ),
         (
             verify(&get, &headers, b"x", &example(), then()),
-            Refused::Mismatch,
+            SignatureRefused::Mismatch,
         ),
         (
             verify(
@@ -63,11 +63,11 @@ fn a_vector_of_aws_verifies() {
                 &Credentials::new("AKIDEXAMPLE", "x"),
                 then(),
             ),
-            Refused::Mismatch,
+            SignatureRefused::Mismatch,
         ),
         (
             verify(&get, &headers, b"", &Credentials::new("AKIA", "x"), then()),
-            Refused::OtherKey,
+            SignatureRefused::OtherKey,
         ),
         (
             verify(
@@ -77,7 +77,7 @@ fn a_vector_of_aws_verifies() {
                 &example(),
                 then() + Duration::from_secs(1000),
             ),
-            Refused::Expired,
+            SignatureRefused::Expired,
         ),
         (
             verify(
@@ -87,7 +87,7 @@ fn a_vector_of_aws_verifies() {
                 &example(),
                 then() - Duration::from_secs(1000),
             ),
-            Refused::Expired,
+            SignatureRefused::Expired,
         ),
     ] {
         assert_eq!(refused, Err(as_wanted));
@@ -96,7 +96,7 @@ fn a_vector_of_aws_verifies() {
     other.insert("host", "example.com".parse().expect("a host"));
     assert_eq!(
         verify(&get, &other, b"", &example(), then()),
-        Err(Refused::Mismatch)
+        Err(SignatureRefused::Mismatch)
     );
 }
 
@@ -128,7 +128,7 @@ fn what_we_sign_verifies() {
     assert_eq!(request["x-amz-security-token"], "a token");
     let shown = format!("{request:?}");
     assert!(!shown.contains("a token"), "{shown}");
-    let incoming = Incoming::read(&Uri::from_static("/"), &request).expect("read");
+    let incoming = SignedRequest::read(&Uri::from_static("/"), &request).expect("read");
     assert_eq!(incoming.scope, scope);
     assert_eq!(
         incoming.verify(&Method::POST, &request, b"{}", &example(), now),
@@ -158,9 +158,14 @@ fn presigned_headers() -> HeaderMap {
     ])
 }
 
-fn presigned(query: &str, headers: &HeaderMap, body: &[u8], at: u64) -> Result<(), Refused> {
+fn presigned(
+    query: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    at: u64,
+) -> Result<(), SignatureRefused> {
     let uri: Uri = query.parse().expect("a URI");
-    let incoming = Incoming::read(&uri, headers)?;
+    let incoming = SignedRequest::read(&uri, headers)?;
     assert_eq!(incoming.target(), "/?Limit=2");
     assert_eq!(incoming.scope.service, "kms");
     let now = then() + Duration::from_secs(at);
@@ -173,21 +178,24 @@ fn a_signature_in_the_query_verifies_and_is_taken_out() {
     for query in PRESIGNED {
         assert_eq!(presigned(query, &headers, b"", 60), Ok(()));
         // Valid for a minute, and for this request.
-        assert_eq!(presigned(query, &headers, b"", 61), Err(Refused::Expired));
+        assert_eq!(
+            presigned(query, &headers, b"", 61),
+            Err(SignatureRefused::Expired)
+        );
         let other = presigned(query, &headers, b"{}", 0);
-        assert_eq!(other, Err(Refused::Mismatch));
+        assert_eq!(other, Err(SignatureRefused::Mismatch));
         let mut encrypt = headers.clone();
         let action = "TrentService.Encrypt".parse().expect("a value");
         encrypt.insert("x-amz-target", action);
         let other = presigned(query, &encrypt, b"", 0);
-        assert_eq!(other, Err(Refused::Mismatch));
+        assert_eq!(other, Err(SignatureRefused::Mismatch));
         let longer = query.replace("Expires=60", "Expires=600");
         let other = presigned(&longer, &headers, b"", 0);
-        assert_eq!(other, Err(Refused::Mismatch));
+        assert_eq!(other, Err(SignatureRefused::Mismatch));
     }
     let other_token = PRESIGNED[1].replace("a%20token", "b%20token");
     let other = presigned(&other_token, &headers, b"", 0);
-    assert_eq!(other, Err(Refused::Mismatch));
+    assert_eq!(other, Err(SignatureRefused::Mismatch));
 }
 
 #[test]
@@ -206,14 +214,14 @@ fn a_query_that_is_no_whole_signature_is_refused() {
         let query = PRESIGNED[0].replacen(from, to, 1);
         let refused = presigned(&query, &presigned_headers(), b"", 0);
         assert!(
-            matches!(refused, Err(Refused::Malformed(_))),
+            matches!(refused, Err(SignatureRefused::Malformed(_))),
             "{from}: {refused:?}"
         );
     }
     let mut both = presigned_headers();
     both.insert("authorization", VANILLA.parse().expect("a value"));
     let refused = presigned(PRESIGNED[0], &both, b"", 0);
-    assert_eq!(refused, Err(Refused::Malformed("two of them")));
+    assert_eq!(refused, Err(SignatureRefused::Malformed("two of them")));
 }
 
 #[test]
@@ -221,17 +229,20 @@ fn an_action_that_is_not_signed_is_refused() {
     let mut headers = vanilla();
     let action = "TrentService.Encrypt".parse().expect("a value");
     headers.insert("x-amz-target", action);
-    let incoming = Incoming::read(&Uri::from_static("/"), &headers).expect("read");
+    let incoming = SignedRequest::read(&Uri::from_static("/"), &headers).expect("read");
     let refused = incoming.verify(&Method::GET, &headers, b"", &example(), then());
-    assert!(matches!(refused, Err(Refused::Malformed(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SignatureRefused::Malformed(_))),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn what_is_no_signature_is_refused() {
     let uri = Uri::from_static("/");
     assert_eq!(
-        Incoming::read(&uri, &HeaderMap::new()).err(),
-        Some(Refused::Missing)
+        SignedRequest::read(&uri, &HeaderMap::new()).err(),
+        Some(SignatureRefused::Missing)
     );
     let whole = VANILLA;
     for (from, to) in [
@@ -249,9 +260,9 @@ fn what_is_no_signature_is_refused() {
         let mut headers = vanilla();
         let value = whole.replacen(from, to, 1).parse().expect("a value");
         headers.insert("authorization", value);
-        let refused = Incoming::read(&uri, &headers).err();
+        let refused = SignedRequest::read(&uri, &headers).err();
         assert!(
-            matches!(refused, Some(Refused::Malformed(_))),
+            matches!(refused, Some(SignatureRefused::Malformed(_))),
             "{to}: {refused:?}"
         );
     }

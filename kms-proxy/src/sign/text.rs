@@ -1,10 +1,10 @@
-//! How signatures write times, and queries write texts.
+//! Times as in signatures, and text as in queries.
 
 use std::time::{Duration, SystemTime};
 
-use super::Refused;
+use super::SignatureRefused;
 
-/// `YYYYMMDDTHHMMSSZ`.
+/// Reads a time such as `20261125T210000Z`.
 pub(super) fn time(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
@@ -41,8 +41,8 @@ pub(super) fn time(text: &str) -> Option<SystemTime> {
 }
 
 /// Percent-decoding of a value in a query.
-pub(super) fn decode(text: &str) -> Result<String, Refused> {
-    let wrong = Refused::Malformed("percent-encoding");
+pub(super) fn decode(text: &str) -> Result<String, SignatureRefused> {
+    let wrong = SignatureRefused::Malformed("percent-encoding");
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 
-use crate::fault::Reason;
+use crate::fault::FaultReason;
 
 /// Start of a PEM block with a key behind a password.
 const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
@@ -27,22 +27,22 @@ impl Certificate {
     /// Puts the two together.
     ///
     /// # Errors
-    /// [`Reason::NoCertificate`] and [`Reason::BadCertificate`] are about the certificate's file,
+    /// [`FaultReason::NoCertificate`] and [`FaultReason::BadCertificate`] are about the certificate's file,
     /// the others about the key's.
     pub(crate) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
         provider: &CryptoProvider,
         cert_file: &str,
-    ) -> Result<Self, Reason> {
-        let leaf = chain.first().ok_or(Reason::NoCertificate)?;
+    ) -> Result<Self, FaultReason> {
+        let leaf = chain.first().ok_or(FaultReason::NoCertificate)?;
         let names = names(leaf)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            Error::InconsistentKeys(_) => Reason::WrongKey {
+            Error::InconsistentKeys(_) => FaultReason::WrongKey {
                 certificate: cert_file.to_owned(),
             },
-            Error::InvalidCertificate(_) => Reason::BadCertificate,
-            _ => Reason::UnknownKey,
+            Error::InvalidCertificate(_) => FaultReason::BadCertificate,
+            _ => FaultReason::UnknownKey,
         })?;
         Ok(Self {
             key: Arc::new(key),
@@ -68,8 +68,8 @@ impl Certificate {
 }
 
 /// The DNS names of a certificate.
-fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, Reason> {
-    let parsed = EndEntityCert::try_from(leaf).map_err(|_| Reason::BadCertificate)?;
+fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, FaultReason> {
+    let parsed = EndEntityCert::try_from(leaf).map_err(|_| FaultReason::BadCertificate)?;
     Ok(parsed
         .valid_dns_names()
         .map(str::to_ascii_lowercase)
@@ -77,23 +77,23 @@ fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, Reason> {
 }
 
 /// The certificates of a PEM file.
-pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Reason> {
+pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FaultReason> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| Reason::NotPem)?;
+        .map_err(|_| FaultReason::NotPem)?;
     if chain.is_empty() {
-        return Err(Reason::NoCertificate);
+        return Err(FaultReason::NoCertificate);
     }
     Ok(chain)
 }
 
 /// The first private key of a PEM file.
-pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Reason> {
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, FaultReason> {
     let has = |what: &[u8]| pem.windows(what.len()).any(|window| window == what);
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        pem::Error::NoItemsFound if has(ENCRYPTED) => Reason::EncryptedKey,
-        pem::Error::NoItemsFound => Reason::NoKey,
-        _ if has(ENCRYPTED_BEFORE) => Reason::EncryptedKey,
-        _ => Reason::NotPem,
+        pem::Error::NoItemsFound if has(ENCRYPTED) => FaultReason::EncryptedKey,
+        pem::Error::NoItemsFound => FaultReason::NoKey,
+        _ if has(ENCRYPTED_BEFORE) => FaultReason::EncryptedKey,
+        _ => FaultReason::NotPem,
     })
 }

@@ -13,7 +13,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use crate::certificate;
 use crate::certificate::Certificate;
 use crate::choose::Chooser;
-use crate::fault::{Fault, Reason};
+use crate::fault::{Fault, FaultReason};
 
 /// Largest file that is looked at, in bytes: a bundle of some hundred authorities.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -84,7 +84,7 @@ fn certificate(
     };
     Certificate::new(chain, key, provider, &files.cert_file.path).map_err(|reason| {
         let file = match reason {
-            Reason::NoCertificate | Reason::BadCertificate => &files.cert_file,
+            FaultReason::NoCertificate | FaultReason::BadCertificate => &files.cert_file,
             _ => &files.key_file,
         };
         vec![fault(file, reason)]
@@ -101,7 +101,7 @@ fn verifier(
     for authority in authorities {
         roots
             .add(authority)
-            .map_err(|_| fault(&clients.ca_file, Reason::BadAuthority))?;
+            .map_err(|_| fault(&clients.ca_file, FaultReason::BadAuthority))?;
     }
     let builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
@@ -112,23 +112,23 @@ fn verifier(
     };
     builder
         .build()
-        .map_err(|_| fault(&clients.ca_file, Reason::BadAuthority))
+        .map_err(|_| fault(&clients.ca_file, FaultReason::BadAuthority))
 }
 
 fn parsed<T>(
     file: &FilePath,
     read: Read<'_>,
-    parse: impl FnOnce(&[u8]) -> Result<T, Reason>,
+    parse: impl FnOnce(&[u8]) -> Result<T, FaultReason>,
 ) -> Result<T, Fault> {
     let parsed = match read(&file.path) {
-        Ok(bytes) if bytes.len() as u64 > MAX_FILE => Err(Reason::TooLarge),
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE => Err(FaultReason::TooLarge),
         Ok(bytes) => parse(&bytes),
-        Err(error) => Err(Reason::Unreadable(error)),
+        Err(error) => Err(FaultReason::Unreadable(error)),
     };
     parsed.map_err(|reason| fault(file, reason))
 }
 
-fn fault(file: &FilePath, reason: Reason) -> Fault {
+fn fault(file: &FilePath, reason: FaultReason) -> Fault {
     Fault {
         file: file.clone(),
         reason,

@@ -13,13 +13,13 @@ pub struct Fault {
     pub file: FilePath,
     /// What is wrong with it.
     #[source]
-    pub reason: Reason,
+    pub reason: FaultReason,
 }
 
 /// What is wrong with a file. No message has a byte of the file in it: it may be a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum FaultReason {
     /// It can't be read.
     #[error("can't be read: {0}")]
     Unreadable(io::Error),
@@ -55,7 +55,7 @@ pub enum Reason {
     BadAuthority,
 }
 
-impl Reason {
+impl FaultReason {
     /// How to put it right.
     #[must_use]
     pub fn help(&self) -> &'static str {

@@ -12,4 +12,4 @@ mod fault;
 
 pub use certificate::Certificate;
 pub use config::{MAX_FILE, load};
-pub use fault::{Fault, Reason};
+pub use fault::{Fault, FaultReason};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use odyn_yaml::{Problem, Span};
+use odyn_yaml::{Span, YamlProblem};
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl Wrong {
         self
     }
 
-    pub(crate) fn from_problem(file: &Arc<Path>, problem: Problem) -> Self {
+    pub(crate) fn from_problem(file: &Arc<Path>, problem: YamlProblem) -> Self {
         let mut wrong = Self::new(file, problem.span, problem.message);
         wrong.help = problem.help;
         wrong

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use odyn_yaml::{Key, Kind, Node, Value, nearest, short};
+use odyn_yaml::{ScalarKind, YamlKey, YamlNode, YamlValue, nearest, short};
 
 use crate::error::{Error, Wrong};
 use crate::file::name;
@@ -54,7 +54,7 @@ pub(crate) fn settable(command: &Command) -> impl Iterator<Item = (String, &Arg)
 impl Feed<'_> {
     /// Checks every entry, those that flag or environment override too: a file that is wrong
     /// today is not to be found wrong on the day that the flag goes away.
-    pub(crate) fn take(&self, entries: Vec<(Key, Node)>) -> Result<Fed, Error> {
+    pub(crate) fn take(&self, entries: Vec<(YamlKey, YamlNode)>) -> Result<Fed, Error> {
         let known: BTreeMap<String, &Arg> = settable(self.command).collect();
         let mut fed = Fed::default();
         let mut wrong = Vec::new();
@@ -109,7 +109,7 @@ impl Feed<'_> {
             .any(|command| settable(command).any(|(name, _)| name == key))
     }
 
-    fn unknown(&self, key: &Key, key_name: &str, known: &BTreeMap<String, &Arg>) -> Wrong {
+    fn unknown(&self, key: &YamlKey, key_name: &str, known: &BTreeMap<String, &Arg>) -> Wrong {
         let shown = short(&key.text);
         if key_name == CONFIG || key_name == PRINT {
             return Wrong::new(
@@ -136,7 +136,7 @@ impl Feed<'_> {
     }
 
     /// The flag with each of the values, when clap takes them.
-    fn words(&self, key: &str, arg: &Arg, value: &Node) -> Result<Vec<OsString>, Vec<Wrong>> {
+    fn words(&self, key: &str, arg: &Arg, value: &YamlNode) -> Result<Vec<OsString>, Vec<Wrong>> {
         let flag = format!("--{}", arg.get_long().unwrap_or_default());
         let one = |wrong| vec![wrong];
         if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -152,7 +152,7 @@ impl Feed<'_> {
         }
         let repeatable = matches!(arg.get_action(), ArgAction::Append);
         let items = match &value.value {
-            Value::Sequence(items) if repeatable => items.as_slice(),
+            YamlValue::Sequence(items) if repeatable => items.as_slice(),
             _ => std::slice::from_ref(value),
         };
         let mut words = Vec::new();
@@ -175,16 +175,16 @@ impl Feed<'_> {
         key: &str,
         flag: &str,
         repeatable: bool,
-        item: &Node,
+        item: &YamlNode,
     ) -> Result<OsString, Wrong> {
         let wrong = |message: String| Wrong::new(self.file, item.span, message);
         let scalar = match &item.value {
-            Value::Scalar(scalar) if scalar.kind() == Kind::Null => {
+            YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null => {
                 return Err(wrong(format!("`{key}` has no value"))
                     .help("give it one, or remove the line: then the default holds"));
             }
-            Value::Scalar(scalar) => scalar,
-            Value::Sequence(_) | Value::Mapping(_) => {
+            YamlValue::Scalar(scalar) => scalar,
+            YamlValue::Sequence(_) | YamlValue::Mapping(_) => {
                 let wanted = if repeatable { "values" } else { "one value" };
                 let message = format!("`{key}` takes {wanted}, not {}", item.describe());
                 let mistake = wrong(message);
@@ -222,12 +222,12 @@ impl Feed<'_> {
     }
 }
 
-fn switch(value: &Node) -> Option<bool> {
+fn switch(value: &YamlNode) -> Option<bool> {
     match &value.value {
-        Value::Scalar(scalar) => match scalar.kind() {
-            Kind::Bool(on) => Some(on),
+        YamlValue::Scalar(scalar) => match scalar.kind() {
+            ScalarKind::Bool(on) => Some(on),
             _ => None,
         },
-        Value::Sequence(_) | Value::Mapping(_) => None,
+        YamlValue::Sequence(_) | YamlValue::Mapping(_) => None,
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use odyn_yaml::{Anchors, Key, Node, ProblemKind, Span, Value, short};
+use odyn_yaml::{Anchors, ProblemKind, Span, YamlKey, YamlNode, YamlValue, short};
 
 use crate::error::{Error, Wrong};
 
@@ -43,7 +43,7 @@ pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, Error> {
 }
 
 /// Its keys and values. A file with comments only has none.
-pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(Key, Node)>, Error> {
+pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(YamlKey, YamlNode)>, Error> {
     let root = match odyn_yaml::parse(text, Anchors::Refused) {
         Ok(root) => root,
         Err(problems) if problems.iter().any(|p| p.kind == ProblemKind::Empty) => {
@@ -55,7 +55,7 @@ pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(Key, Node)>, 
         }
     };
     let what = root.describe();
-    let Value::Mapping(entries) = root.value else {
+    let YamlValue::Mapping(entries) = root.value else {
         let message = format!("the settings must be a mapping, not {what}");
         let wrong = Wrong::new(path, root.span, message).help("write `key: value` lines");
         return Err(Error::Wrong(vec![wrong]));

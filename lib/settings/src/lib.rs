@@ -30,7 +30,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 pub use error::{Error, Wrong};
-pub use odyn_yaml::{Key, Kind, Node, Scalar, Span, Value};
+pub use odyn_yaml::{Scalar, ScalarKind, Span, YamlKey, YamlNode, YamlValue};
 pub use report::{Format, PrintConfig, Report, Setting, Source};
 
 /// The argument that names the file.
@@ -65,9 +65,9 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct Section {
     /// The key.
-    pub key: Key,
+    pub key: YamlKey,
     /// Its value.
-    pub value: Node,
+    pub value: YamlNode,
     /// The file, for [`Wrong::new`].
     pub file: Arc<Path>,
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use odyn_settings::{Error, Format, Loaded, PrintConfig, Settings, Source, Value};
+use odyn_settings::{Error, Format, Loaded, PrintConfig, Settings, Source, YamlValue};
 use tempfile::TempDir;
 
 // Variables that every process has, or none: the tests share one process, whose environment they
@@ -322,7 +322,7 @@ fn sections_are_handed_through_with_their_places() {
         panic!("{:?}", loaded.sections)
     };
     assert_eq!(section.key.text, "ingress");
-    let Value::Sequence(items) = &section.value.value else {
+    let YamlValue::Sequence(items) = &section.value.value else {
         panic!("{section:?}")
     };
     assert_eq!(items[0].span.line, 3);

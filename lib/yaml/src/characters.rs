@@ -1,13 +1,13 @@
 //! Characters that a text must not have.
 
-use crate::{Problem, ProblemKind, Span};
+use crate::{ProblemKind, Span, YamlProblem};
 
 /// Most invisible characters that are told apart.
 const MAX_HIDDEN: usize = 10_000;
 
 /// YAML allows hardly any control characters, and the parser takes U+0000 for the end of the
 /// text: everything after it would silently not be there.
-pub(super) fn check(text: &str) -> Result<(), Vec<Problem>> {
+pub(super) fn check(text: &str) -> Result<(), Vec<YamlProblem>> {
     let bad = |c: char| {
         matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}'
             | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')
@@ -33,7 +33,7 @@ pub(super) fn check(text: &str) -> Result<(), Vec<Problem>> {
                     "the control character U+{:04X} is not allowed",
                     u32::from(c)
                 );
-                found.push(Problem::syntax(span, message));
+                found.push(YamlProblem::syntax(span, message));
                 return Err(found);
             }
             if hidden(c) && found.len() < MAX_HIDDEN {
@@ -42,7 +42,7 @@ pub(super) fn check(text: &str) -> Result<(), Vec<Problem>> {
                     u32::from(c)
                 );
                 found.push(
-                    Problem::new(ProblemKind::HiddenCharacter, span, message)
+                    YamlProblem::new(ProblemKind::HiddenCharacter, span, message)
                         .help("remove it: the file would not mean what it looks like"),
                 );
             }

@@ -2,7 +2,7 @@
 
 use saphyr_parser::{Event, ScalarStyle};
 
-use crate::{Anchors, Key, Node, Problem, Scalar, Span, Value};
+use crate::{Anchors, Scalar, Span, YamlKey, YamlNode, YamlProblem, YamlValue};
 
 /// Deepest nesting. The format itself needs 6.
 const MAX_DEPTH: usize = 64;
@@ -16,21 +16,21 @@ const MAX_ANCHORED_NODES: usize = 100_000;
 pub(super) struct Composer {
     allowed: Anchors,
     /// The collections around the present place.
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     /// Anchored nodes, by the parser's numbers.
-    anchors: Vec<(usize, Node)>,
+    anchors: Vec<(usize, YamlNode)>,
     nodes: usize,
     alias_nodes: usize,
     anchored_nodes: usize,
     documents: usize,
-    root: Option<Node>,
+    root: Option<YamlNode>,
 }
 
-struct Open {
+struct OpenCollection {
     anchor: usize,
-    node: Node,
+    node: YamlNode,
     /// In a mapping: the key whose value comes next.
-    key: Option<Key>,
+    key: Option<YamlKey>,
 }
 
 impl Composer {
@@ -48,20 +48,21 @@ impl Composer {
     }
 
     /// The document, if there was one.
-    pub(super) fn finish(self) -> Option<Node> {
+    pub(super) fn finish(self) -> Option<YamlNode> {
         self.root
     }
 
-    pub(super) fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+    pub(super) fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlProblem> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(
-                        Problem::syntax(span, "the file has more than one YAML document")
-                            .help("remove everything from the second `---` on"),
-                    );
+                    return Err(YamlProblem::syntax(
+                        span,
+                        "the file has more than one YAML document",
+                    )
+                    .help("remove everything from the second `---` on"));
                 }
                 Ok(())
             }
@@ -76,45 +77,45 @@ impl Composer {
                     is_string: tagged_string || style != ScalarStyle::Plain,
                 };
                 self.close(
-                    Node {
+                    YamlNode {
                         span,
-                        value: Value::Scalar(scalar),
+                        value: YamlValue::Scalar(scalar),
                     },
                     anchor,
                 )
             }
             Event::SequenceStart(anchor, None) => {
-                self.open(span, anchor, Value::Sequence(Vec::new()))
+                self.open(span, anchor, YamlValue::Sequence(Vec::new()))
             }
             Event::MappingStart(anchor, None) => {
-                self.open(span, anchor, Value::Mapping(Vec::new()))
+                self.open(span, anchor, YamlValue::Mapping(Vec::new()))
             }
             Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => {
                 Err(tag_refused(span))
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { anchor, node, .. }) => self.close(node, anchor),
+                Some(OpenCollection { anchor, node, .. }) => self.close(node, anchor),
                 None => Err(unbalanced(span)),
             },
             Event::Alias(anchor) => self.alias(anchor, span),
         }
     }
 
-    fn open(&mut self, span: Span, anchor: usize, value: Value) -> Result<(), Problem> {
+    fn open(&mut self, span: Span, anchor: usize, value: YamlValue) -> Result<(), YamlProblem> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(span));
         }
-        self.open.push(Open {
+        self.open.push(OpenCollection {
             anchor,
-            node: Node { span, value },
+            node: YamlNode { span, value },
             key: None,
         });
         Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), YamlProblem> {
         let Some((_, node)) = self.anchors.iter().find(|(id, _)| *id == anchor) else {
-            return Err(Problem::syntax(
+            return Err(YamlProblem::syntax(
                 span,
                 "an alias can't stand inside the value that it names",
             ));
@@ -122,7 +123,7 @@ impl Composer {
         self.alias_nodes += node.size();
         if self.alias_nodes > MAX_ALIAS_NODES {
             let message = format!("aliases expand to more than {MAX_ALIAS_NODES} values");
-            return Err(Problem::too_large(span, message));
+            return Err(YamlProblem::too_large(span, message));
         }
         if self.open.len() + node.depth() > MAX_DEPTH {
             return Err(too_deep(span));
@@ -130,28 +131,30 @@ impl Composer {
         let mut node = node.clone();
         // Scalars are shown where the alias stands; inside of a collection the anchored text
         // is what a reader needs to see.
-        if matches!(node.value, Value::Scalar(_)) {
+        if matches!(node.value, YamlValue::Scalar(_)) {
             node.span = span;
         }
         self.close(node, 0)
     }
 
     /// Puts a finished node where it belongs.
-    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+    fn close(&mut self, node: YamlNode, anchor: usize) -> Result<(), YamlProblem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let message = format!("the file has more than {MAX_NODES} values");
-            return Err(Problem::too_large(node.span, message));
+            return Err(YamlProblem::too_large(node.span, message));
         }
         if anchor != 0 {
             if self.allowed == Anchors::Refused {
-                return Err(Problem::syntax(node.span, "anchors are not supported here")
-                    .help("remove `&name` and write the value where it is used"));
+                return Err(
+                    YamlProblem::syntax(node.span, "anchors are not supported here")
+                        .help("remove `&name` and write the value where it is used"),
+                );
             }
             self.anchored_nodes += node.size();
             if self.anchored_nodes > MAX_ANCHORED_NODES {
                 let message = format!("anchors name more than {MAX_ANCHORED_NODES} values");
-                return Err(Problem::too_large(node.span, message));
+                return Err(YamlProblem::too_large(node.span, message));
             }
             self.anchors.push((anchor, node.clone()));
         }
@@ -160,38 +163,38 @@ impl Composer {
             return Ok(());
         };
         match (&mut open.node.value, open.key.take()) {
-            (Value::Sequence(items), _) => items.push(node),
-            (Value::Mapping(entries), Some(key)) => entries.push((key, node)),
-            (Value::Mapping(_), None) => {
+            (YamlValue::Sequence(items), _) => items.push(node),
+            (YamlValue::Mapping(entries), Some(key)) => entries.push((key, node)),
+            (YamlValue::Mapping(_), None) => {
                 let span = node.span;
-                let Value::Scalar(scalar) = node.value else {
-                    return Err(Problem::syntax(
+                let YamlValue::Scalar(scalar) = node.value else {
+                    return Err(YamlProblem::syntax(
                         span,
                         "a key must be a plain word, not a collection",
                     ));
                 };
-                open.key = Some(Key {
+                open.key = Some(YamlKey {
                     text: scalar.text,
                     span,
                 });
             }
-            (Value::Scalar(_), _) => return Err(unbalanced(node.span)),
+            (YamlValue::Scalar(_), _) => return Err(unbalanced(node.span)),
         }
         Ok(())
     }
 }
 
-fn tag_refused(span: Span) -> Problem {
-    Problem::syntax(span, "YAML tags are not supported")
+fn tag_refused(span: Span) -> YamlProblem {
+    YamlProblem::syntax(span, "YAML tags are not supported")
         .help("remove the tag, or quote the value if it should be a string")
 }
 
-fn too_deep(span: Span) -> Problem {
+fn too_deep(span: Span) -> YamlProblem {
     let message = format!("the file is nested more than {MAX_DEPTH} levels deep");
-    Problem::too_large(span, message)
+    YamlProblem::too_large(span, message)
 }
 
 /// The parser pairs starts and ends, so this is not reachable.
-fn unbalanced(span: Span) -> Problem {
-    Problem::syntax(span, "a value ends that has not begun")
+fn unbalanced(span: Span) -> YamlProblem {
+    YamlProblem::syntax(span, "a value ends that has not begun")
 }

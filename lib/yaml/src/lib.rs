@@ -20,8 +20,8 @@ use saphyr_parser::{Marker, Parser, Span as ParserSpan, StrInput};
 
 use compose::Composer;
 
-pub use problem::{Problem, ProblemKind, Span};
-pub use scalar::{Kind, Scalar};
+pub use problem::{ProblemKind, Span, YamlProblem};
+pub use scalar::{Scalar, ScalarKind};
 pub use suggest::nearest;
 
 /// Longest text, in bytes: room for 100 000 rules with comments.
@@ -29,46 +29,46 @@ pub const MAX_TEXT: usize = 16 << 20;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct YamlNode {
     /// Where it stands.
     pub span: Span,
     /// What it is.
-    pub value: Value,
+    pub value: YamlValue,
 }
 
 /// The kinds of values.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub enum YamlValue {
     /// A single value.
     Scalar(Scalar),
     /// A list.
-    Sequence(Vec<Node>),
+    Sequence(Vec<YamlNode>),
     /// Keys with values, as they were written: a key may be there twice.
-    Mapping(Vec<(Key, Node)>),
+    Mapping(Vec<(YamlKey, YamlNode)>),
 }
 
 /// A key of a mapping.
 #[derive(Clone, Debug)]
-pub struct Key {
+pub struct YamlKey {
     /// Its text, without quotes.
     pub text: String,
     /// Where it stands.
     pub span: Span,
 }
 
-impl Node {
+impl YamlNode {
     /// What it is, in the words of an error message.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.value {
-            Value::Sequence(_) => "a list".to_owned(),
-            Value::Mapping(_) => "a mapping".to_owned(),
-            Value::Scalar(scalar) => match scalar.kind() {
-                Kind::Null => "nothing".to_owned(),
-                Kind::Bool(_) => format!("the boolean {}", scalar.text),
-                Kind::Integer => format!("the integer {}", short(&scalar.text)),
-                Kind::Float => format!("the number {}", short(&scalar.text)),
-                Kind::String => format!("the string {:?}", short(&scalar.text)),
+            YamlValue::Sequence(_) => "a list".to_owned(),
+            YamlValue::Mapping(_) => "a mapping".to_owned(),
+            YamlValue::Scalar(scalar) => match scalar.kind() {
+                ScalarKind::Null => "nothing".to_owned(),
+                ScalarKind::Bool(_) => format!("the boolean {}", scalar.text),
+                ScalarKind::Integer => format!("the integer {}", short(&scalar.text)),
+                ScalarKind::Float => format!("the number {}", short(&scalar.text)),
+                ScalarKind::String => format!("the string {:?}", short(&scalar.text)),
             },
         }
     }
@@ -76,24 +76,26 @@ impl Node {
     /// Whether it is nothing, `~` or `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar(s) if s.kind() == Kind::Null)
+        matches!(&self.value, YamlValue::Scalar(s) if s.kind() == ScalarKind::Null)
     }
 
     /// Nodes in this tree.
     fn size(&self) -> usize {
         // Depth is bounded by MAX_DEPTH, so recursion is too.
         1 + match &self.value {
-            Value::Scalar(_) => 0,
-            Value::Sequence(items) => items.iter().map(Self::size).sum(),
-            Value::Mapping(entries) => entries.iter().map(|(_, node)| 1 + node.size()).sum(),
+            YamlValue::Scalar(_) => 0,
+            YamlValue::Sequence(items) => items.iter().map(Self::size).sum(),
+            YamlValue::Mapping(entries) => entries.iter().map(|(_, node)| 1 + node.size()).sum(),
         }
     }
 
     fn depth(&self) -> usize {
         1 + match &self.value {
-            Value::Scalar(_) => 0,
-            Value::Sequence(items) => items.iter().map(Self::depth).max().unwrap_or(0),
-            Value::Mapping(entries) => entries.iter().map(|(_, n)| n.depth()).max().unwrap_or(0),
+            YamlValue::Scalar(_) => 0,
+            YamlValue::Sequence(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            YamlValue::Mapping(entries) => {
+                entries.iter().map(|(_, n)| n.depth()).max().unwrap_or(0)
+            }
         }
     }
 }
@@ -122,17 +124,17 @@ pub enum Anchors {
 /// # Errors
 /// What is wrong, in the order of the text. [`ProblemKind::Empty`] when there is no document, or
 /// nothing in it.
-pub fn parse(text: &str, anchors: Anchors) -> Result<Node, Vec<Problem>> {
+pub fn parse(text: &str, anchors: Anchors) -> Result<YamlNode, Vec<YamlProblem>> {
     if text.len() > MAX_TEXT {
         let message = format!("the file is larger than {} MiB", MAX_TEXT >> 20);
-        return Err(vec![Problem::too_large(Span::START, message)]);
+        return Err(vec![YamlProblem::too_large(Span::START, message)]);
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     characters::check(text)?;
     let root = compose(text, anchors).map_err(|problem| vec![problem])?;
     match root {
         Some(root) if !root.is_null() => Ok(root),
-        _ => Err(vec![Problem::new(
+        _ => Err(vec![YamlProblem::new(
             ProblemKind::Empty,
             Span::START,
             "the file has no content",
@@ -140,7 +142,7 @@ pub fn parse(text: &str, anchors: Anchors) -> Result<Node, Vec<Problem>> {
     }
 }
 
-fn compose(text: &str, anchors: Anchors) -> Result<Option<Node>, Problem> {
+fn compose(text: &str, anchors: Anchors) -> Result<Option<YamlNode>, YamlProblem> {
     let mut composer = Composer::new(anchors);
     let mut parser = Parser::<StrInput<'_>>::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -154,7 +156,7 @@ fn compose(text: &str, anchors: Anchors) -> Result<Option<Node>, Problem> {
                     len: 1,
                 };
                 let message = format!("not valid YAML: {}", error.info());
-                let mut problem = Problem::syntax(span, message);
+                let mut problem = YamlProblem::syntax(span, message);
                 problem.help = syntax_help(text, error.marker());
                 return Err(problem);
             }

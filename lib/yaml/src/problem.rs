@@ -45,7 +45,7 @@ pub enum ProblemKind {
 
 /// Why a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct YamlProblem {
     /// Its kind.
     pub kind: ProblemKind,
     /// Where.
@@ -56,7 +56,7 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-impl Problem {
+impl YamlProblem {
     pub(crate) fn new(kind: ProblemKind, span: Span, message: impl Into<String>) -> Self {
         Self {
             kind,

@@ -11,7 +11,7 @@ pub struct Scalar {
 
 /// What a plain scalar is under the YAML 1.2 core schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ScalarKind {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`.
@@ -27,17 +27,17 @@ pub enum Kind {
 impl Scalar {
     /// What it is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ScalarKind {
         if self.is_string {
-            return Kind::String;
+            return ScalarKind::String;
         }
         match self.text.as_str() {
-            "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
-            "true" | "True" | "TRUE" => Kind::Bool(true),
-            "false" | "False" | "FALSE" => Kind::Bool(false),
-            text if is_integer(text) => Kind::Integer,
-            text if is_float(text) => Kind::Float,
-            _ => Kind::String,
+            "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
+            "true" | "True" | "TRUE" => ScalarKind::Bool(true),
+            "false" | "False" | "FALSE" => ScalarKind::Bool(false),
+            text if is_integer(text) => ScalarKind::Integer,
+            text if is_float(text) => ScalarKind::Float,
+            _ => ScalarKind::String,
         }
     }
 }
@@ -82,33 +82,33 @@ mod tests {
     #[test]
     fn kinds_of_the_core_schema() {
         for (text, wanted) in [
-            ("", Kind::Null),
-            ("~", Kind::Null),
-            ("null", Kind::Null),
-            ("True", Kind::Bool(true)),
-            ("yes", Kind::String),
-            ("on", Kind::String),
-            ("0", Kind::Integer),
-            ("-12", Kind::Integer),
-            ("0x1F", Kind::Integer),
-            ("0o17", Kind::Integer),
-            ("0x", Kind::String),
-            ("-", Kind::String),
-            ("1.5", Kind::Float),
-            (".5", Kind::Float),
-            ("1e3", Kind::Float),
-            ("1e", Kind::String),
-            (".", Kind::String),
-            (".inf", Kind::Float),
-            ("10.0.0.1", Kind::String),
-            ("1:30", Kind::String),
+            ("", ScalarKind::Null),
+            ("~", ScalarKind::Null),
+            ("null", ScalarKind::Null),
+            ("True", ScalarKind::Bool(true)),
+            ("yes", ScalarKind::String),
+            ("on", ScalarKind::String),
+            ("0", ScalarKind::Integer),
+            ("-12", ScalarKind::Integer),
+            ("0x1F", ScalarKind::Integer),
+            ("0o17", ScalarKind::Integer),
+            ("0x", ScalarKind::String),
+            ("-", ScalarKind::String),
+            ("1.5", ScalarKind::Float),
+            (".5", ScalarKind::Float),
+            ("1e3", ScalarKind::Float),
+            ("1e", ScalarKind::String),
+            (".", ScalarKind::String),
+            (".inf", ScalarKind::Float),
+            ("10.0.0.1", ScalarKind::String),
+            ("1:30", ScalarKind::String),
         ] {
             let scalar = |is_string| Scalar {
                 text: text.to_owned(),
                 is_string,
             };
             assert_eq!(scalar(false).kind(), wanted, "{text}");
-            assert_eq!(scalar(true).kind(), Kind::String, "{text}");
+            assert_eq!(scalar(true).kind(), ScalarKind::String, "{text}");
         }
     }
 }

@@ -3,52 +3,52 @@
 use std::io::Write;
 
 use anyhow::Result;
-use odyn_policy::{Diagnostic, Loaded, Severity};
+use odyn_policy::{Diagnostic, LoadedPolicy, Severity};
 
-use crate::cli::{CheckArgs, Format};
+use crate::cli::{CheckArgs, OutputFormat};
 use crate::image::Image;
 use crate::output::{human, json, sarif};
-use crate::source::Source;
-use crate::{Outcome, image};
+use crate::source::PolicySource;
+use crate::{CommandOutcome, image};
 
-/// One file and what was found in it.
+/// A file with its findings.
 pub(crate) struct Checked {
-    pub(crate) source: Source,
-    pub(crate) loaded: Loaded,
-    /// What is to be shown.
+    pub(crate) source: PolicySource,
+    pub(crate) loaded: LoadedPolicy,
+    /// The findings to show.
     pub(crate) findings: Vec<Diagnostic>,
 }
 
-pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome> {
+pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<CommandOutcome> {
     let image = args.root.as_deref().map(Image::open).transpose()?;
-    let mut outcome = Outcome::Fine;
+    let mut outcome = CommandOutcome::Fine;
     let mut all = Vec::with_capacity(args.files.len());
     let mut unread = Vec::new();
     for path in &args.files {
-        match Source::read(path) {
+        match PolicySource::read(path) {
             Ok(source) => {
                 let checked = Checked::new(source, args.verbose, image.as_ref());
                 outcome = outcome.max(judge(&checked, args.deny_warnings));
                 all.push(checked);
             }
-            // The other files are still worth checking.
+            // The other files are checked all the same.
             Err(error) => {
                 writeln!(std::io::stderr(), "policyctl: {error:#}")?;
                 unread.push(format!("{error:#}"));
-                outcome = Outcome::CouldNotRun;
+                outcome = CommandOutcome::CouldNotRun;
             }
         }
     }
     match args.format {
-        Format::Human => human::write(&all, out)?,
-        Format::Json => json::write(&all, out)?,
-        Format::Sarif => sarif::write(&all, &unread, out)?,
+        OutputFormat::Human => human::write(&all, out)?,
+        OutputFormat::Json => json::write(&all, out)?,
+        OutputFormat::Sarif => sarif::write(&all, &unread, out)?,
     }
     Ok(outcome)
 }
 
 impl Checked {
-    fn new(source: Source, verbose: bool, image: Option<&Image>) -> Self {
+    fn new(source: PolicySource, verbose: bool, image: Option<&Image>) -> Self {
         let mut loaded = odyn_policy::check_bytes(&source.name, &source.bytes);
         if let Some(policy) = &loaded.policy {
             let found = image::check(policy, &source.name, image);
@@ -74,7 +74,7 @@ impl Checked {
     }
 }
 
-fn judge(checked: &Checked, deny_warnings: bool) -> Outcome {
+fn judge(checked: &Checked, deny_warnings: bool) -> CommandOutcome {
     let least = if deny_warnings {
         Severity::Warning
     } else {
@@ -86,8 +86,8 @@ fn judge(checked: &Checked, deny_warnings: bool) -> Outcome {
         .iter()
         .any(|d| d.severity >= least);
     if found || checked.loaded.has_errors() {
-        Outcome::Findings
+        CommandOutcome::Findings
     } else {
-        Outcome::Fine
+        CommandOutcome::Fine
     }
 }

@@ -8,13 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Checks odyn policy files, explains their decisions, and verifies attestation documents.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
-pub(crate) struct Cli {
+pub(crate) struct PolicyctlCli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: PolicyctlCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum PolicyctlCommand {
     Check(CheckArgs),
     Explain(ExplainArgs),
     /// Attestation documents of Nitro enclaves.
@@ -27,43 +27,43 @@ pub(crate) enum AttestCommand {
     Verify(VerifyArgs),
 }
 
-/// Verify an attestation document: signature, chain of certificates, time, and what is expected of
-/// it. Prints what it says.
+/// Verify an attestation document: signature, certificate chain, time and expected values. Prints its
+/// content.
 ///
-/// Exit code: 0 valid and as expected, 1 not, 2 the question could not be answered.
+/// Exit code: 0 valid and as expected, 1 not, 2 could not be checked.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The document, as the module makes it or in base64; `-` is the standard input.
+    /// The document, in binary or in base64; `-` is the standard input.
     #[arg(value_name = "DOC")]
     pub(crate) document: PathBuf,
-    /// The measurement of the image, in hexadecimal.
+    /// Measurement of the image, in hexadecimal.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr0: Option<String>,
-    /// Of kernel and boot.
+    /// Measurement of kernel and boot.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr1: Option<String>,
-    /// Of the application.
+    /// Measurement of the application.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr2: Option<String>,
-    /// Of the parent's IAM role.
+    /// Measurement of the parent instance's IAM role.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr3: Option<String>,
-    /// Of the parent's instance id.
+    /// Measurement of the parent instance's ID.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr4: Option<String>,
-    /// Of the certificate that signed the image.
+    /// Measurement of the certificate that signed the image.
     #[arg(long, value_name = "HEX")]
     pub(crate) pcr8: Option<String>,
-    /// Measurements as `nitro-cli build-enclave` prints them.
+    /// File with measurements as `nitro-cli build-enclave` prints them.
     #[arg(long, value_name = "FILE")]
     pub(crate) expect: Option<PathBuf>,
-    /// Who is trusted: `aws`, `simulated`, or a certificate in PEM or DER.
+    /// Trusted root: `aws`, `simulated`, or a certificate file in PEM or DER.
     #[arg(long, value_name = "aws|simulated|FILE", default_value = "aws")]
     pub(crate) root: String,
-    /// The nonce that must be in it, in hexadecimal, else in base64.
+    /// The nonce that the document must have, in hexadecimal or base64.
     #[arg(long, value_name = "NONCE")]
     pub(crate) nonce: Option<String>,
-    /// The time at which it must be valid, such as 2026-11-25T21:00:00Z [default: now].
+    /// The time at which the document must be valid, such as 2026-11-25T21:00:00Z [default: now].
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
     pub(crate) at: Option<std::time::SystemTime>,
     /// Print JSON.
@@ -71,24 +71,24 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
-/// Check policy files for errors and for what is probably not meant.
+/// Check policy files for errors and likely mistakes.
 ///
-/// Exit code: 0 nothing found, 1 errors (with --deny-warnings also warnings), 2 a file could not
-/// be read.
+/// Exit code: 0 no errors (there may be warnings), 1 errors (with --deny-warnings also warnings), 2 a
+/// file could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// How to print the findings.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
-    /// Exit with 1 for warnings as well.
+    /// Format of the findings.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    pub(crate) format: OutputFormat,
+    /// Exit with 1 for warnings, too.
     #[arg(long)]
     pub(crate) deny_warnings: bool,
-    /// Also show notes: keys of other tools that are ignored, policies that allow nothing.
+    /// Also show notes, such as ignored keys of other tools, or a policy without allow rules.
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Where the guest's image was unpacked: the files that policies name (`tls`) are looked up
-    /// below it, links included, and must be what odyn-net will need. Without it, they are not
-    /// looked at; --verbose says so.
+    /// Directory with the unpacked image of the guest. The TLS files that policies name are checked
+    /// below it; symbolic links lead where they would in the guest. Without this option, these files
+    /// are not checked.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Policy files; `-` is the standard input.
@@ -97,28 +97,28 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// Text with the source line and a caret.
     Human,
     /// A JSON array of findings.
     Json,
-    /// SARIF 2.1.0, as code scanners read it.
+    /// SARIF 2.1.0 for code scanners.
     Sarif,
 }
 
-/// Say what a policy decides about a flow, and why.
+/// Explain what a policy decides about a flow.
 ///
-/// Exit code: 0 allowed, 1 denied, 2 the question could not be answered.
+/// Exit code: 0 allowed, 1 denied, 2 could not be decided.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// Policy file; `-` is the standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Where the flow goes: `NAME:PORT`, `ADDRESS:PORT`, `[IPV6]:PORT` or `host:PORT`, with `/tcp`
-    /// or `/udp` after it (TCP if not given).
+    /// Destination of the flow: `NAME:PORT`, `ADDRESS:PORT`, `[IPV6]:PORT` or `host:PORT`, followed
+    /// by `/tcp` or `/udp` (default: TCP).
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: String,
-    /// An address to which the name resolves; can be given several times.
+    /// An address of the name; can be given several times.
     #[arg(long, value_name = "IP")]
     pub(crate) resolved: Vec<IpAddr>,
 }

@@ -6,36 +6,36 @@ use std::{fmt, io};
 
 use anyhow::{Context, Result, bail};
 use odyn_policy::{
-    Condition, Considered, Denial, Destination, Effect, Explanation, Flow, Policy, Protocol,
-    RuleRef, Stage, Verdict, render,
+    Condition, Considered, Denial, Destination, Effect, ExplainedDecision, Explanation, Flow,
+    Policy, Protocol, RuleRef, Stage, render,
 };
 use odyn_proto::{DnsName, HOST_ALIAS};
 
-use crate::Outcome;
+use crate::CommandOutcome;
 use crate::cli::ExplainArgs;
-use crate::source::Source;
+use crate::source::PolicySource;
 
-/// What `--to` says.
+/// The destination of `--to`.
 #[derive(Debug, PartialEq, Eq)]
-struct To {
-    host: Host,
+struct ExplainedTo {
+    host: ExplainedHost,
     port: u16,
     protocol: Protocol,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Host {
+enum ExplainedHost {
     Parent,
     Address(IpAddr),
     Name(DnsName),
 }
 
-pub(crate) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Outcome> {
+pub(crate) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<CommandOutcome> {
     let to = parse_to(&args.to).with_context(|| format!("--to {}", args.to))?;
-    if !args.resolved.is_empty() && !matches!(to.host, Host::Name(_)) {
+    if !args.resolved.is_empty() && !matches!(to.host, ExplainedHost::Name(_)) {
         bail!("--resolved is for names, and --to {} is none", args.to);
     }
-    let source = Source::read(&args.file)?;
+    let source = PolicySource::read(&args.file)?;
     let loaded = odyn_policy::load_bytes(&source.name, &source.bytes);
     let Some(policy) = &loaded.policy else {
         let text = source.text();
@@ -47,20 +47,20 @@ pub(crate) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Outcome> {
     let explanation = explain(policy, &to, &args.resolved);
     write_all(&to, &explanation, out)?;
     Ok(if explanation.verdict.is_allow() {
-        Outcome::Fine
+        CommandOutcome::Fine
     } else {
-        Outcome::Findings
+        CommandOutcome::Findings
     })
 }
 
-fn explain(policy: &Policy, to: &To, resolved: &[IpAddr]) -> Explanation {
+fn explain(policy: &Policy, to: &ExplainedTo, resolved: &[IpAddr]) -> Explanation {
     let destination = match &to.host {
-        Host::Parent => Destination::Host,
-        Host::Address(address) => Destination::Address(*address),
-        Host::Name(name) if resolved.is_empty() => {
+        ExplainedHost::Parent => Destination::Host,
+        ExplainedHost::Address(address) => Destination::Address(*address),
+        ExplainedHost::Name(name) if resolved.is_empty() => {
             return policy.explain_unresolved(name, to.port, to.protocol);
         }
-        Host::Name(name) => Destination::Name { name, resolved },
+        ExplainedHost::Name(name) => Destination::Name { name, resolved },
     };
     policy.explain(&Flow {
         destination,
@@ -69,7 +69,7 @@ fn explain(policy: &Policy, to: &To, resolved: &[IpAddr]) -> Explanation {
     })
 }
 
-fn parse_to(text: &str) -> Result<To> {
+fn parse_to(text: &str) -> Result<ExplainedTo> {
     let (rest, protocol) = match text.rsplit_once('/') {
         None => (text, Protocol::Tcp),
         Some((rest, word)) if word.eq_ignore_ascii_case("tcp") => (rest, Protocol::Tcp),
@@ -89,39 +89,39 @@ fn parse_to(text: &str) -> Result<To> {
     };
     let host = match bracketed {
         Some(None) => bail!("the bracket is not closed"),
-        Some(Some(inside)) => Host::Address(IpAddr::V6(
+        Some(Some(inside)) => ExplainedHost::Address(IpAddr::V6(
             inside
                 .parse()
                 .with_context(|| format!("{inside:?} is not an IPv6 address"))?,
         )),
-        None if host.eq_ignore_ascii_case(HOST_ALIAS) => Host::Parent,
+        None if host.eq_ignore_ascii_case(HOST_ALIAS) => ExplainedHost::Parent,
         None => match host.parse() {
-            Ok(address) => Host::Address(address),
-            Err(_) => {
-                Host::Name(DnsName::parse(host).with_context(|| format!("{host:?} is not a name"))?)
-            }
+            Ok(address) => ExplainedHost::Address(address),
+            Err(_) => ExplainedHost::Name(
+                DnsName::parse(host).with_context(|| format!("{host:?} is not a name"))?,
+            ),
         },
     };
-    Ok(To {
+    Ok(ExplainedTo {
         host,
         port,
         protocol,
     })
 }
 
-impl fmt::Display for To {
+impl fmt::Display for ExplainedTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Parent => write!(f, "{HOST_ALIAS}")?,
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
-            Host::Address(address) => write!(f, "{address}")?,
-            Host::Name(name) => write!(f, "{name}")?,
+            ExplainedHost::Parent => write!(f, "{HOST_ALIAS}")?,
+            ExplainedHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            ExplainedHost::Address(address) => write!(f, "{address}")?,
+            ExplainedHost::Name(name) => write!(f, "{name}")?,
         }
         write!(f, ":{}/{}", self.port, self.protocol)
     }
 }
 
-fn write_all(to: &To, explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
+fn write_all(to: &ExplainedTo, explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
     verdict(to, &explanation.verdict, out)?;
     writeln!(out, "\nconsidered:")?;
     for stage in &explanation.stages {
@@ -134,9 +134,9 @@ fn write_all(to: &To, explanation: &Explanation, out: &mut impl Write) -> io::Re
     Ok(())
 }
 
-fn verdict(to: &To, verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
+fn verdict(to: &ExplainedTo, verdict: &ExplainedDecision, out: &mut impl Write) -> io::Result<()> {
     match verdict {
-        Verdict::Allow {
+        ExplainedDecision::Allow {
             rule,
             report,
             addresses,
@@ -160,7 +160,7 @@ fn verdict(to: &To, verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
             }
             Ok(())
         }
-        Verdict::Deny(denial) => {
+        ExplainedDecision::Deny(denial) => {
             writeln!(out, "deny {to}")?;
             reason(denial, out)
         }
@@ -175,7 +175,7 @@ fn reason(denial: &Denial, out: &mut impl Write) -> io::Result<()> {
         (Some(rule), Reason::DenyRule) => {
             writeln!(out, "  rule: {}", place(Effect::Deny, rule))
         }
-        // An allow rule that would have fitted otherwise.
+        // The allow rule that would match otherwise.
         (Some(rule), _) => writeln!(out, "  nearest rule: {}", place(Effect::Allow, rule)),
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a guest's image, below the directory that it was unpacked to.
+//! The files of a guest's image, below the directory with the unpacked image.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,8 @@ use odyn_ingress_tls::MAX_FILE;
 use odyn_policy::{Diagnostic, IngressTls, Policy, TlsFiles};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// What to do for files to be looked at.
-const HELP: &str = "they are in the guest's image: give its unpacked root by `--root DIR` (`--root /` inside of it)";
+/// The help of the note that files were not checked.
+const HELP: &str = "they are in the guest's image: pass its unpacked root with `--root DIR` (`--root /` inside the image)";
 
 /// The root directory of an image.
 pub(crate) struct Image(OwnedFd);
@@ -25,10 +25,11 @@ impl Image {
             .with_context(|| format!("can't open the directory {}", root.display()))
     }
 
-    /// A file by its path in the guest. Links in the image lead to where they would lead in the
-    /// guest, never out of it.
+    /// Opens a file by its path in the guest.
+    ///
+    /// Links in the image lead where they would in the guest, never out of the image.
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        // Without NONBLOCK the open of a pipe would wait for somebody to write.
+        // Without NONBLOCK, the open of a pipe would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = openat2(
             &self.0,
@@ -47,7 +48,7 @@ impl Image {
     }
 }
 
-/// What there is to say about the files that a policy names. Without an image, that nobody looked.
+/// The findings about the files that a policy names. Without an image, a note that says so.
 pub(crate) fn check(policy: &Policy, file_name: &str, image: Option<&Image>) -> Vec<Diagnostic> {
     let tls = policy.settings().ingress.iter().filter_map(|entry| {
         let Some(IngressTls::Files(files)) = &entry.tls else {

@@ -16,35 +16,37 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// What a run found out; the exit code says it to scripts.
+/// The result of a command, which becomes the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    /// Nothing to object to; the flow is allowed.
+enum CommandOutcome {
+    /// There is no finding to fail for; the flow is allowed.
     Fine,
     /// There are findings; the flow is denied.
     Findings,
-    /// The question could not be answered: bad usage, a file that can't be read.
+    /// The question could not be answered: bad usage, or a file that cannot be read.
     CouldNotRun,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
+impl From<CommandOutcome> for ExitCode {
+    fn from(outcome: CommandOutcome) -> Self {
         Self::from(match outcome {
-            Outcome::Fine => 0,
-            Outcome::Findings => 1,
-            Outcome::CouldNotRun => 2,
+            CommandOutcome::Fine => 0,
+            CommandOutcome::Findings => 1,
+            CommandOutcome::CouldNotRun => 2,
         })
     }
 }
 
 fn main() -> ExitCode {
     // clap ends with 2 for bad usage, 0 for help and version.
-    let cli = cli::Cli::parse();
+    let cli = cli::PolicyctlCli::parse();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = match cli.command {
-        cli::Command::Check(args) => check::run(&args, &mut out),
-        cli::Command::Explain(args) => explain::run(&args, &mut out),
-        cli::Command::Attest(cli::AttestCommand::Verify(args)) => attest::run(&args, &mut out),
+        cli::PolicyctlCommand::Check(args) => check::run(&args, &mut out),
+        cli::PolicyctlCommand::Explain(args) => explain::run(&args, &mut out),
+        cli::PolicyctlCommand::Attest(cli::AttestCommand::Verify(args)) => {
+            attest::run(&args, &mut out)
+        }
     };
     match result.and_then(|outcome| {
         out.flush()?;
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             let _ = writeln!(io::stderr(), "policyctl: {error:#}");
-            Outcome::CouldNotRun.into()
+            CommandOutcome::CouldNotRun.into()
         }
     }
 }

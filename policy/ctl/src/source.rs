@@ -7,18 +7,20 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Longer files are cut here; the policy library refuses them by their length, and this keeps a
-/// device or an endless pipe from filling the memory first.
+/// Longest input that is read, in bytes.
+///
+/// The policy library refuses longer files. This limit keeps a device or an endless pipe from
+/// filling the memory.
 const MAX_READ: u64 = 17 << 20;
 
 /// A file that was read.
-pub(crate) struct Source {
-    /// What to call it in findings.
+pub(crate) struct PolicySource {
+    /// The name of the file in findings.
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Source {
+impl PolicySource {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Self {
@@ -35,7 +37,7 @@ impl Source {
         Ok(Self { name, bytes })
     }
 
-    /// The text as far as it is text, to show lines of it.
+    /// The text, with replacements for bytes that are not UTF-8, to show its lines.
     pub(crate) fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }

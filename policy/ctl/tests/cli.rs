@@ -127,7 +127,7 @@ egress:
     assert_eq!(code(&output), 1);
     assert_eq!(
         out(&output),
-        "error[unknown-key]: `eu-west-1a` is not a key of `endpoints`: no AWS region has such a name
+        "error[unknown-key]: `eu-west-1a` is not a key of `endpoints`: it does not have the form of an AWS region
  --> kms.yaml:5:5
   |
 5 |     eu-west-1a: kms.example
@@ -439,7 +439,7 @@ considered:
   deny rules for the name db.internal: none match
   allow rules for the name db.internal: allowed
     good.yaml:7:13: allow db.internal (5432/tcp): decides
-  addresses: not given, so not checked: each address that the name resolves to must pass too
+  addresses: not checked; pass `--resolved IP` to check them. Every resolved address must be allowed too
 "
     );
     let args = [

@@ -32,7 +32,7 @@ fn pair() -> (String, String) {
 }
 
 #[test]
-fn files_are_looked_at_below_the_root_only_and_when_there_is_one() {
+fn files_are_checked_below_the_root_only_and_when_there_is_one() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (code, out) = check(dir, &[]);
@@ -41,7 +41,7 @@ fn files_are_looked_at_below_the_root_only_and_when_there_is_one() {
     let (code, out) = check(dir, &["-v"]);
     assert_eq!(code, Some(0), "{out}");
     assert!(
-        out.contains("not looked at") && out.contains("--root DIR"),
+        out.contains("not checked") && out.contains("--root DIR"),
         "{out}"
     );
 

@@ -1,8 +1,8 @@
-//! The compiled rules: what a decision looks things up in.
+//! The compiled rules.
 //!
-//! Rules with the same destination share one [`Slot`], which answers "which rule covers this
-//! port". The way to the slots is a walk over the labels of a name ([`names`]) or a binary search
-//! among networks ([`nets`]). So the cost of a decision depends on the destination, not on the
+//! Rules with the same destination share one [`RuleSlot`], which answers "which rule covers this
+//! port". A decision finds slots by a walk over the labels of a name ([`names`]) or by a binary
+//! search among networks ([`nets`]). So the cost of a decision depends on the destination, not on the
 //! number of rules.
 //!
 //! Rules are numbered in the order in which they are reported ([`crate::rule::Rule::rank`]): of
@@ -18,29 +18,32 @@ use crate::rule::{Effect, Rule};
 /// Number of a rule in reporting order.
 pub(crate) type RuleId = u32;
 
-/// No rule, no node.
+/// The number of no rule and no node.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// The rules of one destination. Nearly always that is one rule for all ports, which stands in
-/// the number itself; else the number leads to segments that were made disjoint beforehand.
+/// The rules of one destination.
+///
+/// Nearly always there is one rule for all ports, and the number holds it. Otherwise the number is
+/// that of a list of disjoint segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot(u32);
+pub(crate) struct RuleSlot(u32);
 
-/// The two upper bits of a slot say what the others are. A policy has fewer than 2^30 rules: its
-/// text is bounded.
+/// The two upper bits of a slot, which give the meaning of the others.
+///
+/// A policy has fewer than 2^30 rules, because its text is bounded.
 const KIND: u32 = 0b11 << 30;
-/// The number of the one rule, which allows.
+/// The other bits are the number of the only rule, an allow rule.
 const ONE_ALLOW: u32 = 0b01 << 30;
-/// The number of the one rule, which denies.
+/// The other bits are the number of the only rule, a deny rule.
 const ONE_DENY: u32 = 0b10 << 30;
-/// The number of a list of segments.
+/// The other bits are the number of a list of segments.
 const LIST: u32 = 0b00 << 30;
 
-impl Slot {
+impl RuleSlot {
     /// No rules.
     pub(crate) const EMPTY: Self = Self(NONE);
 
-    /// The one rule for all ports, when that is what this is.
+    /// The only rule, if the slot has one rule for all ports.
     fn one(self) -> Option<(Effect, RuleId)> {
         match self.0 & KIND {
             ONE_ALLOW => Some((Effect::Allow, self.0 & !KIND)),
@@ -50,7 +53,7 @@ impl Slot {
     }
 }
 
-/// Ports that one rule decides.
+/// A range of ports that one rule decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) first: u16,
@@ -60,24 +63,24 @@ pub(crate) struct Segment {
 
 /// A run of segments in the common pool.
 #[derive(Clone, Copy, Debug, Default)]
-struct Run {
+struct SegmentRun {
     start: u32,
     len: u32,
 }
 
-/// The rules of a destination that has several, or one that is not for all ports.
+/// The rules of a destination with several rules, or with one that is not for all ports.
 #[derive(Clone, Copy, Debug)]
-struct List {
-    allow: [Run; 2],
-    deny: [Run; 2],
+struct RuleList {
+    allow: [SegmentRun; 2],
+    deny: [SegmentRun; 2],
     /// The first of the allow rules, whatever its ports, or [`NONE`].
     first_allow: RuleId,
 }
 
-/// What all slots of a policy lead to.
+/// The lists and segments of all slots of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    lists: Vec<List>,
+    lists: Vec<RuleList>,
     segments: Vec<Segment>,
 }
 
@@ -88,8 +91,8 @@ fn side(protocol: Protocol) -> usize {
     }
 }
 
-impl List {
-    fn run(&self, effect: Effect, protocol: Protocol) -> Run {
+impl RuleList {
+    fn run(&self, effect: Effect, protocol: Protocol) -> SegmentRun {
         let runs = match effect {
             Effect::Allow => &self.allow,
             Effect::Deny => &self.deny,
@@ -99,12 +102,12 @@ impl List {
 }
 
 impl Slots {
-    fn list(&self, slot: Slot) -> Option<&List> {
+    fn list(&self, slot: RuleSlot) -> Option<&RuleList> {
         self.lists.get(slot.0 as usize)
     }
 
-    fn run(&self, list: &List, effect: Effect, protocol: Protocol) -> &[Segment] {
-        let Run { start, len } = list.run(effect, protocol);
+    fn run(&self, list: &RuleList, effect: Effect, protocol: Protocol) -> &[Segment] {
+        let SegmentRun { start, len } = list.run(effect, protocol);
         let start = start as usize;
         let segments = self.segments.get(start..start + len as usize);
         segments.unwrap_or_default()
@@ -113,7 +116,7 @@ impl Slots {
     /// The segments of a slot for one list and protocol, in the order of their ports.
     pub(crate) fn segments(
         &self,
-        slot: Slot,
+        slot: RuleSlot,
         effect: Effect,
         protocol: Protocol,
     ) -> impl Iterator<Item = Segment> {
@@ -128,10 +131,10 @@ impl Slots {
             .chain(run.unwrap_or_default().iter().copied())
     }
 
-    /// The segment that has a port in it, or if there is none, the next one.
+    /// The segment that contains a port, or else the next one.
     pub(crate) fn find_from(
         &self,
-        slot: Slot,
+        slot: RuleSlot,
         effect: Effect,
         port: u16,
         protocol: Protocol,
@@ -145,10 +148,10 @@ impl Slots {
         segments.get(at).copied()
     }
 
-    /// The segment that has a port in it. Port 0 is in none.
+    /// The segment that contains a port. None contains port 0.
     pub(crate) fn find(
         &self,
-        slot: Slot,
+        slot: RuleSlot,
         effect: Effect,
         port: u16,
         protocol: Protocol,
@@ -158,7 +161,7 @@ impl Slots {
     }
 
     /// The first of the slot's allow rules, whatever its ports, or [`NONE`].
-    pub(crate) fn first_allow(&self, slot: Slot) -> RuleId {
+    pub(crate) fn first_allow(&self, slot: RuleSlot) -> RuleId {
         match slot.one() {
             Some((Effect::Allow, rule)) => rule,
             Some((Effect::Deny, _)) => NONE,
@@ -167,7 +170,7 @@ impl Slots {
     }
 
     /// Makes the slot of the rules of one destination.
-    pub(crate) fn add(&mut self, ids: &[RuleId], rules: &[Rule]) -> Slot {
+    pub(crate) fn add(&mut self, ids: &[RuleId], rules: &[Rule]) -> RuleSlot {
         let of = |effect| {
             ids.iter()
                 .filter_map(move |id| Some((*id, rules.get(*id as usize)?)))
@@ -178,14 +181,14 @@ impl Slots {
             && rule.is_unrestricted()
             && id & KIND == 0
         {
-            return Slot(match rule.effect {
+            return RuleSlot(match rule.effect {
                 Effect::Allow => ONE_ALLOW | id,
                 Effect::Deny => ONE_DENY | id,
             });
         }
-        let mut list = List {
-            allow: [Run::default(); 2],
-            deny: [Run::default(); 2],
+        let mut list = RuleList {
+            allow: [SegmentRun::default(); 2],
+            deny: [SegmentRun::default(); 2],
             first_allow: of(Effect::Allow).map(|(id, _)| id).min().unwrap_or(NONE),
         };
         for (effect, runs) in [
@@ -196,7 +199,7 @@ impl Slots {
                 let start = self.segments.len();
                 let fits = |(_, rule): &(RuleId, &Rule)| rule.protocols.contains(protocol);
                 flatten(of(effect).filter(fits), &mut self.segments);
-                *run = Run {
+                *run = SegmentRun {
                     start: number(start),
                     len: number(self.segments.len() - start),
                 };
@@ -204,19 +207,21 @@ impl Slots {
         }
         let id = number(self.lists.len());
         self.lists.push(list);
-        Slot(LIST | id)
+        RuleSlot(LIST | id)
     }
 }
 
-/// A count as a number of ours. A policy text is bounded, so that numbers of things in it fit; if
-/// one did not, what it leads to is not found, and what no rule allows is denied.
+/// A count as a 32-bit number.
+///
+/// The bounded text of a policy cannot hold more. If it did, the thing would not be found, and what
+/// no rule allows is denied.
 fn number(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(NONE)
 }
 
 /// Turns overlapping port ranges into disjoint ones, each with the smallest rule number.
 fn flatten<'a>(rules: impl Iterator<Item = (RuleId, &'a Rule)>, out: &mut Vec<Segment>) {
-    // What begins and ends where: (port, begins, rule).
+    // Each begin and end of a range: (port, begins, rule).
     let mut edges: Vec<(u32, bool, RuleId)> = Vec::new();
     for (id, rule) in rules {
         for range in rule.ports.ranges() {
@@ -262,9 +267,9 @@ mod tests {
     fn segments(rules: &str, protocol: Protocol) -> Vec<(u16, u16, u32)> {
         let text = format!("version: v1\negress:\n  allow:\n{rules}");
         let policy: Policy = crate::load("p", &text).policy.unwrap();
-        let ids: Vec<RuleId> = (0..policy.rules().len() as u32).collect();
+        let ids: Vec<RuleId> = (0..policy.rule_list().len() as u32).collect();
         let mut slots = Slots::default();
-        let slot = slots.add(&ids, policy.rules());
+        let slot = slots.add(&ids, policy.rule_list());
         let found = slots.segments(slot, Effect::Allow, protocol);
         found.map(|s| (s.first, s.last, s.rule)).collect()
     }

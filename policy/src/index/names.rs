@@ -1,28 +1,28 @@
 //! Names to slots.
 //!
-//! A tree over the literal labels at the right end of the patterns, read from the right:
-//! `*.s3.example.com` hangs on the node `com` → `example` → `s3`. A lookup walks down the labels of
-//! the name as long as the tree goes and asks at each node what hangs there. What is neither
-//! exact nor `*` or `**` in front of literal labels (`api-*.example.com`, `foo.*.example.com`)
-//! hangs on its node in groups by a literal piece of it, found by hashing that part of the name,
-//! so that many such patterns under one domain cost no more than a few.
+//! The index is a tree over the literal labels at the right end of the patterns, read from the
+//! right: `*.s3.example.com` belongs to the node `com` → `example` → `s3`. A lookup walks down the
+//! labels of the name and collects the slots of each node. Patterns of other forms, such as
+//! `api-*.example.com` or `foo.*.example.com`, are *odd*: a node has them in groups by a literal
+//! piece, found by a hash of that part of the name. So many odd patterns below one domain cost no
+//! more than a few.
 
-use super::table::{Table, hash};
-use super::{NONE, Slot, number};
+use super::table::{HashIndex, hash};
+use super::{NONE, RuleSlot, number};
 use crate::pattern;
 use crate::pattern::{Label, Pattern};
 
 /// The tree.
 #[derive(Debug, Default)]
 pub(crate) struct NameIndex {
-    nodes: Vec<Node>,
+    nodes: Vec<NameNode>,
     /// From a node and a label to a node.
-    edges: Table,
-    /// Where patterns with stars elsewhere than in front hang, by node.
+    edges: HashIndex,
+    /// The odd patterns of the nodes that have some.
     odd: Vec<Odd>,
     candidates: Vec<Candidate>,
     /// From a group and a literal piece to candidates.
-    pieces: Table,
+    pieces: HashIndex,
     groups: u32,
 }
 
@@ -32,27 +32,27 @@ const ROOT: u32 = 0;
 /// One cache line, its label included.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Node {
+struct NameNode {
     parent: u32,
     /// Slot of the name that ends here.
-    exact: Slot,
-    /// Slot of `*` in front of this.
-    one: Slot,
-    /// Slot of `**` in front of this.
-    many: Slot,
-    /// Number of the odd patterns in front of this, or [`NONE`].
+    exact: RuleSlot,
+    /// Slot of `*` in front of this name.
+    one: RuleSlot,
+    /// Slot of `**` in front of this name.
+    many: RuleSlot,
+    /// Number of the odd patterns in front of this name, or [`NONE`].
     odd: u32,
-    label: Text,
+    label: LabelText,
 }
 
-/// A label; most are short enough to lie in the node itself.
+/// A label. Most are short enough to be stored in the node.
 #[derive(Debug)]
-enum Text {
+enum LabelText {
     Short { len: u8, bytes: [u8; 38] },
     Long(Box<str>),
 }
 
-/// The patterns of a node that have more than one star label, or stars elsewhere than in front.
+/// The odd patterns of a node: more than one star label, or stars elsewhere than in front.
 #[derive(Debug, Default)]
 struct Odd {
     groups: Vec<Group>,
@@ -65,17 +65,17 @@ struct Odd {
 struct Group {
     /// Number among all groups.
     id: u32,
-    place: Place,
+    place: PiecePlace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct PiecePlace {
     label: Which,
-    part: Part,
+    part: PiecePart,
     len: usize,
 }
 
-/// Which label of the part of the name that the tree did not consume.
+/// The position of a label in the part of the name that the tree did not consume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
     FromLeft(usize),
@@ -83,21 +83,21 @@ enum Which {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum PiecePart {
     Whole,
     Start,
     End,
     Inside,
 }
 
-/// An odd pattern, as text: one piece of memory to read, where the labels would be several.
+/// An odd pattern, as text: a lookup reads one piece of memory instead of one per label.
 #[derive(Debug)]
 struct Candidate {
     pattern: Box<str>,
-    slot: Slot,
+    slot: RuleSlot,
 }
 
-impl Text {
+impl LabelText {
     fn new(text: &str) -> Self {
         let mut bytes = [0; 38];
         match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
@@ -117,24 +117,24 @@ impl Text {
     }
 }
 
-impl Node {
+impl NameNode {
     fn new(parent: u32, label: &str) -> Self {
         Self {
             parent,
-            exact: Slot::EMPTY,
-            one: Slot::EMPTY,
-            many: Slot::EMPTY,
+            exact: RuleSlot::EMPTY,
+            one: RuleSlot::EMPTY,
+            many: RuleSlot::EMPTY,
             odd: NONE,
-            label: Text::new(label),
+            label: LabelText::new(label),
         }
     }
 }
 
 impl NameIndex {
-    /// Adds what is known of one pattern; each pattern is added once.
-    pub(crate) fn insert(&mut self, pattern: &Pattern, slot: Slot) {
+    /// Adds a pattern with its slot; each pattern is added once.
+    pub(crate) fn insert(&mut self, pattern: &Pattern, slot: RuleSlot) {
         if self.nodes.is_empty() {
-            self.nodes.push(Node::new(NONE, ""));
+            self.nodes.push(NameNode::new(NONE, ""));
         }
         match pattern {
             Pattern::Exact(name) => {
@@ -173,7 +173,7 @@ impl NameIndex {
         for label in labels {
             at = self.child(at, label).unwrap_or_else(|| {
                 let fresh = number(self.nodes.len());
-                self.nodes.push(Node::new(at, label));
+                self.nodes.push(NameNode::new(at, label));
                 self.edges.insert(hash(at, label), fresh);
                 fresh
             });
@@ -218,10 +218,10 @@ impl NameIndex {
         self.pieces.insert(hash(group, piece), id);
     }
 
-    /// Hands the slot of every pattern that matches the name to `found`. Allocates nothing.
-    pub(crate) fn visit(&self, name: &str, mut found: impl FnMut(Slot)) {
+    /// Calls `found` with the slot of every pattern that matches the name. Allocates nothing.
+    pub(crate) fn visit(&self, name: &str, mut found: impl FnMut(RuleSlot)) {
         let mut at = ROOT;
-        // The part of the name that is left of what the tree consumed.
+        // The part of the name to the left of the labels that the tree consumed.
         let mut rest = Some(name);
         while let Some(node) = self.nodes.get(at as usize) {
             let Some(left) = rest else {
@@ -247,7 +247,7 @@ impl NameIndex {
         }
     }
 
-    fn visit_odd(&self, odd: u32, name: &str, left: &str, found: &mut impl FnMut(Slot)) {
+    fn visit_odd(&self, odd: u32, name: &str, left: &str, found: &mut impl FnMut(RuleSlot)) {
         let Some(odd) = self.odd.get(odd as usize) else {
             return;
         };
@@ -262,7 +262,7 @@ impl NameIndex {
             check(*id);
         }
         for Group { id, place } in &odd.groups {
-            let Place { label, part, len } = *place;
+            let PiecePlace { label, part, len } = *place;
             let label = match label {
                 Which::FromLeft(n) => left.split('.').nth(n),
                 Which::FromRight(n) => left.rsplit('.').nth(n),
@@ -274,12 +274,14 @@ impl NameIndex {
                 }
             };
             match part {
-                Part::Whole => look_up(Some(label)),
-                Part::Start => look_up(label.get(..len)),
-                Part::End => look_up(label.len().checked_sub(len).and_then(|n| label.get(n..))),
-                // A piece that stands twice in the label gives its slots twice: harmless, since
-                // of all slots only the smallest rule number counts.
-                Part::Inside => {
+                PiecePart::Whole => look_up(Some(label)),
+                PiecePart::Start => look_up(label.get(..len)),
+                PiecePart::End => {
+                    look_up(label.len().checked_sub(len).and_then(|n| label.get(n..)))
+                }
+                // A piece that stands twice in the label gives its slots twice. That is harmless:
+                // only the smallest rule number counts.
+                PiecePart::Inside => {
                     for start in 0..=label.len().saturating_sub(len) {
                         look_up(label.get(start..start + len));
                     }
@@ -289,9 +291,11 @@ impl NameIndex {
     }
 }
 
-/// The literal piece by which a pattern is found: that of the label nearest to the literal ones at
-/// the right, or left of `**` that of the leftmost.
-fn hook(front: &[Label]) -> Option<(Place, &str)> {
+/// The literal piece by which a pattern is found.
+///
+/// It is a piece of the label nearest to the literal labels at the right. Left of `**`, it is one of
+/// the leftmost label.
+fn hook(front: &[Label]) -> Option<(PiecePlace, &str)> {
     let from_right = front
         .iter()
         .rev()
@@ -305,26 +309,31 @@ fn hook(front: &[Label]) -> Option<(Place, &str)> {
         .map(|(n, label)| (Which::FromLeft(n), label));
     from_right.chain(from_left).find_map(|(which, label)| {
         let (part, piece) = piece_of(label)?;
-        let place = Place {
+        let place = PiecePlace {
             label: which,
             part,
-            len: if part == Part::Whole { 0 } else { piece.len() },
+            len: if part == PiecePart::Whole {
+                0
+            } else {
+                piece.len()
+            },
         };
         Some((place, piece))
     })
 }
 
-fn piece_of(label: &Label) -> Option<(Part, &str)> {
+fn piece_of(label: &Label) -> Option<(PiecePart, &str)> {
     match label {
-        Label::Literal(text) => Some((Part::Whole, text)),
+        Label::Literal(text) => Some((PiecePart::Whole, text)),
         Label::One | Label::Many => None,
         Label::Glob(glob) => {
             let pieces = glob.pieces();
-            let first = pieces.first().map(|p| (Part::Start, &**p));
-            let last = pieces.last().map(|p| (Part::End, &**p));
+            let first = pieces.first().map(|p| (PiecePart::Start, &**p));
+            let last = pieces.last().map(|p| (PiecePart::End, &**p));
             let longest = pieces.iter().max_by_key(|p| p.len());
-            let inside = longest.map(|p| (Part::Inside, &**p));
-            // Start and end cost one lookup, inside one for each place in the label.
+            let inside = longest.map(|p| (PiecePart::Inside, &**p));
+            // A piece at the start or the end costs one lookup. A piece inside costs one lookup for
+            // each position in the label.
             let longer_end = [first, last]
                 .into_iter()
                 .flatten()
@@ -341,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_node_is_a_cache_line() {
-        assert_eq!(size_of::<Node>(), 64);
+        assert_eq!(size_of::<NameNode>(), 64);
     }
 
     #[test]
@@ -359,7 +368,7 @@ mod tests {
         index.insert(&Pattern::parse(&first).unwrap(), slots.add(&[], &[]));
         for (name, wanted) in [(&first, 1), (&second, 0)] {
             let mut found = 0;
-            index.visit(name, |slot| found += usize::from(slot != Slot::EMPTY));
+            index.visit(name, |slot| found += usize::from(slot != RuleSlot::EMPTY));
             assert_eq!(found, wanted, "{name}");
         }
     }
@@ -368,8 +377,8 @@ mod tests {
     fn long_labels_are_told_apart() {
         let (a, b) = ("a".repeat(63), "a".repeat(62));
         for text in ["", "a", &a[..38], &a[..39], &a] {
-            assert!(Text::new(text).is(text));
-            assert!(!Text::new(text).is(&b));
+            assert!(LabelText::new(text).is(text));
+            assert!(!LabelText::new(text).is(&b));
         }
     }
 }

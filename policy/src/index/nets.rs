@@ -1,20 +1,20 @@
 //! Addresses to slots.
 //!
-//! Networks either nest or are disjoint, so that they cut the address space into stretches each of
-//! which has one innermost network. A lookup finds the stretch by binary search and then goes
-//! outwards from network to network.
+//! Networks either nest or are disjoint. So they cut the address space into stretches with one
+//! innermost network each. A lookup finds the stretch by binary search and then goes outwards from
+//! network to network.
 
 use ipnet::IpNet;
 
-use super::{NONE, RuleId, Slot, number};
+use super::{NONE, RuleId, RuleSlot, number};
 
 /// A network of the policy.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct NetEntry {
     pub(crate) prefix_len: u8,
     /// The next wider network, or [`NONE`].
     parent: u32,
-    pub(crate) slot: Slot,
+    pub(crate) slot: RuleSlot,
     /// The deny rule to name when this network and those around it deny every port, or [`NONE`].
     pub(crate) denied_wholly: RuleId,
 }
@@ -26,22 +26,22 @@ pub(crate) struct NetIndex {
     starts: Vec<u128>,
     /// The innermost network of each stretch, or [`NONE`].
     owners: Vec<u32>,
-    entries: Vec<Entry>,
+    entries: Vec<NetEntry>,
 }
 
 impl NetIndex {
     /// Builds the index of networks of one family, each given once, in any order.
-    pub(crate) fn build(mut nets: Vec<(IpNet, Slot)>) -> Self {
+    pub(crate) fn build(mut nets: Vec<(IpNet, RuleSlot)>) -> Self {
         nets.sort_by_key(|(net, _)| (first(*net), net.prefix_len()));
         let mut index = Self::default();
-        // The networks around the present place, outermost first, with their last addresses.
+        // The networks around the current address, outermost first, with their last addresses.
         let mut open: Vec<(u32, u128)> = Vec::new();
         for (net, slot) in nets {
             let start = first(net);
             index.close(&mut open, Some(start));
             let id = number(index.entries.len());
             let parent = open.last().map_or(NONE, |(parent, _)| *parent);
-            index.entries.push(Entry {
+            index.entries.push(NetEntry {
                 prefix_len: net.prefix_len(),
                 parent,
                 slot,
@@ -80,7 +80,7 @@ impl NetIndex {
     }
 
     /// The networks around an address, innermost first.
-    pub(crate) fn around(&self, address: u128) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn around(&self, address: u128) -> impl Iterator<Item = &NetEntry> {
         let stretch = self.starts.partition_point(|start| *start <= address);
         let innermost = stretch
             .checked_sub(1)
@@ -90,7 +90,7 @@ impl NetIndex {
     }
 
     /// Every network with those around it, innermost first.
-    pub(crate) fn chains(&self) -> impl Iterator<Item = (usize, impl Iterator<Item = &Entry>)> {
+    pub(crate) fn chains(&self) -> impl Iterator<Item = (usize, impl Iterator<Item = &NetEntry>)> {
         self.entries.iter().enumerate().map(|(id, entry)| {
             let chain = std::iter::successors(Some(entry), |e| self.entries.get(e.parent as usize));
             (id, chain)

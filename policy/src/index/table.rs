@@ -1,30 +1,29 @@
-//! A hash table from texts to numbers, made for lookups that miss the caches as little as possible.
+//! A hash table from texts to numbers, made for few cache misses.
 //!
-//! An entry is eight bytes: a hash and a number of the caller's, who keeps what belongs to it and
-//! checks that it is what he looks for. So a lookup touches one line of the table and one thing of
-//! the caller's, where a map of strings would touch four. The hash need not resist anyone: only
-//! the policy, which is trusted, puts entries in, and all that a chosen name could do is to look
-//! at an entry in vain.
+//! An entry is eight bytes: a hash, and a number that the caller gave. The caller stores the text
+//! and compares it. So a lookup reads one cache line of the table and one of the caller, where a map
+//! of strings would read four. The hash need not resist attacks: only the trusted policy adds
+//! entries, and a chosen name can at most make a lookup compare an entry in vain.
 
 use super::NONE;
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct TableEntry {
     hash: u32,
     /// [`NONE`] when the entry is free.
     id: u32,
 }
 
-const FREE: Entry = Entry { hash: 0, id: NONE };
+const FREE: TableEntry = TableEntry { hash: 0, id: NONE };
 
 /// The table. Its length is a power of two, and at least half of it is free.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    entries: Vec<Entry>,
+pub(crate) struct HashIndex {
+    entries: Vec<TableEntry>,
     used: usize,
 }
 
-impl Table {
+impl HashIndex {
     pub(crate) fn insert(&mut self, hash: u32, id: u32) {
         if (self.used + 1) * 2 > self.entries.len() {
             let larger = (self.entries.len() * 2).max(8);
@@ -34,10 +33,10 @@ impl Table {
             }
         }
         self.used += 1;
-        self.put(Entry { hash, id });
+        self.put(TableEntry { hash, id });
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: TableEntry) {
         let mask = self.entries.len().wrapping_sub(1);
         let mut at = entry.hash as usize & mask;
         while let Some(place) = self.entries.get_mut(at) {
@@ -49,11 +48,11 @@ impl Table {
         }
     }
 
-    /// The numbers that were put in under a hash, and with luck no others.
+    /// The numbers of the entries with this hash.
     pub(crate) fn find(&self, hash: u32) -> impl Iterator<Item = u32> {
         let mask = self.entries.len().wrapping_sub(1);
         let start = hash as usize & mask;
-        // A free entry ends the search, and there always is one.
+        // A free entry ends the search; the table always has one.
         (0..self.entries.len())
             .map_while(move |step| self.entries.get((start + step) & mask))
             .take_while(|entry| entry.id != NONE)
@@ -82,7 +81,7 @@ pub(crate) fn hash(context: u32, text: &str) -> u32 {
     add(last);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(FACTOR);
-    // The upper half is the better mixed one.
+    // The upper half is mixed better.
     (hash >> 32) as u32
 }
 
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn finds_what_was_put_in_and_ends_otherwise() {
-        let mut table = Table::default();
+        let mut table = HashIndex::default();
         assert_eq!(table.find(7).count(), 0);
         for id in 0..1000 {
             // Many share a hash.

@@ -1,16 +1,16 @@
-//! Single rules that open more than people expect, or nothing.
+//! Rules that open more than their authors expect, or nothing.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::diagnostic::Sink;
+use crate::diagnostic::DiagnosticSink;
 use crate::pattern::Pattern;
-use crate::rule::{Effect, Rule, Target};
+use crate::rule::{Effect, Rule, RuleTarget};
 use crate::special::Special;
 use crate::{codes, special};
 
-/// Services that hand the credentials of the instance, the task or the pod to whoever asks.
+/// Services that give the credentials of the instance, the task or the pod to any client.
 const METADATA: [(&str, &str); 6] = [
     ("169.254.169.254", "the instance metadata service"),
     ("fd00:ec2::254", "the instance metadata service"),
@@ -20,24 +20,23 @@ const METADATA: [(&str, &str); 6] = [
     ("fd00:ec2::23", "the EKS pod identity service"),
 ];
 
-pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
+pub(super) fn run(rules: &[Rule], sink: &mut DiagnosticSink) {
     for rule in rules.iter().filter(|rule| rule.effect == Effect::Allow) {
         match &rule.target {
-            Target::Host => {}
-            Target::Name(pattern) => name(rule, pattern, sink),
-            Target::Net(net) => network(rule, *net, sink),
+            RuleTarget::Host => {}
+            RuleTarget::Name(pattern) => name(rule, pattern, sink),
+            RuleTarget::Net(net) => network(rule, *net, sink),
         }
     }
 }
 
-fn name(rule: &Rule, pattern: &Pattern, sink: &mut Sink) {
+fn name(rule: &Rule, pattern: &Pattern, sink: &mut DiagnosticSink) {
     let span = rule.span;
     let labels = match pattern {
         Pattern::Exact(name) if name.is_localhost() => {
             let message = format!("`{name}` is never allowed, so the rule does nothing");
-            sink.warning(codes::UNREACHABLE_RULE, span, message).help(
-                "the guest's own loopback needs no rule; the parent's loopback is called `host`",
-            );
+            sink.warning(codes::UNREACHABLE_RULE, span, message)
+                .help("connections inside the guest need no rule; `host` is the host's loopback");
             return;
         }
         Pattern::Exact(_) => return,
@@ -51,33 +50,35 @@ fn name(rule: &Rule, pattern: &Pattern, sink: &mut Sink) {
             (false, n) => format!("every name of {n} labels"),
         };
         sink.warning(codes::ANY_NAME, span, format!("`{pattern}` allows {what}"))
-            .help("list the names that the program needs, or try `mode: report` to learn them");
+            .help("list the names that the app needs; `mode: report` records them");
         return;
     }
     let suffix = pattern.literal_end();
     if is_public_suffix(&suffix) {
         let message = format!("anyone can have a name below `{suffix}`, and `{pattern}` allows it");
         sink.warning(codes::PUBLIC_SUFFIX, span, message)
-            .help("name the domains below it that belong to whom you trust");
+            .help("list only subdomains owned by parties you trust");
     }
 }
 
-/// Whether a domain is on the public suffix list. Unknown top-level domains are not: the list's
-/// default rule would make one of every private domain such as `internal`.
+/// Whether a domain is on the public suffix list.
+///
+/// Unknown top-level domains do not count: the list's default rule would add every private domain,
+/// such as `internal`.
 fn is_public_suffix(domain: &str) -> bool {
     psl::suffix(domain.as_bytes())
         .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == domain.as_bytes())
 }
 
-fn network(rule: &Rule, net: IpNet, sink: &mut Sink) {
+fn network(rule: &Rule, net: IpNet, sink: &mut DiagnosticSink) {
     let span = rule.span;
     if net.prefix_len() == 0 {
         let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
         let message = format!("`{net}` allows every {family} address that is not special");
         sink.warning(codes::ANY_ADDRESS, span, message)
-            .help("list the networks that the program needs");
+            .help("list the networks that the app needs");
     }
-    // A rule opens what is special only from inside its block.
+    // Only a rule inside a special block opens the block.
     let opens = |address: IpAddr| {
         net.contains(&address)
             && special::block_of(address).is_none_or(|b| net.prefix_len() >= b.prefix_len)
@@ -87,7 +88,7 @@ fn network(rule: &Rule, net: IpNet, sink: &mut Sink) {
     {
         let message = format!("`{net}` holds only synthetic addresses, which are never dialled");
         sink.warning(codes::UNREACHABLE_RULE, span, message)
-            .help("the guest's resolver makes them up: write a rule for the names instead");
+            .help("the guest's resolver gives them to names: write a rule for the names instead");
     }
     for (address, what) in METADATA {
         let Ok(address) = address.parse() else {
@@ -96,7 +97,7 @@ fn network(rule: &Rule, net: IpNet, sink: &mut Sink) {
         if opens(address) {
             let message = format!("the rule reaches {what} at {address}");
             sink.warning(codes::METADATA_ADDRESS, span, message).help(
-                "the program can take the credentials of the machine's role there; kms_proxy needs no such rule",
+                "the app can get the credentials of the machine's role there; kms_proxy needs no such rule",
             );
             break;
         }

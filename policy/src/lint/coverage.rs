@@ -1,27 +1,27 @@
-//! Rules that another rule makes pointless: duplicates, shadowed rules, and allow rules that deny
-//! rules close.
+//! Rules without effect because of another rule: duplicates, shadowed rules, and allow rules that
+//! deny rules close.
 
 use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use crate::diagnostic::Sink;
+use crate::diagnostic::DiagnosticSink;
 use crate::pattern::{Label, Pattern};
-use crate::rule::{Effect, Rule, Target};
+use crate::rule::{Effect, Rule, RuleTarget};
 use crate::{codes, special};
 
 /// Most rules of one destination that a rule is compared with.
 const MAX_COMPARED: usize = 256;
 
-pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
+pub(super) fn run(rules: &[Rule], sink: &mut DiagnosticSink) {
     let index = Index::build(rules);
     for (at, rule) in rules.iter().enumerate() {
         examine(at, rule, &index, sink);
     }
 }
 
-/// One finding a rule, the most telling.
-fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
+/// At most one finding for each rule: the most useful one.
+fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut DiagnosticSink) {
     let span = rule.span;
     let wider = index.wider(rule);
     if rule.ports.ranges().is_empty() {
@@ -61,7 +61,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
         let same_target = other.target == rule.target;
         let same_limits = other.ports == rule.ports && other.protocols == rule.protocols;
         if same_target && same_limits {
-            // Reported once, of the later one.
+            // Reported once, for the later rule.
             if *other_at > at {
                 continue;
             }
@@ -93,7 +93,7 @@ fn examine(at: usize, rule: &Rule, index: &Index<'_>, sink: &mut Sink) {
 
 /// Finds the rules whose destination includes that of a given rule.
 struct Index<'a> {
-    by_target: HashMap<&'a Target, Vec<(usize, &'a Rule)>>,
+    by_target: HashMap<&'a RuleTarget, Vec<(usize, &'a Rule)>>,
     /// Patterns that are neither exact nor `*` or `**` before literal labels, by those labels.
     odd: HashMap<String, Vec<(usize, &'a Rule)>>,
 }
@@ -104,7 +104,7 @@ impl<'a> Index<'a> {
         let mut odd: HashMap<_, Vec<_>> = HashMap::new();
         for (at, rule) in rules.iter().enumerate() {
             by_target.entry(&rule.target).or_default().push((at, rule));
-            if let Target::Name(pattern @ Pattern::Wild(labels)) = &rule.target
+            if let RuleTarget::Name(pattern @ Pattern::Wild(labels)) = &rule.target
                 && (pattern.literal_suffix() + 1 < labels.len()
                     || matches!(labels.first(), Some(Label::Glob(_))))
             {
@@ -120,19 +120,19 @@ impl<'a> Index<'a> {
     fn wider(&self, rule: &Rule) -> Vec<(usize, &'a Rule)> {
         let mut found = self.same(&rule.target);
         match &rule.target {
-            Target::Host => {}
-            Target::Name(pattern) => {
+            RuleTarget::Host => {}
+            RuleTarget::Name(pattern) => {
                 for wider in generalisations(pattern) {
-                    found.extend(self.same(&Target::Name(wider)));
+                    found.extend(self.same(&RuleTarget::Name(wider)));
                 }
                 self.add_odd(pattern, &mut found);
             }
-            Target::Net(net) => {
+            RuleTarget::Net(net) => {
                 let mut wider = net.supernet();
                 while let Some(next) = wider {
-                    // A deny rule closes what is special as well.
+                    // A deny rule also closes special addresses.
                     let opens = opens_as_much(next, *net);
-                    let same = self.same(&Target::Net(next)).into_iter();
+                    let same = self.same(&RuleTarget::Net(next)).into_iter();
                     found.extend(same.filter(|(_, r)| opens || r.effect == Effect::Deny));
                     wider = next.supernet();
                 }
@@ -141,7 +141,7 @@ impl<'a> Index<'a> {
         found
     }
 
-    fn same(&self, target: &Target) -> Vec<(usize, &'a Rule)> {
+    fn same(&self, target: &RuleTarget) -> Vec<(usize, &'a Rule)> {
         let same = self.by_target.get(target).map(Vec::as_slice);
         same.unwrap_or_default()
             .iter()
@@ -164,7 +164,7 @@ impl<'a> Index<'a> {
                 .flatten()
                 .take(MAX_COMPARED)
             {
-                if let Target::Name(other) = &rule.target
+                if let RuleTarget::Name(other) = &rule.target
                     && other != pattern
                     && other.covers(pattern)
                 {
@@ -183,7 +183,7 @@ impl<'a> Index<'a> {
 /// Whether the wider network opens every address of the narrower one, special ones included.
 fn opens_as_much(wider: IpNet, narrower: IpNet) -> bool {
     match special::block_of(narrower.network()) {
-        // The narrower one lies inside a block that the wider one reaches beyond.
+        // The narrower network lies inside a special block, the wider one does not.
         Some(block) if narrower.prefix_len() >= block.prefix_len => {
             wider.prefix_len() >= block.prefix_len
         }
@@ -202,7 +202,7 @@ fn generalisations(pattern: &Pattern) -> Vec<Pattern> {
             Some((label, shorter)) => (label, Some(shorter)),
             None => (rest, None),
         };
-        // What stands left of `shorter` is one label only at the first step.
+        // Only at the first step is one label to the left of `shorter`.
         let stars: &[&str] = if first && label != "**" {
             &["*", "**"]
         } else {

@@ -1,23 +1,23 @@
-//! What is allowed by the format and probably not meant.
+//! Warnings about policies that load but probably do not do what was meant.
 //!
-//! Every lint stays near-linear in the number of rules: it asks an index for the few rules that
-//! can matter, and where that could still be many it looks at a bounded number. So a lint may
-//! miss a finding in a strange policy; it never claims one that is not.
+//! Every lint is near-linear in the number of rules: it asks an index for the few rules that can
+//! matter, and looks at a bounded number of them. So a lint can miss a finding in an unusual policy,
+//! but never reports a wrong one.
 
 mod breadth;
 mod coverage;
 mod ports;
 mod useless;
 
-use crate::diagnostic::Sink;
+use crate::diagnostic::DiagnosticSink;
 use crate::load;
-use crate::load::{Loaded, Manifest};
+use crate::load::{LoadedPolicy, Manifest};
 use crate::policy::Policy;
 
-/// Reads a policy as [`crate::load`] does and adds warnings about what it means.
+/// Loads a policy as [`crate::load`] does, and adds warnings.
 #[must_use]
-pub fn check(file_name: &str, text: &str) -> Loaded {
-    let mut sink = Sink::new(file_name);
+pub fn check(file_name: &str, text: &str) -> LoadedPolicy {
+    let mut sink = DiagnosticSink::new(file_name);
     let manifest = load::read(text, &mut sink);
     if let Some(manifest) = &manifest {
         run(manifest, &mut sink);
@@ -26,16 +26,16 @@ pub fn check(file_name: &str, text: &str) -> Loaded {
     load::finish(policy, sink)
 }
 
-/// As [`check`], of bytes that need not be text.
+/// As [`check`], for bytes that may not be text.
 #[must_use]
-pub fn check_bytes(file_name: &str, bytes: &[u8]) -> Loaded {
+pub fn check_bytes(file_name: &str, bytes: &[u8]) -> LoadedPolicy {
     match load::text_of(file_name, bytes) {
         Ok(text) => check(file_name, text),
         Err(loaded) => *loaded,
     }
 }
 
-fn run(manifest: &Manifest, sink: &mut Sink) {
+fn run(manifest: &Manifest, sink: &mut DiagnosticSink) {
     breadth::run(&manifest.rules, sink);
     coverage::run(&manifest.rules, sink);
     useless::run(&manifest.rules, sink);

@@ -1,36 +1,36 @@
-//! Ports that two things are to listen on.
+//! Ports on which two listeners would collide.
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use crate::codes;
-use crate::diagnostic::{Sink, Span};
-use crate::load::services::{Listener, User};
+use crate::diagnostic::{DiagnosticSink, Span};
+use crate::load::services::{ListeningPort, PortUser};
 
-impl User {
+impl PortUser {
     fn describe(self) -> &'static str {
         match self {
             Self::Ingress => "another entry of `ingress`",
-            Self::Program => "the program's own port (an `ingress` entry)",
+            Self::Program => "the app's own port (an `ingress` entry)",
             Self::KmsProxy => "`kms_proxy`",
             Self::Api => "`api`",
         }
     }
 
-    /// Ports of the host and of the guest are apart.
+    /// Whether two ports are on the same machine: the host's, or the guest's.
     fn is_on_host(self) -> bool {
         self == Self::Ingress
     }
 }
 
-pub(super) fn run(listeners: &[Listener], sink: &mut Sink) {
-    let mut seen: HashMap<(bool, NonZeroU16), (User, Span)> = HashMap::new();
-    for Listener { port, user, span } in listeners.iter().copied() {
+pub(super) fn run(listeners: &[ListeningPort], sink: &mut DiagnosticSink) {
+    let mut seen: HashMap<(bool, NonZeroU16), (PortUser, Span)> = HashMap::new();
+    for ListeningPort { port, user, span } in listeners.iter().copied() {
         let (first, first_span) = *seen
             .entry((user.is_on_host(), port))
             .or_insert((user, span));
-        // Two ingress ports may lead to the same port of the program.
-        if first_span == span || (first == User::Program && user == User::Program) {
+        // Two ingress ports may lead to the same port of the app.
+        if first_span == span || (first == PortUser::Program && user == PortUser::Program) {
             continue;
         }
         let place = if user.is_on_host() {
@@ -39,14 +39,14 @@ pub(super) fn run(listeners: &[Listener], sink: &mut Sink) {
             "the guest"
         };
         let message = format!(
-            "port {port} of {place} is taken by {} already",
+            "port {port} of {place} is already used by {}",
             first.describe()
         );
         let draft = sink.warning(codes::PORT_COLLISION, span, message);
         let draft = match user {
-            User::KmsProxy | User::Api => draft.help("choose another `listen_port`"),
-            User::Ingress => draft.help("choose another `listen_port`; `target_port` can stay"),
-            User::Program => draft.help("choose another `target_port`"),
+            PortUser::KmsProxy | PortUser::Api => draft.help("choose another `listen_port`"),
+            PortUser::Ingress => draft.help("choose another `listen_port`; `target_port` can stay"),
+            PortUser::Program => draft.help("choose another `target_port`"),
         };
         draft.related(first_span, "first used here");
     }

@@ -1,7 +1,7 @@
-//! Deny rules that can't deny anything that would be allowed without them.
+//! Deny rules that deny nothing that would be allowed without them.
 //!
-//! Deny rules for names also end CNAME chains, and those for addresses apply to whatever allowed
-//! names resolve to; both keep a rule useful although no allow rule overlaps with it.
+//! A deny rule can be useful although no allow rule overlaps with it: rules for names also end CNAME
+//! chains, and rules for addresses apply to the addresses of allowed names.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,15 +9,15 @@ use ipnet::IpNet;
 use odyn_proto::DnsName;
 
 use crate::codes;
-use crate::diagnostic::Sink;
+use crate::diagnostic::DiagnosticSink;
 use crate::index::nets;
 use crate::pattern::Pattern;
 use crate::policy::Policy;
 use crate::ports::Protocol;
-use crate::rule::{Effect, Rule, Target};
-use crate::settings::Settings;
+use crate::rule::{Effect, Rule, RuleTarget};
+use crate::settings::PolicySettings;
 
-pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
+pub(super) fn run(rules: &[Rule], sink: &mut DiagnosticSink) {
     if !rules.iter().any(|rule| rule.effect == Effect::Deny) {
         return;
     }
@@ -26,24 +26,22 @@ pub(super) fn run(rules: &[Rule], sink: &mut Sink) {
         if rule.ports.ranges().is_empty() || allowed.may_meet(rule) {
             continue;
         }
-        let message = format!(
-            "nothing that `{}` denies is allowed by any rule",
-            rule.target
+        let message = format!("no rule allows anything that `{}` denies", rule.target);
+        sink.warning(codes::USELESS_DENY, rule.span, message).help(
+            "everything without an allow rule is denied: remove the rule, or check its spelling",
         );
-        sink.warning(codes::USELESS_DENY, rule.span, message)
-            .help("what no rule allows is denied anyway: remove the rule, or check its spelling");
     }
 }
 
-/// What the allow rules reach, roughly: more rather than less.
+/// An approximation of what the allow rules reach, from above.
 struct Allowed<'a> {
-    /// The allow rules alone, to look names up.
+    /// The allow rules by name.
     policy: Policy,
     host: Vec<&'a Rule>,
     has_names: bool,
-    /// Literal ends of patterns with stars.
+    /// The literal ends of patterns with stars.
     wild_suffixes: HashSet<String>,
-    /// Every parent domain of what is allowed.
+    /// Every parent domain of an allowed name.
     parents: HashSet<String>,
     networks: BTreeSet<(bool, u128, u128)>,
 }
@@ -54,7 +52,7 @@ impl<'a> Allowed<'a> {
         let mut this = Self {
             policy: Policy::compile(
                 "",
-                Settings::default(),
+                PolicySettings::default(),
                 allow.iter().map(|rule| (*rule).clone()).collect(),
             ),
             host: Vec::new(),
@@ -65,11 +63,11 @@ impl<'a> Allowed<'a> {
         };
         for rule in allow {
             match &rule.target {
-                Target::Host => this.host.push(rule),
-                Target::Net(net) => {
+                RuleTarget::Host => this.host.push(rule),
+                RuleTarget::Net(net) => {
                     this.networks.insert(bounds(*net));
                 }
-                Target::Name(pattern) => {
+                RuleTarget::Name(pattern) => {
                     this.has_names = true;
                     let suffix = pattern.literal_end();
                     let mut rest = suffix.as_str();
@@ -91,15 +89,15 @@ impl<'a> Allowed<'a> {
     /// Whether the rule may deny something that is allowed.
     fn may_meet(&self, deny: &Rule) -> bool {
         match &deny.target {
-            Target::Host => self.host.iter().any(|allow| {
+            RuleTarget::Host => self.host.iter().any(|allow| {
                 allow.ports.overlaps(&deny.ports) && allow.protocols.overlaps(deny.protocols)
             }),
-            // Addresses of allowed names are not known.
-            Target::Net(net) => self.has_names || self.reaches(*net),
+            // The addresses of allowed names are not known.
+            RuleTarget::Net(net) => self.has_names || self.reaches(*net),
             // The target of a CNAME is refused when it is denied on every port.
-            Target::Name(_) if self.has_names && deny.is_unrestricted() => true,
-            Target::Name(Pattern::Exact(name)) => self.allows_on(name, deny),
-            Target::Name(pattern) => {
+            RuleTarget::Name(_) if self.has_names && deny.is_unrestricted() => true,
+            RuleTarget::Name(Pattern::Exact(name)) => self.allows_on(name, deny),
+            RuleTarget::Name(pattern) => {
                 let suffix = pattern.literal_end();
                 self.parents.contains(&suffix) || self.has_wild_above(&suffix)
             }

@@ -1,7 +1,7 @@
-//! What a rule's destination is: `host`, an address or network, or a pattern of names.
+//! The destination of a rule: `host`, an address or network, or a pattern of names.
 //!
-//! A text that looks like an address and is none is an error. It is never taken for a name:
-//! a mistyped CIDR that quietly becomes a name pattern is a rule that quietly does nothing.
+//! A text that looks like an address and is none is an error, never a name. A mistyped CIDR that
+//! became a name pattern would be a rule without effect.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,18 +9,18 @@ use ipnet::{IpNet, Ipv4Net};
 use odyn_proto::{DnsName, DnsNameError, HOST_ALIAS, dns_name};
 
 use crate::pattern::{Pattern, PatternError};
-use crate::rule::Target;
+use crate::rule::RuleTarget;
 use crate::{codes, yaml};
 
-/// Why a text is no destination.
+/// Why a text is not a destination.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct DestinationProblem {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) help: Option<String>,
 }
 
-impl Problem {
+impl DestinationProblem {
     fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -35,47 +35,52 @@ impl Problem {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Target, Problem> {
+pub(super) fn parse(text: &str) -> Result<RuleTarget, DestinationProblem> {
     if text.eq_ignore_ascii_case(HOST_ALIAS) {
-        return Ok(Target::Host);
+        return Ok(RuleTarget::Host);
     }
     if text.is_empty() {
-        return Err(Problem::new(codes::BAD_NAME, "the destination is empty"));
+        return Err(DestinationProblem::new(
+            codes::BAD_NAME,
+            "the destination is empty",
+        ));
     }
-    // Nothing of this length is a name in any script; messages below repeat the text.
+    // No name is that long in any script; the messages below repeat the text.
     if text.len() > 4 * DnsName::MAX_LEN {
         let message = format!("`{}` is too long for a destination", yaml::short(text));
-        return Err(Problem::new(codes::BAD_NAME, message));
+        return Err(DestinationProblem::new(codes::BAD_NAME, message));
     }
     if let Some(problem) = other_form(text) {
         return Err(problem);
     }
     if looks_like_address(text) {
-        return network(text).map(Target::Net);
+        return network(text).map(RuleTarget::Net);
     }
     Pattern::parse(text)
-        .map(Target::Name)
+        .map(RuleTarget::Name)
         .map_err(|error| name_problem(text, &error))
 }
 
-/// Forms that people know from elsewhere.
-fn other_form(text: &str) -> Option<Problem> {
+/// Forms that other tools use.
+fn other_form(text: &str) -> Option<DestinationProblem> {
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', '?', '#', ':']).next().unwrap_or_default();
-        let problem = Problem::new(codes::BAD_DESTINATION, "a destination is a host, not a URL");
+        let problem =
+            DestinationProblem::new(codes::BAD_DESTINATION, "a destination is a host, not a URL");
         return Some(if host.is_empty() {
             problem
         } else {
-            problem.help(format!("write `{host}`; paths can't be told apart"))
+            problem.help(format!("write `{host}`; rules cannot match URL paths"))
         });
     }
     if text.trim() != text {
-        let problem = Problem::new(codes::BAD_NAME, "the destination has spaces around it");
+        let problem =
+            DestinationProblem::new(codes::BAD_NAME, "the destination has spaces around it");
         return Some(problem.help(format!("write `{}`", text.trim())));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']').unwrap_or((rest, ""));
-        let problem = Problem::new(
+        let problem = DestinationProblem::new(
             codes::BAD_DESTINATION,
             "an address in a rule has no brackets",
         );
@@ -88,9 +93,9 @@ fn other_form(text: &str) -> Option<Problem> {
     if let Some((host, port)) = text.split_once(':')
         && !port.contains(':')
     {
-        let problem = Problem::new(
+        let problem = DestinationProblem::new(
             codes::BAD_DESTINATION,
-            "a destination does not have the port in it",
+            "a destination cannot include a port",
         );
         return Some(problem.help(long_form(host, port)));
     }
@@ -101,7 +106,7 @@ fn long_form(host: &str, port: &str) -> String {
     format!("use the long form: `{{ to: \"{host}\", ports: [{port}] }}`")
 }
 
-/// Whether someone who wrote this meant an address.
+/// Whether the text was probably meant as an address.
 fn looks_like_address(text: &str) -> bool {
     if text.contains(['/', ':', '%']) {
         return true;
@@ -115,7 +120,7 @@ fn looks_like_address(text: &str) -> bool {
         || (digits_and_stars && text.bytes().any(|b| b.is_ascii_digit()) && text.contains('.'))
 }
 
-fn network(text: &str) -> Result<IpNet, Problem> {
+fn network(text: &str) -> Result<IpNet, DestinationProblem> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
@@ -134,7 +139,7 @@ fn network(text: &str) -> Result<IpNet, Problem> {
         .filter(|len| plain && *len <= longest && (prefix.len() == 1 || !prefix.starts_with('0')));
     let Some(net) = len.and_then(|len| IpNet::new(address, len).ok()) else {
         let message = format!("`{text}` is not a network: `/{prefix}` is not a prefix length");
-        let problem = Problem::new(codes::BAD_ADDRESS, message);
+        let problem = DestinationProblem::new(codes::BAD_ADDRESS, message);
         return Err(match netmask(prefix) {
             Some(len) => problem.help(format!("write `{address}/{len}`")),
             None => problem.help(format!("it must be a number from 0 to {longest}")),
@@ -145,15 +150,17 @@ fn network(text: &str) -> Result<IpNet, Problem> {
             "`{text}` has bits set beyond its prefix of {} bits",
             net.prefix_len()
         );
-        return Err(Problem::new(codes::HOST_BITS, message).help(format!(
-            "write `{}` for the network or `{address}` for the one address",
-            net.trunc()
-        )));
+        return Err(
+            DestinationProblem::new(codes::HOST_BITS, message).help(format!(
+                "write `{}` for the network or `{address}` for the one address",
+                net.trunc()
+            )),
+        );
     }
     Ok(unmapped(net))
 }
 
-/// IPv4-mapped addresses are IPv4 wherever flows are judged, so in rules as well.
+/// Converts an IPv4-mapped network to IPv4, as decisions convert addresses.
 fn unmapped(net: IpNet) -> IpNet {
     if let IpNet::V6(v6) = net
         && let Some(len) = v6.prefix_len().checked_sub(96)
@@ -171,22 +178,22 @@ fn netmask(text: &str) -> Option<u8> {
     ipnet::ipv4_mask_to_prefix(mask).ok()
 }
 
-fn address_problem(text: &str, address: &str, prefix: Option<&str>) -> Problem {
+fn address_problem(text: &str, address: &str, prefix: Option<&str>) -> DestinationProblem {
     let problem = |why: &str| {
         let what = if prefix.is_some() {
             "a network"
         } else {
             "an address"
         };
-        Problem::new(codes::BAD_ADDRESS, format!("`{text}` is not {what}: {why}"))
+        DestinationProblem::new(codes::BAD_ADDRESS, format!("`{text}` is not {what}: {why}"))
     };
     let suffix = prefix.map(|p| format!("/{p}")).unwrap_or_default();
     if let Some((bare, zone)) = address.split_once('%') {
-        return problem("a zone means nothing outside of one machine")
+        return problem("a zone has a meaning on one machine only")
             .help(format!("write `{bare}{suffix}` without `%{zone}`"));
     }
     if address.contains(':') {
-        return problem("it has a colon, as only IPv6 addresses have, and is none")
+        return problem("it contains a colon and is not an IPv6 address")
             .help("for example `2001:db8::/32`");
     }
     let parts: Vec<&str> = address.split('.').collect();
@@ -203,15 +210,15 @@ fn address_problem(text: &str, address: &str, prefix: Option<&str>) -> Problem {
     if parts.iter().any(|p| !p.bytes().all(|b| b.is_ascii_digit())) {
         if prefix.is_some() && Pattern::parse(address).is_ok() {
             return problem("a name has no prefix length")
-                .help(format!("write `{address}`; paths can't be told apart"));
+                .help(format!("write `{address}`; rules cannot match URL paths"));
         }
         return problem("an IPv4 address is four decimal numbers").help("for example `10.1.2.3`");
     }
     if parts.iter().any(|p| p.is_empty()) {
-        return problem("it has a dot too many");
+        return problem("it has an extra dot");
     }
     if parts.len() != 4 {
-        let why = format!("it has {} numbers instead of 4", parts.len());
+        let why = format!("expected 4 numbers, found {}", parts.len());
         let problem = problem(&why);
         return match padded(&parts) {
             Some(full) if prefix.is_some() => problem.help(format!("write `{full}{suffix}`")),
@@ -225,7 +232,7 @@ fn address_problem(text: &str, address: &str, prefix: Option<&str>) -> Problem {
         .iter()
         .map(|p| p.parse::<u8>().unwrap_or_default().to_string())
         .collect();
-    problem("some programs read numbers with a leading zero as octal").help(format!(
+    problem("numbers with a leading zero can mean octal").help(format!(
         "write `{}{suffix}` without the zeros if it is decimal",
         decimal.join(".")
     ))
@@ -256,9 +263,9 @@ fn padded(parts: &[&str]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(octets))
 }
 
-fn name_problem(text: &str, error: &PatternError) -> Problem {
+fn name_problem(text: &str, error: &PatternError) -> DestinationProblem {
     let message = format!("`{text}` is not a name or a pattern of names: {error}");
-    let problem = Problem::new(codes::BAD_NAME, message);
+    let problem = DestinationProblem::new(codes::BAD_NAME, message);
     match error {
         PatternError::ManyInsideLabel => {
             problem.help("use `*` inside a label, `**` for one or more whole labels")
@@ -266,16 +273,16 @@ fn name_problem(text: &str, error: &PatternError) -> Problem {
         PatternError::Name(DnsNameError::EmptyLabel) if text.starts_with('.') => {
             let rest = text.trim_start_matches('.');
             problem.help(format!(
-                "write `**.{rest}` for everything below, `{rest}` for the name itself"
+                "write `**.{rest}` for all names below it, `{rest}` for the name itself"
             ))
         }
         PatternError::TwoMany => problem.help("write a rule for each number of labels, with `*`"),
         PatternError::GlobNotAscii => problem.help("write the label in its `xn--` form"),
         PatternError::Name(DnsNameError::BadCharacter('?' | '[' | ']' | '{' | '}' | '!')) => {
-            problem.help("of globs only `*` and `**` are supported")
+            problem.help("only `*` and `**` are supported in patterns")
         }
         PatternError::Name(DnsNameError::BadCharacter(',' | ' ')) => {
-            problem.help("one entry is one destination")
+            problem.help("write one destination per entry")
         }
         PatternError::Name(_) => problem,
     }
@@ -373,8 +380,8 @@ mod tests {
             (".example.com", "`**.example.com`"),
             ("a**.example.com", "`*` inside a label"),
             ("api-?.example.com", "only `*` and `**`"),
-            ("a.com, b.com", "one entry"),
-            ("a.com,b.com", "one entry"),
+            ("a.com, b.com", "one destination per entry"),
+            ("a.com,b.com", "one destination per entry"),
             ("", ""),
             (" a.com", "`a.com`"),
         ] {

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use super::fields::Fields;
-use super::{destination, fields};
+use super::{destination, fields, keys};
 use crate::codes;
 use crate::condition::Condition;
-use crate::diagnostic::Sink;
-use crate::ports::{Ports, Protocol, Protocols};
-use crate::rule::{Effect, Rule, Target};
-use crate::settings::{Mode, Settings};
-use crate::yaml::{Kind, Node, Value, nearest, short};
+use crate::diagnostic::DiagnosticSink;
+use crate::ports::{PortSet, Protocol, Protocols};
+use crate::rule::{Effect, Rule, RuleTarget};
+use crate::settings::{Mode, PolicySettings};
+use crate::yaml::{ScalarKind, YamlNode, YamlValue, nearest, short};
 
-pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, sink: &mut Sink) {
+pub(super) fn read(
+    node: &YamlNode,
+    settings: &mut PolicySettings,
+    rules: &mut Vec<Rule>,
+    sink: &mut DiagnosticSink,
+) {
     if node.is_null() {
         return;
     }
@@ -20,8 +25,7 @@ pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, 
     else {
         return;
     };
-    // Enclaver's proxy listens on proxy_port; ours is not a proxy that the program knows of.
-    fields.check_keys(&["mode", "allow", "deny"], &["proxy_port"], sink);
+    fields.check_keys(&keys::EGRESS, sink);
     match fields.string("mode", "enforce", sink).as_deref() {
         None => {}
         Some("enforce") => settings.mode = Mode::Enforce,
@@ -46,15 +50,15 @@ pub(super) fn read(node: &Node, settings: &mut Settings, rules: &mut Vec<Rule>, 
     }
 }
 
-fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
-    if let Value::Mapping(_) = &node.value {
+fn rule(node: &YamlNode, effect: Effect, sink: &mut DiagnosticSink) -> Option<Rule> {
+    if let YamlValue::Mapping(_) = &node.value {
         return long_form(node, effect, sink);
     }
     let target = target(node, sink)?;
     Some(Rule {
         effect,
         target,
-        ports: Ports::all(),
+        ports: PortSet::all(),
         protocols: Protocols::Any,
         conditions: Box::default(),
         span: node.span,
@@ -63,26 +67,25 @@ fn rule(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
 }
 
 /// The destination as it is written.
-fn text_of(node: &Node) -> Arc<str> {
+fn text_of(node: &YamlNode) -> Arc<str> {
     match &node.value {
-        Value::Scalar(scalar) => scalar.text.as_str().into(),
+        YamlValue::Scalar(scalar) => scalar.text.as_str().into(),
         _ => "".into(),
     }
 }
 
-fn target(node: &Node, sink: &mut Sink) -> Option<Target> {
+fn target(node: &YamlNode, sink: &mut DiagnosticSink) -> Option<RuleTarget> {
     let scalar = match &node.value {
-        Value::Scalar(scalar) => scalar,
+        YamlValue::Scalar(scalar) => scalar,
         _ => {
             fields::wrong_type(node, "a rule", "a destination", "`- api.example.com`", sink);
             return None;
         }
     };
-    // Unquoted, `10.1` is a number to YAML and `*.example.com` an alias; the former comes as far
-    // as here, and is worth the words that a destination would get.
+    // YAML reads an unquoted `10.1` as a number. It gets the error message of a destination.
     match scalar.kind() {
-        Kind::String | Kind::Float | Kind::Integer => {}
-        Kind::Null | Kind::Bool(_) => {
+        ScalarKind::String | ScalarKind::Float | ScalarKind::Integer => {}
+        ScalarKind::Null | ScalarKind::Bool(_) => {
             fields::wrong_type(node, "a rule", "a destination", "`- api.example.com`", sink);
             return None;
         }
@@ -97,10 +100,10 @@ fn target(node: &Node, sink: &mut Sink) -> Option<Target> {
     }
 }
 
-fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
+fn long_form(node: &YamlNode, effect: Effect, sink: &mut DiagnosticSink) -> Option<Rule> {
     const EXAMPLE: &str = "`- { to: db.internal, ports: [5432], protocol: tcp }`";
     let fields = Fields::open(node, "a rule", EXAMPLE, sink)?;
-    fields.check_keys(&["to", "ports", "protocol", "sni"], &[], sink);
+    fields.check_keys(&keys::RULE, sink);
     let Some(to) = fields.get("to") else {
         sink.error(codes::MISSING_KEY, node.span, "a rule needs `to`")
             .help(format!("for example {EXAMPLE}"));
@@ -109,7 +112,7 @@ fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
     let target = target(to, sink);
     let ports = match fields.get("ports") {
         Some(node) => ports(node, sink),
-        None => Some(Ports::all()),
+        None => Some(PortSet::all()),
     };
     let protocols = protocols(&fields, sink);
     let conditions: Box<[Condition]> = sni(&fields, sink).into_iter().collect();
@@ -129,7 +132,7 @@ fn long_form(node: &Node, effect: Effect, sink: &mut Sink) -> Option<Rule> {
     })
 }
 
-fn protocols(fields: &Fields<'_>, sink: &mut Sink) -> Option<Protocols> {
+fn protocols(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> Option<Protocols> {
     if fields.get("protocol").is_none() {
         return Some(Protocols::Any);
     }
@@ -150,7 +153,7 @@ fn protocols(fields: &Fields<'_>, sink: &mut Sink) -> Option<Protocols> {
     }
 }
 
-fn sni(fields: &Fields<'_>, sink: &mut Sink) -> Option<Condition> {
+fn sni(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> Option<Condition> {
     match fields.string("sni", "required", sink).as_deref() {
         None => None,
         Some("required") => Some(Condition::Sni),
@@ -163,22 +166,21 @@ fn sni(fields: &Fields<'_>, sink: &mut Sink) -> Option<Condition> {
     }
 }
 
-/// Only the TLS of a TCP flow to a name can be looked at: where that is not what the rule is
-/// about, a promise would be made that nobody keeps.
+/// Checks that the rule is for TCP flows to names: SNI can be checked on no others.
 fn check_sni(
     fields: &Fields<'_>,
     effect: Effect,
-    target: &Target,
+    target: &RuleTarget,
     protocols: Protocols,
-    sink: &mut Sink,
+    sink: &mut DiagnosticSink,
 ) -> Protocols {
     let span = fields.span("sni");
     if effect == Effect::Deny {
         sink.error(codes::BAD_SNI, span, "a deny rule can't require SNI")
-            .help("it denies whatever the flow starts with: remove `sni`");
-    } else if !matches!(target, Target::Name(_)) {
+            .help("a deny rule denies all flows, with or without TLS: remove `sni`");
+    } else if !matches!(target, RuleTarget::Name(_)) {
         sink.error(codes::BAD_SNI, span, "`sni` needs a rule for names")
-            .help("flows to an address or to host have no name to compare with: remove `sni`");
+            .help("a flow to an address or to host has no name to compare with: remove `sni`");
     } else if fields.get("protocol").is_some() && protocols != Protocols::Only(Protocol::Tcp) {
         sink.error(codes::BAD_SNI, span, "`sni` needs `protocol: tcp`")
             .help("write a second rule for UDP without `sni`");
@@ -186,9 +188,9 @@ fn check_sni(
     Protocols::Only(Protocol::Tcp)
 }
 
-fn ports(node: &Node, sink: &mut Sink) -> Option<Ports> {
+fn ports(node: &YamlNode, sink: &mut DiagnosticSink) -> Option<PortSet> {
     const EXAMPLE: &str = "`ports: [443, \"8000-8010\"]`";
-    let Value::Sequence(items) = &node.value else {
+    let YamlValue::Sequence(items) = &node.value else {
         fields::wrong_type(node, "`ports`", "a list of ports and ranges", EXAMPLE, sink);
         return None;
     };
@@ -215,11 +217,11 @@ fn ports(node: &Node, sink: &mut Sink) -> Option<Ports> {
             None => fine = false,
         }
     }
-    fine.then(|| Ports::new(ranges))
+    fine.then(|| PortSet::new(ranges))
 }
 
-fn port_range(node: &Node, sink: &mut Sink) -> Option<(u16, u16)> {
-    let Value::Scalar(scalar) = &node.value else {
+fn port_range(node: &YamlNode, sink: &mut DiagnosticSink) -> Option<(u16, u16)> {
+    let YamlValue::Scalar(scalar) = &node.value else {
         fields::wrong_type(
             node,
             "a port",
@@ -229,7 +231,7 @@ fn port_range(node: &Node, sink: &mut Sink) -> Option<(u16, u16)> {
         );
         return None;
     };
-    let number = |text: &str, sink: &mut Sink| -> Option<u16> {
+    let number = |text: &str, sink: &mut DiagnosticSink| -> Option<u16> {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let port = text.parse().ok().filter(|_| plain);
         if port.is_none() {

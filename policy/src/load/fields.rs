@@ -1,27 +1,28 @@
-//! Reading mappings: known keys, and values of the expected kind.
+//! Readers of mappings: known keys, and values of the expected type.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use super::keys::MappingKeys;
 use crate::codes;
-use crate::diagnostic::{Sink, Span};
-use crate::yaml::{Key, Kind, Node, Scalar, Value, nearest, short};
+use crate::diagnostic::{DiagnosticSink, Span};
+use crate::yaml::{Scalar, ScalarKind, YamlKey, YamlNode, YamlValue, nearest, short};
 
-/// A mapping whose keys are each there once.
+/// A mapping without duplicate keys.
 pub(super) struct Fields<'a> {
     what: &'a str,
-    entries: &'a [(Key, Node)],
+    entries: &'a [(YamlKey, YamlNode)],
 }
 
 impl<'a> Fields<'a> {
-    /// `example` goes into the error when the node is no mapping.
+    /// Opens a mapping. `example` goes into the error if the node is not one.
     pub(super) fn open(
-        node: &'a Node,
+        node: &'a YamlNode,
         what: &'a str,
         example: &str,
-        sink: &mut Sink,
+        sink: &mut DiagnosticSink,
     ) -> Option<Self> {
-        let Value::Mapping(entries) = &node.value else {
+        let YamlValue::Mapping(entries) = &node.value else {
             wrong_type(node, what, "a mapping", example, sink);
             return None;
         };
@@ -37,8 +38,9 @@ impl<'a> Fields<'a> {
         Some(Self { what, entries })
     }
 
-    /// Complains of every key that is in neither list and notes those of other tools.
-    pub(super) fn check_keys(&self, known: &[&str], foreign: &[&str], sink: &mut Sink) {
+    /// Reports each key that the mapping does not have, and notes those of other tools.
+    pub(super) fn check_keys(&self, keys: &MappingKeys, sink: &mut DiagnosticSink) {
+        let (known, foreign) = (keys.known, keys.foreign);
         for (key, _) in self.entries {
             let text = key.text.as_str();
             if known.contains(&text) {
@@ -61,18 +63,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &'a (Key, Node)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &'a (YamlKey, YamlNode)> {
         self.entries.iter()
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a YamlNode> {
         self.entries
             .iter()
             .find(|(k, _)| k.text == key)
             .map(|(_, node)| node)
     }
 
-    /// The place of a key's value, or of the first key if it is not there.
+    /// The place of a key's value, or of the first key if the key is missing.
     pub(super) fn span(&self, key: &str) -> Span {
         self.get(key)
             .map(|node| node.span)
@@ -80,21 +82,31 @@ impl<'a> Fields<'a> {
             .unwrap_or(Span::START)
     }
 
-    pub(super) fn string(&self, key: &str, example: &str, sink: &mut Sink) -> Option<String> {
+    pub(super) fn string(
+        &self,
+        key: &str,
+        example: &str,
+        sink: &mut DiagnosticSink,
+    ) -> Option<String> {
         string(self.get(key)?, key, example, sink)
     }
 
-    pub(super) fn port(&self, key: &str, example: u16, sink: &mut Sink) -> Option<NonZeroU16> {
+    pub(super) fn port(
+        &self,
+        key: &str,
+        example: u16,
+        sink: &mut DiagnosticSink,
+    ) -> Option<NonZeroU16> {
         port(self.get(key)?, key, example, sink)
     }
 
-    /// A key that has to be there. Its absence is reported at `at`.
+    /// The port of a required key. A missing key is reported at `at`.
     pub(super) fn required_port(
         &self,
         key: &str,
         example: u16,
         at: Span,
-        sink: &mut Sink,
+        sink: &mut DiagnosticSink,
     ) -> Option<NonZeroU16> {
         if self.get(key).is_none() {
             let message = format!("{} needs `{key}`", self.what);
@@ -108,13 +120,19 @@ impl<'a> Fields<'a> {
         &self,
         key: &str,
         longest: Duration,
-        sink: &mut Sink,
+        sink: &mut DiagnosticSink,
     ) -> Option<Duration> {
         duration(self.get(key)?, key, longest, sink)
     }
 }
 
-pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str, example: &str, sink: &mut Sink) {
+pub(super) fn wrong_type(
+    node: &YamlNode,
+    what: &str,
+    wanted: &str,
+    example: &str,
+    sink: &mut DiagnosticSink,
+) {
     let message = format!("{what} must be {wanted}, not {}", node.describe());
     sink.error(codes::WRONG_TYPE, node.span, message)
         .help(format!("for example {example}"));
@@ -122,13 +140,13 @@ pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str, example: &str, s
 
 /// The scalar of a node that must be a string.
 pub(super) fn text<'a>(
-    node: &'a Node,
+    node: &'a YamlNode,
     what: &str,
     example: &str,
-    sink: &mut Sink,
+    sink: &mut DiagnosticSink,
 ) -> Option<&'a Scalar> {
     match &node.value {
-        Value::Scalar(scalar) if scalar.kind() == Kind::String => Some(scalar),
+        YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::String => Some(scalar),
         _ => {
             wrong_type(node, what, "a string", example, sink);
             None
@@ -136,16 +154,26 @@ pub(super) fn text<'a>(
     }
 }
 
-pub(super) fn string(node: &Node, key: &str, example: &str, sink: &mut Sink) -> Option<String> {
+pub(super) fn string(
+    node: &YamlNode,
+    key: &str,
+    example: &str,
+    sink: &mut DiagnosticSink,
+) -> Option<String> {
     let what = format!("`{key}`");
     let example = format!("`{key}: {example}`");
     text(node, &what, &example, sink).map(|scalar| scalar.text.clone())
 }
 
-/// The items of a list; a missing value is an empty list, as in Enclaver's manifests.
-pub(super) fn list<'a>(node: &'a Node, what: &str, example: &str, sink: &mut Sink) -> &'a [Node] {
+/// The items of a list. A missing value is an empty list, as in Enclaver's manifests.
+pub(super) fn list<'a>(
+    node: &'a YamlNode,
+    what: &str,
+    example: &str,
+    sink: &mut DiagnosticSink,
+) -> &'a [YamlNode] {
     match &node.value {
-        Value::Sequence(items) => items,
+        YamlValue::Sequence(items) => items,
         _ if node.is_null() => &[],
         _ => {
             wrong_type(node, what, "a list", example, sink);
@@ -155,10 +183,12 @@ pub(super) fn list<'a>(node: &'a Node, what: &str, example: &str, sink: &mut Sin
 }
 
 /// A port on which something listens.
-fn port(node: &Node, key: &str, example: u16, sink: &mut Sink) -> Option<NonZeroU16> {
+fn port(node: &YamlNode, key: &str, example: u16, sink: &mut DiagnosticSink) -> Option<NonZeroU16> {
     let example = format!("`{key}: {example}`");
     let value = match &node.value {
-        Value::Scalar(scalar) if scalar.kind() == Kind::Integer => scalar.text.parse::<u16>(),
+        YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Integer => {
+            scalar.text.parse::<u16>()
+        }
         _ => {
             wrong_type(node, &format!("`{key}`"), "a port number", &example, sink);
             return None;
@@ -176,13 +206,18 @@ fn port(node: &Node, key: &str, example: u16, sink: &mut Sink) -> Option<NonZero
     port
 }
 
-fn duration(node: &Node, key: &str, longest: Duration, sink: &mut Sink) -> Option<Duration> {
+fn duration(
+    node: &YamlNode,
+    key: &str,
+    longest: Duration,
+    sink: &mut DiagnosticSink,
+) -> Option<Duration> {
     const EXAMPLE: &str = "`30s`; the units are ms, s, m and h";
-    let Value::Scalar(scalar) = &node.value else {
+    let YamlValue::Scalar(scalar) = &node.value else {
         wrong_type(node, &format!("`{key}`"), "a duration", EXAMPLE, sink);
         return None;
     };
-    if scalar.kind() == Kind::Integer {
+    if scalar.kind() == ScalarKind::Integer {
         let message = format!("`{key}` has no unit");
         sink.error(codes::BAD_VALUE, node.span, message)
             .help(format!("for example `{key}: {}s`", scalar.text));

@@ -4,34 +4,27 @@ use std::collections::BTreeMap;
 
 use odyn_proto::{KmsEndpoint, KmsEndpointError};
 
-use super::fields;
 use super::fields::Fields;
-use super::services::{Listener, User};
+use super::services::{ListeningPort, PortUser};
 use super::tls::{boolean, file};
+use super::{fields, keys};
 use crate::codes;
-use crate::diagnostic::Sink;
-use crate::settings::KmsProxy;
-use crate::yaml::{Key, Node, short};
+use crate::diagnostic::DiagnosticSink;
+use crate::settings::KmsProxySettings;
+use crate::yaml::{YamlKey, YamlNode, short};
 
 const ENDPOINTS: &str = "`endpoints: { eu-west-1: kms-fips.eu-west-1.amazonaws.com }`";
-/// Longest name of a region that the proxy takes from a signature.
+/// Longest region that the proxy accepts in a signature.
 const MAX_REGION: usize = 32;
 
 pub(super) fn kms_proxy(
-    node: &Node,
-    listeners: &mut Vec<Listener>,
-    sink: &mut Sink,
-) -> Option<KmsProxy> {
+    node: &YamlNode,
+    listeners: &mut Vec<ListeningPort>,
+    sink: &mut DiagnosticSink,
+) -> Option<KmsProxySettings> {
     let example = "`kms_proxy: { listen_port: 9999 }`";
     let fields = Fields::open(node, "`kms_proxy`", example, sink)?;
-    let keys = [
-        "listen_port",
-        "endpoints",
-        "ca_file",
-        "require_key_id",
-        "require_encryption_context",
-    ];
-    fields.check_keys(&keys, &[], sink);
+    fields.check_keys(&keys::KMS_PROXY, sink);
     let listen_port = fields.required_port("listen_port", 9999, node.span, sink);
     let endpoints = fields.get("endpoints").filter(|node| !node.is_null());
     let endpoints = endpoints.map_or_else(BTreeMap::new, |node| endpoints_of(node, sink));
@@ -39,12 +32,12 @@ pub(super) fn kms_proxy(
     let require_key_id = boolean(&fields, "require_key_id", sink)?;
     let require_encryption_context = boolean(&fields, "require_encryption_context", sink)?;
     let listen_port = listen_port?;
-    listeners.push(Listener {
+    listeners.push(ListeningPort {
         port: listen_port,
-        user: User::KmsProxy,
+        user: PortUser::KmsProxy,
         span: fields.span("listen_port"),
     });
-    Some(KmsProxy {
+    Some(KmsProxySettings {
         listen_port,
         endpoints,
         ca_file: ca_file.map(|file| file.path),
@@ -53,7 +46,7 @@ pub(super) fn kms_proxy(
     })
 }
 
-fn endpoints_of(node: &Node, sink: &mut Sink) -> BTreeMap<String, KmsEndpoint> {
+fn endpoints_of(node: &YamlNode, sink: &mut DiagnosticSink) -> BTreeMap<String, KmsEndpoint> {
     let Some(fields) = Fields::open(node, "`endpoints`", ENDPOINTS, sink) else {
         return BTreeMap::new();
     };
@@ -76,14 +69,14 @@ fn endpoints_of(node: &Node, sink: &mut Sink) -> BTreeMap<String, KmsEndpoint> {
     endpoints
 }
 
-/// A key that is no region would never be looked up.
-fn check_region(key: &Key, sink: &mut Sink) {
+/// Reports a key that is no region: the proxy would never use it.
+fn check_region(key: &YamlKey, sink: &mut DiagnosticSink) {
     let text = key.text.as_str();
     if is_region(text) {
         return;
     }
     let message = format!(
-        "`{}` is not a key of `endpoints`: no AWS region has such a name",
+        "`{}` is not a key of `endpoints`: it does not have the form of an AWS region",
         short(text)
     );
     let written = text.to_ascii_lowercase().replace('_', "-");
@@ -97,9 +90,10 @@ fn check_region(key: &Key, sink: &mut Sink) {
     sink.error(codes::UNKNOWN_KEY, key.span, message).help(help);
 }
 
-/// Whether a text has the form of a region's name, such as `us-gov-west-1`, or of an old name of its
-/// FIPS endpoint, such as `fips-us-east-1`. New regions come faster than releases of this program, so
-/// there is no list.
+/// Whether a text has the form of a region such as `us-gov-west-1`.
+///
+/// Old names of FIPS endpoints such as `fips-us-east-1` count, too. There is no list of regions, for
+/// new ones appear faster than releases of this software.
 fn is_region(text: &str) -> bool {
     let plain = text
         .strip_prefix("fips-")
@@ -117,15 +111,15 @@ fn is_region(text: &str) -> bool {
 }
 
 #[derive(Debug)]
-struct Problem {
+struct EndpointProblem {
     code: &'static str,
     message: String,
     help: String,
 }
 
 /// Reads an endpoint of KMS, or says what to write in its place.
-fn endpoint(text: &str, region: &str) -> Result<KmsEndpoint, Problem> {
-    KmsEndpoint::parse(text).map_err(|error| Problem {
+fn endpoint(text: &str, region: &str) -> Result<KmsEndpoint, EndpointProblem> {
+    KmsEndpoint::parse(text).map_err(|error| EndpointProblem {
         code: match error {
             KmsEndpointError::Port => codes::BAD_PORT,
             KmsEndpointError::Address
@@ -183,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_are_told_by_their_form() {
+    fn regions_have_a_form() {
         for region in [
             "eu-west-1",
             "us-gov-west-1",

@@ -1,38 +1,39 @@
-//! Policy text to a compiled policy.
+//! The loader: policy text in, compiled policy out.
 
 mod destination;
 mod egress;
 mod fields;
+pub(crate) mod keys;
 mod kms;
 pub(crate) mod services;
 mod tls;
 
-use crate::diagnostic::{Diagnostic, Severity, Sink, Span};
+use crate::diagnostic::{Diagnostic, DiagnosticSink, Severity, Span};
 use crate::policy::Policy;
 use crate::rule::{Effect, Rule};
-use crate::settings::Settings;
-use crate::yaml::Node;
+use crate::settings::PolicySettings;
+use crate::yaml::YamlNode;
 use crate::{codes, yaml};
 use fields::Fields;
-use services::Listener;
+use services::ListeningPort;
 
 /// A policy file that was read.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedPolicy {
     /// The policy; `None` exactly when a diagnostic is an error.
     pub policy: Option<Policy>,
-    /// What there is to say about the file, in the order of its text.
+    /// The findings, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-impl Loaded {
-    /// Whether the file can't be used.
+impl LoadedPolicy {
+    /// Whether the file has an error, so that there is no policy.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.policy.is_none()
     }
 
-    /// The errors alone.
+    /// The findings that are errors.
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         self.diagnostics
             .iter()
@@ -40,24 +41,24 @@ impl Loaded {
     }
 }
 
-/// Reads and compiles a policy. `file_name` is only what diagnostics and rules are labelled with.
+/// Reads and compiles a policy. `file_name` labels findings and rules.
 #[must_use]
-pub fn load(file_name: &str, text: &str) -> Loaded {
-    let mut sink = Sink::new(file_name);
+pub fn load(file_name: &str, text: &str) -> LoadedPolicy {
+    let mut sink = DiagnosticSink::new(file_name);
     let policy = read(text, &mut sink).map(|m| Policy::compile(file_name, m.settings, m.rules));
     finish(policy, sink)
 }
 
-/// As [`load`], of bytes that need not be text.
+/// As [`load`], for bytes that may not be text.
 #[must_use]
-pub fn load_bytes(file_name: &str, bytes: &[u8]) -> Loaded {
+pub fn load_bytes(file_name: &str, bytes: &[u8]) -> LoadedPolicy {
     match text_of(file_name, bytes) {
         Ok(text) => load(file_name, text),
         Err(loaded) => *loaded,
     }
 }
 
-pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Box<Loaded>> {
+pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Box<LoadedPolicy>> {
     std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let before = String::from_utf8_lossy(before);
@@ -74,7 +75,7 @@ pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, B
             column: u32::try_from(column).unwrap_or(u32::MAX),
             len: 1,
         };
-        let mut sink = Sink::new(file_name);
+        let mut sink = DiagnosticSink::new(file_name);
         let message = format!("the file is not UTF-8 text (byte {})", error.valid_up_to());
         sink.error(codes::NOT_UTF8, span, message)
             .help("save the file as UTF-8");
@@ -82,22 +83,22 @@ pub(crate) fn text_of<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, B
     })
 }
 
-pub(crate) fn finish(policy: Option<Policy>, sink: Sink) -> Loaded {
-    Loaded {
+pub(crate) fn finish(policy: Option<Policy>, sink: DiagnosticSink) -> LoadedPolicy {
+    LoadedPolicy {
         policy: policy.filter(|_| !sink.has_errors()),
         diagnostics: sink.into_diagnostics(),
     }
 }
 
-/// A file that was read without an error.
+/// The content of a file without errors.
 pub(crate) struct Manifest {
-    pub(crate) settings: Settings,
+    pub(crate) settings: PolicySettings,
     pub(crate) rules: Vec<Rule>,
-    /// Where something listens, for the lint of collisions.
-    pub(crate) listeners: Vec<Listener>,
+    /// The ports that the file opens, for the lint of collisions.
+    pub(crate) listeners: Vec<ListeningPort>,
 }
 
-pub(crate) fn read(text: &str, sink: &mut Sink) -> Option<Manifest> {
+pub(crate) fn read(text: &str, sink: &mut DiagnosticSink) -> Option<Manifest> {
     let root = yaml::parse(text, sink)?;
     let manifest = manifest(&root, sink)?;
     if sink.has_errors() {
@@ -114,27 +115,13 @@ pub(crate) fn read(text: &str, sink: &mut Sink) -> Option<Manifest> {
     Some(manifest)
 }
 
-/// Keys of Enclaver's manifest that other tools read.
-const FOREIGN: [&str; 5] = ["target", "sources", "signature", "defaults", "spire"];
-
-const KNOWN: [&str; 8] = [
-    "version",
-    "name",
-    "egress",
-    "dns",
-    "ingress",
-    "kms_proxy",
-    "api",
-    "shutdown",
-];
-
-fn manifest(root: &Node, sink: &mut Sink) -> Option<Manifest> {
+fn manifest(root: &YamlNode, sink: &mut DiagnosticSink) -> Option<Manifest> {
     let fields = Fields::open(root, "the policy", "`version: v1` and further keys", sink)?;
-    fields.check_keys(&KNOWN, &FOREIGN, sink);
+    fields.check_keys(&keys::POLICY, sink);
     version(&fields, root, sink);
-    let mut settings = Settings {
+    let mut settings = PolicySettings {
         name: fields.string("name", "payments", sink),
-        ..Settings::default()
+        ..PolicySettings::default()
     };
     let mut rules = Vec::new();
     if let Some(node) = fields.get("egress") {
@@ -148,13 +135,13 @@ fn manifest(root: &Node, sink: &mut Sink) -> Option<Manifest> {
     })
 }
 
-fn version(fields: &Fields<'_>, root: &Node, sink: &mut Sink) {
+fn version(fields: &Fields<'_>, root: &YamlNode, sink: &mut DiagnosticSink) {
     match fields.string("version", "v1", sink) {
         Some(version) if version == "v1" => {}
         Some(version) => {
             let message = format!("version {version:?} is not known");
             sink.error(codes::BAD_VERSION, fields.span("version"), message)
-                .help("this program reads `version: v1`");
+                .help("the only version is `version: v1`");
         }
         None if fields.get("version").is_none() => {
             let span = Span {
@@ -168,7 +155,7 @@ fn version(fields: &Fields<'_>, root: &Node, sink: &mut Sink) {
             )
             .help("start it with `version: v1`");
         }
-        // A wrong type: said already.
+        // A wrong type has been reported.
         None => {}
     }
 }

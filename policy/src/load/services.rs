@@ -1,41 +1,43 @@
-//! Everything in the file that is not egress.
+//! Every section of the file except `egress`.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::fields;
 use super::fields::Fields;
 use super::kms::kms_proxy;
 use super::tls::tls;
+use super::{fields, keys};
 use crate::codes;
-use crate::diagnostic::{Sink, Span};
-use crate::settings::{Api, Dns, Ingress, ProxyProtocol, Settings, Shutdown};
-use crate::yaml::{Node, short};
+use crate::diagnostic::{DiagnosticSink, Span};
+use crate::settings::{
+    ApiSettings, DnsSettings, IngressSettings, PolicySettings, ProxyProtocol, ShutdownSettings,
+};
+use crate::yaml::{YamlNode, short};
 
 /// Longest time that a DNS answer may be kept.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Longest time that a shutdown may take.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
-/// How long a client waits for the program, unless told.
-const WAIT: Duration = Duration::from_secs(10);
-/// Longest time that it can be told to wait: the host half waits a little longer.
-const MAX_WAIT: Duration = Duration::from_secs(300);
+/// How long a client waits for the app by default.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a client can wait: the host waits a little longer.
+const MAX_WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A port of the file on which something listens.
+/// A port that the file opens.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Listener {
+pub(crate) struct ListeningPort {
     pub(crate) port: NonZeroU16,
-    pub(crate) user: User,
+    pub(crate) user: PortUser,
     /// The port's place in the file.
     pub(crate) span: Span,
 }
 
-/// What a port is for.
+/// The use of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum User {
+pub(crate) enum PortUser {
     /// `ingress[].listen_port`, on the host.
     Ingress,
-    /// `ingress[].target_port`, the program in the guest.
+    /// `ingress[].target_port`, the app in the guest.
     Program,
     /// `kms_proxy.listen_port`, in the guest.
     KmsProxy,
@@ -43,7 +45,11 @@ pub(crate) enum User {
     Api,
 }
 
-pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink) -> Vec<Listener> {
+pub(super) fn read(
+    fields: &Fields<'_>,
+    settings: &mut PolicySettings,
+    sink: &mut DiagnosticSink,
+) -> Vec<ListeningPort> {
     let mut listeners = Vec::new();
     if let Some(node) = section(fields, "dns") {
         settings.dns = dns(node, sink);
@@ -71,15 +77,15 @@ pub(super) fn read(fields: &Fields<'_>, settings: &mut Settings, sink: &mut Sink
     listeners
 }
 
-/// A section; one without content is as good as none.
-fn section<'a>(fields: &Fields<'a>, key: &str) -> Option<&'a Node> {
+/// A section, if it has content.
+fn section<'a>(fields: &Fields<'a>, key: &str) -> Option<&'a YamlNode> {
     fields.get(key).filter(|node| !node.is_null())
 }
 
-fn dns(node: &Node, sink: &mut Sink) -> Dns {
-    let mut dns = Dns::default();
+fn dns(node: &YamlNode, sink: &mut DiagnosticSink) -> DnsSettings {
+    let mut dns = DnsSettings::default();
     if let Some(fields) = Fields::open(node, "`dns`", "`dns: { ttl: 30s }`", sink) {
-        fields.check_keys(&["ttl"], &[], sink);
+        fields.check_keys(&keys::DNS, sink);
         if let Some(ttl) = fields.duration("ttl", MAX_TTL, sink) {
             dns.ttl = ttl;
         }
@@ -87,11 +93,11 @@ fn dns(node: &Node, sink: &mut Sink) -> Dns {
     dns
 }
 
-fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
-    let mut shutdown = Shutdown::default();
+fn shutdown(node: &YamlNode, sink: &mut DiagnosticSink) -> ShutdownSettings {
+    let mut shutdown = ShutdownSettings::default();
     let example = "`shutdown: { drain_timeout: 30s }`";
     if let Some(fields) = Fields::open(node, "`shutdown`", example, sink) {
-        fields.check_keys(&["drain_timeout"], &[], sink);
+        fields.check_keys(&keys::SHUTDOWN, sink);
         if let Some(timeout) = fields.duration("drain_timeout", MAX_DRAIN, sink) {
             shutdown.drain_timeout = timeout;
         }
@@ -99,25 +105,22 @@ fn shutdown(node: &Node, sink: &mut Sink) -> Shutdown {
     shutdown
 }
 
-fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Ingress> {
+fn ingress(
+    node: &YamlNode,
+    listeners: &mut Vec<ListeningPort>,
+    sink: &mut DiagnosticSink,
+) -> Option<IngressSettings> {
     let fields = Fields::open(node, "an entry of `ingress`", "`- listen_port: 8443`", sink)?;
-    let keys = [
-        "listen_port",
-        "target_port",
-        "wait_timeout",
-        "tls",
-        "proxy_protocol",
-    ];
-    fields.check_keys(&keys, &[], sink);
+    fields.check_keys(&keys::INGRESS, sink);
     let listen_port = fields.required_port("listen_port", 8443, node.span, sink);
     let target_port = fields.port("target_port", 8443, sink);
-    let wait_timeout = fields.duration("wait_timeout", MAX_WAIT, sink);
+    let wait_timeout = fields.duration("wait_timeout", MAX_WAIT_TIMEOUT, sink);
     let tls = section(&fields, "tls").and_then(|node| tls(node, sink));
     let proxy_protocol = proxy_protocol(&fields, sink);
     let listen_port = listen_port?;
-    listeners.push(Listener {
+    listeners.push(ListeningPort {
         port: listen_port,
-        user: User::Ingress,
+        user: PortUser::Ingress,
         span: fields.span("listen_port"),
     });
     let target_key = match target_port {
@@ -125,41 +128,45 @@ fn ingress(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Optio
         None => "listen_port",
     };
     let target_port = target_port.unwrap_or(listen_port);
-    listeners.push(Listener {
+    listeners.push(ListeningPort {
         port: target_port,
-        user: User::Program,
+        user: PortUser::Program,
         span: fields.span(target_key),
     });
-    Some(Ingress {
+    Some(IngressSettings {
         listen_port,
         target_port,
-        wait_timeout: wait_timeout.unwrap_or(WAIT),
+        wait_timeout: wait_timeout.unwrap_or(WAIT_TIMEOUT),
         tls,
         proxy_protocol,
     })
 }
 
-fn proxy_protocol(fields: &Fields<'_>, sink: &mut Sink) -> Option<ProxyProtocol> {
+fn proxy_protocol(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> Option<ProxyProtocol> {
     match fields.string("proxy_protocol", "v2", sink)?.as_str() {
         "v1" => Some(ProxyProtocol::V1),
         "v2" => Some(ProxyProtocol::V2),
         other => {
             let message = format!("`proxy_protocol` is v1 or v2, not {:?}", short(other));
             sink.error(codes::BAD_VALUE, fields.span("proxy_protocol"), message)
-                .help("leave the key out if the program does not expect the header");
+                .help("leave the key out if the app does not expect the header");
             None
         }
     }
 }
 
-fn api(node: &Node, listeners: &mut Vec<Listener>, sink: &mut Sink) -> Option<Api> {
+fn api(
+    node: &YamlNode,
+    listeners: &mut Vec<ListeningPort>,
+    sink: &mut DiagnosticSink,
+) -> Option<ApiSettings> {
     let fields = Fields::open(node, "`api`", "`api: { listen_port: 9998 }`", sink)?;
-    fields.check_keys(&["listen_port"], &[], sink);
+    fields.check_keys(&keys::API, sink);
     let listen_port = fields.required_port("listen_port", 9998, node.span, sink)?;
-    listeners.push(Listener {
+    listeners.push(ListeningPort {
         port: listen_port,
-        user: User::Api,
+        user: PortUser::Api,
         span: fields.span("listen_port"),
     });
-    Some(Api { listen_port })
+    Some(ApiSettings { listen_port })
 }

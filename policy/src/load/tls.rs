@@ -1,37 +1,27 @@
 //! `ingress[].tls`.
 
-use super::fields;
 use super::fields::Fields;
+use super::{fields, keys};
 use crate::codes;
-use crate::diagnostic::{Sink, Span};
+use crate::diagnostic::{DiagnosticSink, Span};
 use crate::settings::{
     CertificateFiles, ClientCertificates, FilePath, IngressTls, TlsFiles, TlsVersion,
 };
-use crate::yaml::{Kind, Node, Value, short};
+use crate::yaml::{ScalarKind, YamlNode, YamlValue, short};
 
 const EXAMPLE: &str = "`tls: { cert_file: /etc/tls/cert.pem, key_file: /etc/tls/key.pem }` or `tls: { attested: true }`";
 const LIST: &str = "`certificates: [{ cert_file: /etc/tls/cert.pem, key_file: /etc/tls/key.pem }]`";
 
-/// Most certificates of one port: each handshake may look at all of them.
+/// Most certificates of one port, for a handshake may look at all of them.
 const MAX_CERTIFICATES: usize = 256;
-/// Longest name of a protocol (RFC 7301).
+/// Longest name of a protocol in bytes (RFC 7301).
 const MAX_ALPN: usize = 255;
-/// Most protocols: all of them are in one handshake message.
+/// Most protocols, for one handshake message contains all of them.
 const MAX_PROTOCOLS: usize = 16;
 
-pub(super) fn tls(node: &Node, sink: &mut Sink) -> Option<IngressTls> {
+pub(super) fn tls(node: &YamlNode, sink: &mut DiagnosticSink) -> Option<IngressTls> {
     let fields = Fields::open(node, "`tls`", EXAMPLE, sink)?;
-    let keys = [
-        "cert_file",
-        "key_file",
-        "certificates",
-        "client_ca_file",
-        "client_certificates",
-        "alpn",
-        "min_version",
-        "attested",
-    ];
-    fields.check_keys(&keys, &[], sink);
+    fields.check_keys(&keys::TLS, sink);
     let own = ["cert_file", "key_file"];
     let has_files = own.iter().any(|key| fields.get(key).is_some());
     if boolean(&fields, "attested", sink)? {
@@ -63,9 +53,9 @@ pub(super) fn tls(node: &Node, sink: &mut Sink) -> Option<IngressTls> {
     })))
 }
 
-fn certificates(list: &Node, sink: &mut Sink) -> Option<Vec<CertificateFiles>> {
+fn certificates(list: &YamlNode, sink: &mut DiagnosticSink) -> Option<Vec<CertificateFiles>> {
     let items = fields::list(list, "`certificates`", LIST, sink);
-    if items.is_empty() && matches!(list.value, Value::Sequence(_)) || list.is_null() {
+    if items.is_empty() && matches!(list.value, YamlValue::Sequence(_)) || list.is_null() {
         sink.error(codes::BAD_VALUE, list.span, "`certificates` is empty")
             .help(format!("for example {LIST}"));
     }
@@ -79,7 +69,7 @@ fn certificates(list: &Node, sink: &mut Sink) -> Option<Vec<CertificateFiles>> {
         .iter()
         .filter_map(|item| {
             let fields = Fields::open(item, what, LIST, sink)?;
-            fields.check_keys(&["cert_file", "key_file"], &[], sink);
+            fields.check_keys(&keys::CERTIFICATE, sink);
             certificate(&fields, what, item.span, sink)
         })
         .collect();
@@ -90,7 +80,7 @@ fn certificate(
     fields: &Fields<'_>,
     what: &str,
     at: Span,
-    sink: &mut Sink,
+    sink: &mut DiagnosticSink,
 ) -> Option<CertificateFiles> {
     let cert_file = file(fields, "cert_file", "/etc/tls/cert.pem", sink);
     let key_file = file(fields, "key_file", "/etc/tls/key.pem", sink);
@@ -106,12 +96,12 @@ fn certificate(
     })
 }
 
-/// A path of the guest. Relative to what would be a guess.
+/// An absolute path in the guest.
 pub(super) fn file(
     fields: &Fields<'_>,
     key: &str,
     example: &str,
-    sink: &mut Sink,
+    sink: &mut DiagnosticSink,
 ) -> Option<FilePath> {
     let path = fields.string(key, example, sink)?;
     let span = fields.span(key);
@@ -124,7 +114,7 @@ pub(super) fn file(
     Some(FilePath { path, span })
 }
 
-fn clients(fields: &Fields<'_>, sink: &mut Sink) -> Option<ClientCertificates> {
+fn clients(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> Option<ClientCertificates> {
     let ca_file = file(fields, "client_ca_file", "/etc/tls/clients.pem", sink);
     let key = "client_certificates";
     let wanted = fields.string(key, "required", sink);
@@ -134,12 +124,12 @@ fn clients(fields: &Fields<'_>, sink: &mut Sink) -> Option<ClientCertificates> {
         Some(other) => {
             let message = format!("`{key}` is required or optional, not {:?}", short(other));
             sink.error(codes::BAD_VALUE, fields.span(key), message)
-                .help("leave it and `client_ca_file` out if clients are to be asked for none");
+                .help("remove it if clients need no certificate");
             return None;
         }
     };
     if fields.get(key).is_some() && fields.get("client_ca_file").is_none() {
-        let message = format!("`{key}` needs `client_ca_file`: certificates of whom?");
+        let message = format!("`{key}` needs `client_ca_file`");
         sink.error(codes::MISSING_KEY, fields.span(key), message)
             .help("for example `client_ca_file: /etc/tls/clients.pem`");
     }
@@ -149,7 +139,7 @@ fn clients(fields: &Fields<'_>, sink: &mut Sink) -> Option<ClientCertificates> {
     })
 }
 
-fn alpn(fields: &Fields<'_>, sink: &mut Sink) -> Vec<String> {
+fn alpn(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> Vec<String> {
     const EXAMPLE: &str = "`alpn: [h2, http/1.1]`";
     let Some(node) = fields.get("alpn") else {
         return Vec::new();
@@ -175,31 +165,31 @@ fn alpn(fields: &Fields<'_>, sink: &mut Sink) -> Vec<String> {
         .collect()
 }
 
-fn min_version(fields: &Fields<'_>, sink: &mut Sink) -> TlsVersion {
+fn min_version(fields: &Fields<'_>, sink: &mut DiagnosticSink) -> TlsVersion {
     const KEY: &str = "min_version";
     let Some(node) = fields.get(KEY) else {
         return TlsVersion::default();
     };
-    // With quotes it is a string, without a number; both are what was meant.
+    // YAML reads `1.3` as a number and `"1.3"` as a string; both are accepted.
     match &node.value {
-        Value::Scalar(scalar) if scalar.text == "1.2" => TlsVersion::V1_2,
-        Value::Scalar(scalar) if scalar.text == "1.3" => TlsVersion::V1_3,
+        YamlValue::Scalar(scalar) if scalar.text == "1.2" => TlsVersion::V1_2,
+        YamlValue::Scalar(scalar) if scalar.text == "1.3" => TlsVersion::V1_3,
         _ => {
             let message = format!("`{KEY}` is \"1.2\" or \"1.3\", not {}", node.describe());
             sink.error(codes::BAD_VALUE, node.span, message)
-                .help("older versions are broken and not spoken at all");
+                .help("older versions are insecure and not supported");
             TlsVersion::default()
         }
     }
 }
 
-/// `None` only for a value that is not a boolean; not there is false.
-pub(super) fn boolean(fields: &Fields<'_>, key: &str, sink: &mut Sink) -> Option<bool> {
+/// A boolean, false without the key. `None` for a value of another type.
+pub(super) fn boolean(fields: &Fields<'_>, key: &str, sink: &mut DiagnosticSink) -> Option<bool> {
     let Some(node) = fields.get(key) else {
         return Some(false);
     };
-    if let Value::Scalar(scalar) = &node.value
-        && let Kind::Bool(value) = scalar.kind()
+    if let YamlValue::Scalar(scalar) = &node.value
+        && let ScalarKind::Bool(value) = scalar.kind()
     {
         return Some(value);
     }

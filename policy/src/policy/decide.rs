@@ -7,7 +7,7 @@ use odyn_proto::DnsName;
 use super::Policy;
 use crate::decision::{Decision, Destination, Flow};
 use crate::denial::{Denial, Reason};
-use crate::index::{NONE, RuleId, Slot, Slots, nets};
+use crate::index::{NONE, RuleId, RuleSlot, Slots, nets};
 use crate::permit::{Addresses, Permit};
 use crate::ports::Protocol;
 use crate::rule::Effect;
@@ -15,18 +15,18 @@ use crate::settings::Mode;
 use crate::special;
 use crate::special::Special;
 
-/// What rules say about a destination and port, before addresses are looked at.
+/// The rules that match a destination and port, before addresses are checked.
 #[derive(Clone, Copy)]
-pub(super) struct Match {
+pub(super) struct RuleMatch {
     deny: RuleId,
     pub(super) allow: RuleId,
     /// An allow rule for the port, but the other protocol.
     other_protocol: RuleId,
-    /// An allow rule for whatever port.
+    /// An allow rule, whatever its ports.
     any: RuleId,
 }
 
-impl Match {
+impl RuleMatch {
     pub(super) const NONE: Self = Self {
         deny: NONE,
         allow: NONE,
@@ -34,14 +34,14 @@ impl Match {
         any: NONE,
     };
 
-    pub(super) fn add(&mut self, slots: &Slots, slot: Slot, port: u16, protocol: Protocol) {
+    pub(super) fn add(&mut self, slots: &Slots, slot: RuleSlot, port: u16, protocol: Protocol) {
         if let Some(segment) = slots.find(slot, Effect::Deny, port, protocol) {
             self.deny = self.deny.min(segment.rule);
         }
         self.add_allow(slots, slot, port, protocol);
     }
 
-    fn add_allow(&mut self, slots: &Slots, slot: Slot, port: u16, protocol: Protocol) {
+    fn add_allow(&mut self, slots: &Slots, slot: RuleSlot, port: u16, protocol: Protocol) {
         let any = slots.first_allow(slot);
         if any == NONE {
             return;
@@ -55,10 +55,10 @@ impl Match {
     }
 }
 
-/// What stands in the way of an address.
-struct Refusal {
+/// The refusal of an address.
+struct AddressRefusal {
     denial: Denial,
-    /// Not even `mode: report` lets it pass.
+    /// True if `mode: report` denies the address, too.
     guarded: bool,
 }
 
@@ -71,11 +71,11 @@ impl Policy {
     ///   and its addresses must not be denied by an address rule, nor be special unless an allow
     ///   rule for this port that lies inside the special block covers them. Refused addresses are
     ///   left out; if none is left, the flow is denied for the reason of the first.
-    /// - The name `host` is [`Destination::Host`], and only a `host` rule speaks about it.
-    ///   `localhost` and what is below it is always denied (RFC 6761: it never leaves a machine).
-    /// - The rule that is named is the most specific one that matches, and of equals the first in
+    /// - The name `host` is [`Destination::Host`], and only a `host` rule is about it.
+    ///   `localhost` and names below it are always denied (RFC 6761: it never leaves a machine).
+    /// - A record names the most specific rule that matches, and of equals the first in
     ///   the file: exact names, then patterns by literal characters; longer prefixes first.
-    ///   Whether SNI is required is what that rule says.
+    ///   The conditions are those of that rule.
     /// - `mode: report` turns denials into permits with [`Permit::report`], except for port 0,
     ///   special and synthetic addresses, `localhost`, and names without an address.
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
@@ -100,7 +100,7 @@ impl Policy {
     }
 
     fn decide_host(&self, port: u16, protocol: Protocol) -> Decision {
-        let mut found = Match::NONE;
+        let mut found = RuleMatch::NONE;
         found.add(&self.slots, self.host, port, protocol);
         self.judge(&found, Permit::host(port, protocol))
     }
@@ -115,7 +115,7 @@ impl Policy {
         if name.is_localhost() {
             return Decision::Deny(Denial::new(Reason::SpecialName));
         }
-        let mut found = Match::NONE;
+        let mut found = RuleMatch::NONE;
         self.names.visit(name.as_str(), |slot| {
             found.add(&self.slots, slot, port, protocol);
         });
@@ -127,7 +127,7 @@ impl Policy {
         }
 
         let mut addresses = Addresses::new();
-        // What only `mode: report` lets pass: used when nothing better is there.
+        // Addresses that only `mode: report` lets pass, for use if no other address is allowed.
         let mut reported = Addresses::new();
         let mut first_refusal = None;
         for address in resolved.iter().copied().map(special::canonical) {
@@ -161,13 +161,13 @@ impl Policy {
         if special::block_of(address).is_some_and(|b| b.kind == Special::Synthetic) {
             return Decision::Deny(Denial::new(Reason::UnknownSynthetic));
         }
-        let mut found = Match::NONE;
+        let mut found = RuleMatch::NONE;
         for entry in self.nets_around(address) {
             found.add_allow(&self.slots, entry.slot, port, protocol);
         }
         let refusal = self.refusal(address, port, protocol);
         let denial = match refusal {
-            Some(Refusal {
+            Some(AddressRefusal {
                 denial,
                 guarded: true,
             }) => return Decision::Deny(denial),
@@ -183,8 +183,8 @@ impl Policy {
         }
     }
 
-    /// Allows or denies by rules alone.
-    fn judge(&self, found: &Match, permit: Permit) -> Decision {
+    /// Decides by rules alone.
+    fn judge(&self, found: &RuleMatch, permit: Permit) -> Decision {
         match self.objection(found) {
             Some(denial) if self.settings.mode == Mode::Enforce => Decision::Deny(denial),
             report => Decision::Allow(self.sign(permit.with_report(report), found)),
@@ -192,15 +192,15 @@ impl Policy {
     }
 
     /// Puts the rule that allows the flow on its permit.
-    fn sign(&self, permit: Permit, found: &Match) -> Permit {
+    fn sign(&self, permit: Permit, found: &RuleMatch) -> Permit {
         match self.reference(found.allow) {
             Some(rule) if permit.report().is_none() => permit.with_rule(rule),
             _ => permit,
         }
     }
 
-    /// Why the rules that were found do not allow the flow.
-    pub(super) fn objection(&self, found: &Match) -> Option<Denial> {
+    /// The denial by the rules that matched; `None` if they allow the flow.
+    pub(super) fn objection(&self, found: &RuleMatch) -> Option<Denial> {
         let (reason, rule) = if found.deny != NONE {
             (Reason::DenyRule, found.deny)
         } else if found.allow != NONE {
@@ -215,7 +215,7 @@ impl Policy {
         Some(Denial::by(reason, self.reference(rule)))
     }
 
-    pub(super) fn nets_around(&self, address: IpAddr) -> impl Iterator<Item = &nets::Entry> {
+    pub(super) fn nets_around(&self, address: IpAddr) -> impl Iterator<Item = &nets::NetEntry> {
         let family = if address.is_ipv4() {
             &self.v4
         } else {
@@ -224,9 +224,10 @@ impl Policy {
         family.around(nets::as_number(address))
     }
 
-    /// What stands in the way of a canonical address, whoever asked for it: a deny rule, or being
-    /// special. An IPv4 address inside an IPv6 one is looked at as well.
-    fn refusal(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Refusal> {
+    /// The refusal of a canonical address: a deny rule matches, or the address is special.
+    ///
+    /// An IPv4 address inside an IPv6 one is checked as well.
+    fn refusal(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<AddressRefusal> {
         let embedded = special::embedded_v4(address).map(IpAddr::V4);
         let mut deny = NONE;
         let mut closed = false;
@@ -252,12 +253,12 @@ impl Policy {
             closed |= block.is_some() && !opened;
         }
         if deny != NONE {
-            Some(Refusal {
+            Some(AddressRefusal {
                 denial: Denial::by(Reason::DenyRule, self.reference(deny)),
                 guarded: closed,
             })
         } else if closed {
-            Some(Refusal {
+            Some(AddressRefusal {
                 denial: Denial::by(Reason::SpecialAddress, self.reference(nearest)),
                 guarded: true,
             })

@@ -1,4 +1,4 @@
-//! The compiled policy: what is in it, and how it is put together.
+//! The compiled policy.
 
 mod decide;
 mod names;
@@ -10,35 +10,35 @@ use ipnet::IpNet;
 
 use crate::index::names::NameIndex;
 use crate::index::nets::NetIndex;
-use crate::index::{NONE, RuleId, Slot, Slots};
+use crate::index::{NONE, RuleId, RuleSlot, Slots};
 use crate::pattern::Pattern;
 use crate::ports::Protocol;
-use crate::rule::{Effect, Rule, RuleRef, RuleTable, Target};
-use crate::settings::Settings;
+use crate::rule::{Effect, Rule, RuleRef, RuleTable, RuleTarget};
+use crate::settings::PolicySettings;
 
-/// A compiled policy. Made by [`crate::load`]; share it in an `Arc`.
+/// A compiled policy, made by [`crate::load`]. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Policy {
-    settings: Settings,
+    settings: PolicySettings,
     rules: Arc<RuleTable>,
     slots: Slots,
-    host: Slot,
+    host: RuleSlot,
     names: NameIndex,
     v4: NetIndex,
     v6: NetIndex,
 }
 
 impl Policy {
-    pub(crate) fn compile(file_name: &str, settings: Settings, rules: Vec<Rule>) -> Self {
+    pub(crate) fn compile(file_name: &str, settings: PolicySettings, rules: Vec<Rule>) -> Self {
         let rules = Arc::new(RuleTable::new(file_name.into(), rules));
         let mut host = Vec::new();
         let mut names: HashMap<&Pattern, Vec<RuleId>> = HashMap::new();
         let mut networks: HashMap<IpNet, Vec<RuleId>> = HashMap::new();
         for (id, rule) in (0..).zip(rules.rules()) {
             match &rule.target {
-                Target::Host => host.push(id),
-                Target::Name(pattern) => names.entry(pattern).or_default().push(id),
-                Target::Net(net) => networks.entry(*net).or_default().push(id),
+                RuleTarget::Host => host.push(id),
+                RuleTarget::Name(pattern) => names.entry(pattern).or_default().push(id),
+                RuleTarget::Net(net) => networks.entry(*net).or_default().push(id),
             }
         }
         let mut slots = Slots::default();
@@ -73,12 +73,17 @@ impl Policy {
 
     /// Everything in the file that is not an egress rule.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &PolicySettings {
         &self.settings
     }
 
     /// The rules in the order in which they are reported.
-    pub(crate) fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> impl Iterator<Item = RuleRef> {
+        self.numbered_rules()
+            .filter_map(|(id, _)| self.reference(id))
+    }
+
+    pub(crate) fn rule_list(&self) -> &[Rule] {
         self.rules.rules()
     }
 
@@ -92,24 +97,25 @@ impl Policy {
         self.rules.reference(rule)
     }
 
-    /// How many allow rules and how many deny rules the policy has.
+    /// The number of allow rules and of deny rules.
     #[must_use]
     pub fn rule_counts(&self) -> (usize, usize) {
         let is_allow = |rule: &&Rule| rule.effect == Effect::Allow;
-        let allow = self.rules().iter().filter(is_allow).count();
-        (allow, self.rules().len() - allow)
+        let allow = self.rule_list().iter().filter(is_allow).count();
+        (allow, self.rule_list().len() - allow)
     }
 }
 
-/// Finds the networks on which deny rules, together with those of the networks around, leave no
-/// port open.
+/// Marks the networks on which deny rules leave no port open.
+///
+/// The deny rules of the networks around count as well.
 fn mark_denied_wholly(index: &mut NetIndex, slots: &Slots) {
     let mut marks = Vec::new();
     for (id, chain) in index.chains() {
-        let around: Vec<Slot> = chain.map(|entry| entry.slot).collect();
+        let around: Vec<RuleSlot> = chain.map(|entry| entry.slot).collect();
         let mut rule = NONE;
         let closed = [Protocol::Tcp, Protocol::Udp].into_iter().all(|protocol| {
-            let deny = |slot: &Slot| slots.segments(*slot, Effect::Deny, protocol);
+            let deny = |slot: &RuleSlot| slots.segments(*slot, Effect::Deny, protocol);
             let mut all: Vec<_> = around.iter().flat_map(deny).collect();
             all.sort_unstable_by_key(|s| s.first);
             let mut next = 1;

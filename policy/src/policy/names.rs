@@ -1,14 +1,14 @@
-//! Questions about names and their addresses that come before any flow: from DNS.
+//! Decisions for DNS, about names and their addresses, before any flow.
 
 use std::net::IpAddr;
 
 use odyn_proto::DnsName;
 
 use super::Policy;
-use super::decide::Match;
+use super::decide::RuleMatch;
 use crate::decision::NameDecision;
 use crate::denial::{Denial, Reason};
-use crate::index::{NONE, RuleId, Slot};
+use crate::index::{NONE, RuleId, RuleSlot};
 use crate::permit::NamePermit;
 use crate::ports::Protocol;
 use crate::rule::{Effect, RuleRef};
@@ -17,7 +17,7 @@ use crate::special;
 use crate::special::Special;
 
 impl Policy {
-    /// Whether a name may be asked about: some port and protocol is allowed for it and not denied.
+    /// Decides whether a name may be looked up: some port of it is allowed and not denied.
     pub fn decide_name(&self, name: &DnsName) -> NameDecision {
         if name.is_localhost() {
             return NameDecision::Deny(Denial::new(Reason::SpecialName));
@@ -34,7 +34,7 @@ impl Policy {
                     }
                 }
             });
-            // Allowed for some port, yet open on none: then it is deny rules that close it.
+            // If a rule allows some port and yet none is open, deny rules close the name.
             let wholly = self.denies_name(name);
             Some(match wholly {
                 Some(denial) => denial,
@@ -54,8 +54,9 @@ impl Policy {
         }
     }
 
-    /// Whether deny rules close a name altogether, all ports of both protocols: the question about
-    /// the target of a CNAME, which needs no allow rule of its own.
+    /// The denial of a name that deny rules close on every port of both protocols.
+    ///
+    /// This decides about the target of a CNAME, which needs no allow rule.
     #[must_use]
     pub fn denies_name(&self, name: &DnsName) -> Option<Denial> {
         let mut rule = NONE;
@@ -68,13 +69,12 @@ impl Policy {
         Some(Denial::by(Reason::DenyRule, self.reference(rule)))
     }
 
-    /// Whether an address may be used for a name at all, whatever the port: not when deny rules
-    /// close it altogether, nor when it is special and nothing opens it.
+    /// Decides whether an address may be used for a name, whatever the port.
     ///
-    /// In `mode: report` only what is never allowed to pass is refused.
+    /// It may not if deny rules close every port, or if it is special and no rule opens it. In
+    /// `mode: report`, only addresses that never pass are refused.
     ///
     /// # Errors
-    ///
     /// The denial to record.
     pub fn decide_resolved(&self, name: &DnsName, address: IpAddr) -> Result<(), Denial> {
         if name.is_localhost() {
@@ -102,7 +102,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether an allow rule covers a name on some of these ports.
+    /// Whether an allow rule covers a name on a port of this range.
     pub(crate) fn allows_between(
         &self,
         name: &DnsName,
@@ -118,8 +118,8 @@ impl Policy {
         found
     }
 
-    /// The slots that speak about a name.
-    fn visit(&self, name: &DnsName, found: &mut dyn FnMut(Slot)) {
+    /// Calls `found` with each slot that matches a name.
+    fn visit(&self, name: &DnsName, found: &mut dyn FnMut(RuleSlot)) {
         if name.is_host_alias() {
             found(self.host);
         } else {
@@ -127,8 +127,7 @@ impl Policy {
         }
     }
 
-    /// The first port from `from` on that no deny rule closes for the name, and the first deny
-    /// rule met on the way.
+    /// The first port from `from` on that no deny rule closes, and the first deny rule before it.
     fn first_gap(&self, name: &DnsName, from: u16, protocol: Protocol) -> (Option<u16>, RuleId) {
         let mut port = from;
         let mut rule = NONE;
@@ -148,7 +147,7 @@ impl Policy {
         }
     }
 
-    /// The first allow rule that has a port which no deny rule closes, or [`NONE`].
+    /// The first allow rule with a port that no deny rule closes, or [`NONE`].
     fn first_open_rule(&self, name: &DnsName) -> RuleId {
         let mut first = NONE;
         self.visit(name, &mut |slot| {
@@ -166,8 +165,9 @@ impl Policy {
         first
     }
 
-    /// What the rules say of a name as long as its addresses are not known: the rule that allows
-    /// it, and what `mode: enforce` would have said.
+    /// Decides about a name whose addresses are not known.
+    ///
+    /// Returns the rule that allows it, or the denial that `mode: enforce` would have given.
     pub(crate) fn judge_name(
         &self,
         name: &DnsName,
@@ -180,7 +180,7 @@ impl Policy {
         if name.is_localhost() {
             return Err(Denial::new(Reason::SpecialName));
         }
-        let mut found = Match::NONE;
+        let mut found = RuleMatch::NONE;
         self.visit(name, &mut |slot| {
             found.add(&self.slots, slot, port, protocol)
         });

@@ -52,7 +52,7 @@ pub fn parse_connect(authority: &str, candidates: Option<&[u8]>) -> Result<Targe
         let (host, port) = rest.split_once("]:").ok_or(TargetError::Malformed)?;
         // Only IPv6 stands in brackets.
         let host: Ipv6Addr = host.parse().map_err(|_| TargetError::Host)?;
-        (Host::Address(IpAddr::V6(host)), port)
+        (AuthorityHost::Address(IpAddr::V6(host)), port)
     } else {
         let (host, port) = authority.split_once(':').ok_or(TargetError::Malformed)?;
         (parse_host_v4(host)?, port)
@@ -73,27 +73,31 @@ pub fn parse_udp_path(path: &str, candidates: Option<&[u8]>) -> Result<Target, T
     // RFC 9298 section 3: the colons of an IPv6 address are percent-encoded.
     let host = if host.contains('%') {
         let plain = host.replace("%3A", ":").replace("%3a", ":");
-        Host::Address(IpAddr::V6(plain.parse().map_err(|_| TargetError::Host)?))
+        AuthorityHost::Address(IpAddr::V6(plain.parse().map_err(|_| TargetError::Host)?))
     } else {
         parse_host_v4(host)?
     };
     assemble(host, port, candidates)
 }
 
-enum Host {
+enum AuthorityHost {
     Address(IpAddr),
     Parent,
 }
 
-fn parse_host_v4(host: &str) -> Result<Host, TargetError> {
+fn parse_host_v4(host: &str) -> Result<AuthorityHost, TargetError> {
     if host == HOST_ALIAS {
-        return Ok(Host::Parent);
+        return Ok(AuthorityHost::Parent);
     }
     let address: Ipv4Addr = host.parse().map_err(|_| TargetError::Host)?;
-    Ok(Host::Address(IpAddr::V4(address)))
+    Ok(AuthorityHost::Address(IpAddr::V4(address)))
 }
 
-fn assemble(host: Host, port: &str, candidates: Option<&[u8]>) -> Result<Target, TargetError> {
+fn assemble(
+    host: AuthorityHost,
+    port: &str,
+    candidates: Option<&[u8]>,
+) -> Result<Target, TargetError> {
     // `u16::from_str` takes a sign: not here.
     if !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err(TargetError::Port);
@@ -103,10 +107,10 @@ fn assemble(host: Host, port: &str, candidates: Option<&[u8]>) -> Result<Target,
         Ok(port) => port,
     };
     let host = match (host, candidates) {
-        (Host::Parent, None) => TargetHost::ParentLoopback,
-        (Host::Parent, Some(_)) => return Err(TargetError::Candidates),
-        (Host::Address(first), None) => TargetHost::Addresses(vec![first]),
-        (Host::Address(first), Some(list)) => {
+        (AuthorityHost::Parent, None) => TargetHost::ParentLoopback,
+        (AuthorityHost::Parent, Some(_)) => return Err(TargetError::Candidates),
+        (AuthorityHost::Address(first), None) => TargetHost::Addresses(vec![first]),
+        (AuthorityHost::Address(first), Some(list)) => {
             let mut all = vec![first];
             parse_candidates(list, &mut all)?;
             TargetHost::Addresses(all)

@@ -98,7 +98,7 @@ pub fn parse(value: &[u8]) -> Option<ProxyStatus> {
     if value.len() > MAX_LEN {
         return None;
     }
-    let mut rest = Cursor(std::str::from_utf8(value).ok()?);
+    let mut rest = ItemCursor(std::str::from_utf8(value).ok()?);
     rest.blanks();
     rest.bare_item()?;
     let mut status = ProxyStatus::default();
@@ -124,9 +124,9 @@ pub fn parse(value: &[u8]) -> Option<ProxyStatus> {
     }
 }
 
-struct Cursor<'a>(&'a str);
+struct ItemCursor<'a>(&'a str);
 
-impl<'a> Cursor<'a> {
+impl<'a> ItemCursor<'a> {
     fn blanks(&mut self) {
         self.0 = self.0.trim_start_matches([' ', '\t']);
     }

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming as Body;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use odyn_kms::sign::Incoming;
+use odyn_kms::sign::SignedRequest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ async fn respond(
     let fault = lock(&kms.0.faults).pop_front();
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let document = json["Recipient"]["AttestationDocument"].as_str();
-    let incoming = Incoming::read(&parts.uri, &parts.headers);
+    let incoming = SignedRequest::read(&parts.uri, &parts.headers);
     kms.note(Seen {
         action: action.to_owned(),
         access_key: access_key(&parts.headers),
@@ -129,7 +129,7 @@ fn access_key(headers: &HeaderMap) -> String {
 
 fn authentic(
     kms: &StandIn,
-    incoming: &Incoming,
+    incoming: &SignedRequest,
     parts: &http::request::Parts,
     body: &[u8],
 ) -> Result<(), Refusal> {

@@ -68,6 +68,8 @@ fn crates_depend_in_one_direction() {
         ("odyn-yaml", &[][..]),
         ("odyn-settings", &["odyn-yaml"]),
         ("odyn-policy", &["odyn-yaml", "odyn-proto"]),
+        // An oracle for tests and fuzz targets: no product crate may use it.
+        ("odyn-policy-reference", &["odyn-policy", "odyn-proto"]),
         ("odyn-ingress-tls", &["odyn-policy"]),
         ("odyn-proto", &[]),
         ("odyn-udp-batch", &[]),

@@ -1,4 +1,4 @@
-//! What a document is held against, from the command line and from files.
+//! The expected values of a document, from the command line and from files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::VerifyArgs;
 
-/// The PCRs of `--expect` and `--pcrN`; the latter win.
+/// The PCRs of `--expect` and `--pcrN`; the latter take precedence.
 pub(super) fn pcrs(args: &VerifyArgs) -> Result<BTreeMap<u8, Vec<u8>>> {
     let mut pcrs = BTreeMap::new();
     if let Some(path) = &args.expect {
@@ -55,14 +55,14 @@ fn measurements(json: &[u8]) -> Result<BTreeMap<u8, Vec<u8>>> {
 
 fn pcr(index: u8, text: &str) -> Result<Vec<u8>> {
     let bytes = hex(text).with_context(|| format!("PCR{index} is not hexadecimal"))?;
-    // Only of SHA-384 are there any.
+    // All PCRs are SHA-384.
     match bytes.len() {
         48 => Ok(bytes),
-        other => bail!("PCR{index} has {other} bytes, and 48 are needed"),
+        other => bail!("PCR{index} has {other} bytes, expected 48"),
     }
 }
 
-/// Hexadecimal, else base64.
+/// Reads hexadecimal, or else base64.
 pub(super) fn nonce(text: &str) -> Result<Vec<u8>> {
     match hex(text) {
         Some(bytes) => Ok(bytes),

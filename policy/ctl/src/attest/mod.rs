@@ -15,13 +15,13 @@ use odyn_kms::attest::{AWS_NITRO_ROOT, Document, Expected, MAX_DOCUMENT, SIMULAT
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject;
 
-use crate::Outcome;
+use crate::CommandOutcome;
 use crate::cli::VerifyArgs;
 
-/// Longest input: a document in base64, with lines.
+/// Longest input in bytes: a document in base64, with line breaks.
 const MAX_INPUT: u64 = 4 * MAX_DOCUMENT as u64;
 
-pub(crate) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome> {
+pub(crate) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<CommandOutcome> {
     let bytes = document(&args.document)?;
     let root = root(&args.root)?;
     let nonce = args.nonce.as_deref().map(expect::nonce).transpose()?;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome> {
         ..Expected::of_root(&root, args.at.unwrap_or_else(SystemTime::now))
     };
     let verified = verify(&bytes, &expected);
-    // What it says is of interest all the same; that it is not to be believed stands with it.
+    // The content of an invalid document is shown, too, marked as invalid.
     let read = verified.as_ref().ok().cloned();
     let document = read.or_else(|| Document::read(&bytes).ok());
     let fault = verified.err().map(|fault| fault.to_string());
@@ -40,12 +40,12 @@ pub(crate) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome> {
         false => report::text(document.as_ref(), fault.as_deref(), out)?,
     }
     Ok(match fault {
-        None => Outcome::Fine,
-        Some(_) => Outcome::Findings,
+        None => CommandOutcome::Fine,
+        Some(_) => CommandOutcome::Findings,
     })
 }
 
-/// A document as the module makes it, or in base64.
+/// A document in binary, or in base64.
 fn document(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let name = path.display();
@@ -57,7 +57,7 @@ fn document(path: &Path) -> Result<Vec<u8>> {
             .read_to_end(&mut bytes),
     }
     .with_context(|| format!("can't read {name}"))?;
-    // A document begins with a byte that no base64 has.
+    // No base64 begins with the first byte of a document.
     let compact: Vec<u8> = bytes
         .iter()
         .copied()

@@ -1,4 +1,4 @@
-//! What was found, for people and for programs.
+//! The result, for people and as JSON.
 
 use std::io::{Result, Write};
 
@@ -27,7 +27,7 @@ pub(super) fn text(
     } else if document.is_debug() {
         writeln!(out, "DEBUG MODE: PCR0 is zero, so it attests no image")?;
     }
-    // The module's name comes from whoever wrote the document.
+    // The author of the document chose the module's name.
     writeln!(out, "module     {}", document.module_id.escape_debug())?;
     writeln!(out, "made       {}", time(document))?;
     for (index, pcr) in &document.pcrs {

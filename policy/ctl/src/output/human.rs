@@ -19,7 +19,7 @@ pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// `2 errors, 1 warning`, or what a policy without errors amounts to.
+/// The number of findings such as `2 errors, 1 warning`, or a summary of a policy without errors.
 fn summary(checked: &Checked) -> String {
     let count = |severity| {
         let found = &checked.loaded.diagnostics;

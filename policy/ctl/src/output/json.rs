@@ -1,4 +1,4 @@
-//! Findings as a JSON array, one object each. Fields are added, never changed or taken away.
+//! Findings as a JSON array, one object each. New versions add fields, and change or remove none.
 
 use std::io;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::check::Checked;
 
 #[derive(Serialize)]
-struct Finding<'a> {
+struct JsonFinding<'a> {
     file: &'a str,
     /// `error`, `warning` or `note`.
     severity: &'a str,
@@ -17,27 +17,27 @@ struct Finding<'a> {
     message: &'a str,
     help: Option<&'a str>,
     #[serde(flatten)]
-    place: Place,
-    related: Vec<Related<'a>>,
+    place: JsonPlace,
+    related: Vec<JsonRelated<'a>>,
 }
 
 /// Line and column count from 1, column and length in characters.
 #[derive(Serialize)]
-struct Place {
+struct JsonPlace {
     line: u32,
     column: u32,
     length: u32,
 }
 
 #[derive(Serialize)]
-struct Related<'a> {
+struct JsonRelated<'a> {
     message: &'a str,
     #[serde(flatten)]
-    place: Place,
+    place: JsonPlace,
 }
 
 pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
-    let findings: Vec<Finding<'_>> = all
+    let findings: Vec<JsonFinding<'_>> = all
         .iter()
         .flat_map(|checked| &checked.findings)
         .map(finding)
@@ -46,8 +46,8 @@ pub(crate) fn write(all: &[Checked], out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn finding(diagnostic: &Diagnostic) -> Finding<'_> {
-    Finding {
+fn finding(diagnostic: &Diagnostic) -> JsonFinding<'_> {
+    JsonFinding {
         file: &diagnostic.file,
         severity: diagnostic.severity.as_str(),
         code: diagnostic.code,
@@ -57,7 +57,7 @@ fn finding(diagnostic: &Diagnostic) -> Finding<'_> {
         related: diagnostic
             .related
             .iter()
-            .map(|related| Related {
+            .map(|related| JsonRelated {
                 message: &related.message,
                 place: place(related.span),
             })
@@ -65,8 +65,8 @@ fn finding(diagnostic: &Diagnostic) -> Finding<'_> {
     }
 }
 
-fn place(span: Span) -> Place {
-    Place {
+fn place(span: Span) -> JsonPlace {
+    JsonPlace {
         line: span.line,
         column: span.column,
         length: span.len,

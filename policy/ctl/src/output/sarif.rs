@@ -1,4 +1,4 @@
-//! Findings as SARIF 2.1.0 (OASIS), the format that code scanning services take.
+//! Findings as SARIF 2.1.0 (OASIS), for code scanning services.
 
 use std::io;
 use std::io::Write;
@@ -63,7 +63,7 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-/// A message object. Braces mark placeholders in it, so literal ones are doubled (SARIF 3.11.5).
+/// A message object. Literal braces are doubled, since braces mark placeholders (SARIF 3.11.5).
 fn message(text: &str) -> Value {
     json!({ "text": text.replace('{', "{{").replace('}', "}}") })
 }
@@ -115,8 +115,9 @@ fn location(file: &str, span: Span) -> Value {
     })
 }
 
-/// A path as a URI reference: relative ones stay relative, so that a scanner can match them with
-/// the files of a repository.
+/// A path as a URI reference.
+///
+/// Relative paths stay relative, so that a scanner can match them with the files of a repository.
 fn uri(file: &str) -> String {
     let mut uri = String::with_capacity(file.len());
     if Path::new(file).is_absolute() {

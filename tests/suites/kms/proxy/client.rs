@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use odyn_kms::attest::Simulated;
-use odyn_kms::credentials::{Cache, Credentials, NoCredentials, Source};
-use odyn_kms::proxy::{Demands, Dial, Endpoints, Io, Parts, Proxy, serve};
+use odyn_kms::credentials::{Credentials, CredentialsCache, CredentialsError, CredentialsSource};
+use odyn_kms::proxy::{Demands, Dial, Endpoints, Io, Proxy, ProxyParts, serve};
 use odyn_kms::sign::{Scope, sign};
 use odyn_proto::KmsEndpoint;
 use odyn_tests::kms::{StandIn, acceptor, serve as serve_kms};
@@ -79,8 +79,8 @@ impl Dial for Loopback {
 
 struct Given(Arc<Mutex<Credentials>>);
 
-impl Source for Given {
-    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, NoCredentials>> {
+impl CredentialsSource for Given {
+    fn fetch(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
         let given = self.0.lock().expect("not poisoned").clone();
         Box::pin(async move { Ok(given) })
     }
@@ -118,10 +118,10 @@ pub(crate) async fn world(wanted: Wanted) -> World {
     let given = Arc::new(Mutex::new(instance(id, secret, token)));
     let endpoint = KmsEndpoint::parse(&format!("kms.shop.example:{direct}"));
     let endpoint = endpoint.expect("an endpoint");
-    let proxy = Proxy::new(Parts {
+    let proxy = Proxy::new(ProxyParts {
         module: Arc::new(Simulated::new().expect("a module")),
         dial: Arc::new(Loopback(direct)),
-        credentials: Cache::new(Given(Arc::clone(&given))),
+        credentials: CredentialsCache::new(Given(Arc::clone(&given))),
         program: program(),
         endpoints: Endpoints::new([(REGION.to_owned(), endpoint)].into()),
         demands: wanted.demands,

@@ -1,28 +1,27 @@
-//! The policy's semantics a second time, as plainly as possible: every rule is looked at for every
-//! question. For tests and fuzz targets, which compare [`crate::Policy::decide`] with it; nothing
-//! here shares code with the index, and names are matched by `globset`.
+//! The policy's decisions a second time, as plainly as possible.
 //!
-//! What both sides share is the reading of the file and the order of the rules
-//! (`Rule::rank`), which unit tests pin down.
+//! Every rule is looked at for every question. Tests and fuzz targets compare [`Policy::decide`]
+//! with [`Reference::decide`]. Nothing here shares code with the policy's index, and `globset`
+//! matches names.
+//!
+//! Both sides share the reading of the file and the order in which rules are reported, which unit
+//! tests of the policy pin down.
+
+#![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
+use odyn_policy::{
+    Condition, Decision, Destination, Effect, Flow, MAX_ADDRESSES, Mode, PermitTarget, Policy,
+    Protocol, Reason, RuleRef,
+};
 use odyn_proto::DnsName;
-
-use crate::condition::Condition;
-use crate::decision::{Decision, Destination, Flow};
-use crate::denial::Reason;
-use crate::permit::{MAX_ADDRESSES, Target as Opened};
-use crate::policy::Policy;
-use crate::ports::Protocol;
-use crate::rule::{Effect, Rule, Target};
-use crate::settings::Mode;
 
 /// A decision in a form that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ReferenceVerdict {
     /// Whether the flow may be made.
     pub allowed: bool,
     /// The line of the rule that is named, if any is.
@@ -35,7 +34,7 @@ pub struct Verdict {
     pub conditions: Vec<Condition>,
 }
 
-impl From<&Decision> for Verdict {
+impl From<&Decision> for ReferenceVerdict {
     fn from(decision: &Decision) -> Self {
         match decision {
             Decision::Allow(permit) => Self {
@@ -43,40 +42,40 @@ impl From<&Decision> for Verdict {
                 line: permit
                     .rule()
                     .or(permit.report().and_then(|d| d.rule.as_ref()))
-                    .map(crate::RuleRef::line),
+                    .map(RuleRef::line),
                 reason: permit.report().map(|d| d.reason),
                 addresses: match permit.target() {
-                    Opened::Addresses(addresses) => addresses.to_vec(),
-                    Opened::Host => Vec::new(),
+                    PermitTarget::Addresses(addresses) => addresses.to_vec(),
+                    PermitTarget::Host => Vec::new(),
                 },
                 conditions: permit.conditions().to_vec(),
             },
-            Decision::Deny(denial) => Self::denied(No {
+            Decision::Deny(denial) => Self::denied(ReferenceDenial {
                 reason: denial.reason,
-                line: denial.rule.as_ref().map(crate::RuleRef::line),
+                line: denial.rule.as_ref().map(RuleRef::line),
             }),
         }
     }
 }
 
-/// A denial here: why, and the line of the rule that is named.
+/// A denial: its reason, and the line of the rule that it names.
 #[derive(Clone, Copy)]
-struct No {
+struct ReferenceDenial {
     reason: Reason,
     line: Option<u32>,
 }
 
-impl No {
-    fn new(reason: Reason, rule: Option<&Rule>) -> Self {
+impl ReferenceDenial {
+    fn new(reason: Reason, rule: Option<&RuleView>) -> Self {
         Self {
             reason,
-            line: rule.map(|rule| rule.span.line),
+            line: rule.map(|rule| rule.line),
         }
     }
 }
 
-impl Verdict {
-    fn denied(no: No) -> Self {
+impl ReferenceVerdict {
+    fn denied(no: ReferenceDenial) -> Self {
         Self {
             allowed: false,
             line: no.line,
@@ -87,19 +86,73 @@ impl Verdict {
     }
 }
 
-/// Whether a flow is allowed, and the line of the rule that is named.
-#[must_use]
-pub fn decide(policy: &Policy, flow: &Flow<'_>) -> (bool, Option<u32>) {
-    let verdict = Reference::new(policy).decide(flow);
-    (verdict.allowed, verdict.line)
+/// A refusal of an address, and whether `mode: report` keeps it.
+type AddressRefusal = (ReferenceDenial, bool);
+
+/// A rule, read back from the policy.
+struct RuleView {
+    effect: Effect,
+    destination: RuleDestination,
+    ports: Vec<(u16, u16)>,
+    protocol: Option<Protocol>,
+    conditions: Vec<Condition>,
+    line: u32,
 }
 
-/// What stands in the way of an address, and whether `mode: report` can't help.
-type Refusal = (No, bool);
+/// The destination of a rule.
+enum RuleDestination {
+    Host,
+    Net(IpNet),
+    /// A glob over paths of labels; `None` if `globset` cannot read the pattern.
+    Name(Option<GlobMatcher>),
+}
+
+impl RuleView {
+    fn read(rule: &RuleRef) -> Self {
+        let text = rule.destination();
+        let destination = if text == "host" {
+            RuleDestination::Host
+        } else if let Ok(net) = text.parse() {
+            RuleDestination::Net(net)
+        } else if let Ok(address) = text.parse::<IpAddr>() {
+            RuleDestination::Net(address.into())
+        } else {
+            RuleDestination::Name(matcher(&text))
+        };
+        Self {
+            effect: rule.effect(),
+            destination,
+            ports: rule.ports().collect(),
+            protocol: rule.protocol(),
+            conditions: rule.conditions().to_vec(),
+            line: rule.line(),
+        }
+    }
+
+    fn is_for_host(&self) -> bool {
+        matches!(self.destination, RuleDestination::Host)
+    }
+
+    fn net(&self) -> Option<IpNet> {
+        match &self.destination {
+            RuleDestination::Net(net) => Some(*net),
+            RuleDestination::Host | RuleDestination::Name(_) => None,
+        }
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        let fits = |(first, last): &(u16, u16)| *first <= port && port <= *last;
+        self.ports.iter().any(fits)
+    }
+
+    fn matches_port(&self, port: u16, protocol: Protocol) -> bool {
+        self.protocol.is_none_or(|only| only == protocol) && self.has_port(port)
+    }
+}
 
 /// A policy with its patterns compiled for the slow way.
-pub struct Reference<'a> {
-    rules: Vec<(&'a Rule, Option<GlobMatcher>)>,
+pub struct Reference {
+    rules: Vec<RuleView>,
     report: bool,
 }
 
@@ -189,60 +242,50 @@ fn matcher(pattern: &str) -> Option<GlobMatcher> {
     Some(glob.ok()?.compile_matcher())
 }
 
-impl<'a> Reference<'a> {
+impl Reference {
     /// Compiles the patterns.
     #[must_use]
-    pub fn new(policy: &'a Policy) -> Self {
-        let rules = policy.rules().iter().map(|rule| {
-            let matcher = match &rule.target {
-                Target::Name(pattern) => matcher(&pattern.to_string()),
-                Target::Host | Target::Net(_) => None,
-            };
-            (rule, matcher)
-        });
+    pub fn new(policy: &Policy) -> Self {
         Self {
-            rules: rules.collect(),
+            rules: policy.rules().map(|rule| RuleView::read(&rule)).collect(),
             report: policy.settings().mode == Mode::Report,
         }
     }
 
-    fn rules_for_name(&self, name: &DnsName) -> Vec<&'a Rule> {
+    fn rules_for_name(&self, name: &DnsName) -> Vec<&RuleView> {
+        if name.as_str() == "host" {
+            return self.rules_for_host();
+        }
         let path = name.as_str().replace('.', "/");
-        let fits = |(rule, matcher): &&(&'a Rule, Option<GlobMatcher>)| {
-            if name.as_str() == "host" {
-                rule.target == Target::Host
-            } else {
-                matcher.as_ref().is_some_and(|m| m.is_match(&path))
-            }
+        let fits = |rule: &&RuleView| match &rule.destination {
+            RuleDestination::Name(matcher) => matcher.as_ref().is_some_and(|m| m.is_match(&path)),
+            RuleDestination::Host | RuleDestination::Net(_) => false,
         };
+        self.rules.iter().filter(fits).collect()
+    }
+
+    fn rules_for_host(&self) -> Vec<&RuleView> {
         self.rules
             .iter()
-            .filter(fits)
-            .map(|(rule, _)| *rule)
+            .filter(|rule| rule.is_for_host())
             .collect()
     }
 
-    fn rules_for_host(&self) -> Vec<&'a Rule> {
-        let all = self.rules.iter().map(|(rule, _)| *rule);
-        all.filter(|rule| rule.target == Target::Host).collect()
-    }
-
-    fn rules_for_address(&self, address: IpAddr) -> Vec<&'a Rule> {
-        let all = self.rules.iter().map(|(rule, _)| *rule);
-        all.filter(|rule| matches!(&rule.target, Target::Net(net) if net.contains(&address)))
-            .collect()
+    fn rules_for_address(&self, address: IpAddr) -> Vec<&RuleView> {
+        let covers = |rule: &&RuleView| rule.net().is_some_and(|net| net.contains(&address));
+        self.rules.iter().filter(covers).collect()
     }
 
     /// The slow decision.
     #[must_use]
-    pub fn decide(&self, flow: &Flow<'_>) -> Verdict {
+    pub fn decide(&self, flow: &Flow<'_>) -> ReferenceVerdict {
         let Flow {
             destination,
             port,
             protocol,
         } = *flow;
         if port == 0 {
-            return Verdict::denied(No::new(Reason::Port, None));
+            return ReferenceVerdict::denied(ReferenceDenial::new(Reason::Port, None));
         }
         match destination {
             Destination::Host => {
@@ -255,11 +298,14 @@ impl<'a> Reference<'a> {
             Destination::Address(address) => {
                 let address = plain(address);
                 if is_synthetic(address) {
-                    return Verdict::denied(No::new(Reason::UnknownSynthetic, None));
+                    return ReferenceVerdict::denied(ReferenceDenial::new(
+                        Reason::UnknownSynthetic,
+                        None,
+                    ));
                 }
                 let rules = self.rules_for_address(address);
                 let by_rules = match self.refusal(address, port, protocol) {
-                    Some((denial, true)) => return Verdict::denied(denial),
+                    Some((denial, true)) => return ReferenceVerdict::denied(denial),
                     Some((denial, false)) => Err(denial),
                     None => by_rules(&rules, port, protocol),
                 };
@@ -268,20 +314,26 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn named(&self, name: &DnsName, resolved: &[IpAddr], port: u16, protocol: Protocol) -> Verdict {
+    fn named(
+        &self,
+        name: &DnsName,
+        resolved: &[IpAddr],
+        port: u16,
+        protocol: Protocol,
+    ) -> ReferenceVerdict {
         if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
-            return Verdict::denied(No::new(Reason::SpecialName, None));
+            return ReferenceVerdict::denied(ReferenceDenial::new(Reason::SpecialName, None));
         }
         let judged = by_rules(&self.rules_for_name(name), port, protocol);
         if let (Err(denial), false) = (judged, self.report) {
-            return Verdict::denied(denial);
+            return ReferenceVerdict::denied(denial);
         }
-        let refusals: Vec<(IpAddr, Option<Refusal>)> = resolved
+        let refusals: Vec<(IpAddr, Option<AddressRefusal>)> = resolved
             .iter()
             .map(|address| plain(*address))
             .map(|address| (address, self.refusal(address, port, protocol)))
             .collect();
-        let pick = |wanted: &dyn Fn(&Option<Refusal>) -> bool| -> Vec<IpAddr> {
+        let pick = |wanted: &dyn Fn(&Option<AddressRefusal>) -> bool| -> Vec<IpAddr> {
             let fits = refusals.iter().filter(|(_, refusal)| wanted(refusal));
             fits.map(|(address, _)| *address)
                 .take(MAX_ADDRESSES)
@@ -293,35 +345,39 @@ impl<'a> Reference<'a> {
         }
         let first = refusals.iter().find_map(|(_, refusal)| *refusal);
         let Some((denial, _)) = first else {
-            return Verdict::denied(No::new(Reason::NoAddress, None));
+            return ReferenceVerdict::denied(ReferenceDenial::new(Reason::NoAddress, None));
         };
         let bearable = pick(&|refusal| matches!(refusal, Some((_, false))));
         if self.report && !bearable.is_empty() {
             return self.verdict(judged.and(Err(denial)), bearable);
         }
-        Verdict::denied(denial)
+        ReferenceVerdict::denied(denial)
     }
 
-    fn verdict(&self, judged: Result<&Rule, No>, addresses: Vec<IpAddr>) -> Verdict {
+    fn verdict(
+        &self,
+        judged: Result<&RuleView, ReferenceDenial>,
+        addresses: Vec<IpAddr>,
+    ) -> ReferenceVerdict {
         match judged {
-            Ok(rule) => Verdict {
+            Ok(rule) => ReferenceVerdict {
                 allowed: true,
-                line: Some(rule.span.line),
+                line: Some(rule.line),
                 reason: None,
                 addresses,
-                conditions: rule.conditions.to_vec(),
+                conditions: rule.conditions.clone(),
             },
-            Err(denial) if self.report => Verdict {
+            Err(denial) if self.report => ReferenceVerdict {
                 allowed: true,
                 addresses,
-                ..Verdict::denied(denial)
+                ..ReferenceVerdict::denied(denial)
             },
-            Err(denial) => Verdict::denied(denial),
+            Err(denial) => ReferenceVerdict::denied(denial),
         }
     }
 
-    fn refusal(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Refusal> {
-        let fits = |rule: &&&Rule| rule.protocols.contains(protocol) && rule.ports.contains(port);
+    fn refusal(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<AddressRefusal> {
+        let fits = |rule: &&&RuleView| rule.matches_port(port, protocol);
         let mut deny = Vec::new();
         let mut closed = false;
         let mut near = Vec::new();
@@ -335,8 +391,7 @@ impl<'a> Reference<'a> {
             };
             deny.extend(list(Effect::Deny).copied());
             if let Some(block) = special_block(form) {
-                let inside =
-                    |rule: &&&Rule| matches!(&rule.target, Target::Net(net) if block.contains(net));
+                let inside = |rule: &&&RuleView| rule.net().is_some_and(|net| block.contains(&net));
                 if is_synthetic(form) {
                     near.extend(list(Effect::Allow).copied());
                     closed = true;
@@ -347,15 +402,23 @@ impl<'a> Reference<'a> {
             }
         }
         if !deny.is_empty() {
-            return Some((No::new(Reason::DenyRule, self.first(&deny)), closed));
+            return Some((
+                ReferenceDenial::new(Reason::DenyRule, self.first(&deny)),
+                closed,
+            ));
         }
-        closed.then(|| (No::new(Reason::SpecialAddress, self.first(&near)), true))
+        closed.then(|| {
+            (
+                ReferenceDenial::new(Reason::SpecialAddress, self.first(&near)),
+                true,
+            )
+        })
     }
 
     /// The first of some rules in the order of all.
-    fn first(&self, some: &[&'a Rule]) -> Option<&'a Rule> {
-        let all = self.rules.iter().map(|(rule, _)| *rule);
-        all.into_iter()
+    fn first<'a>(&'a self, some: &[&'a RuleView]) -> Option<&'a RuleView> {
+        self.rules
+            .iter()
             .find(|rule| some.iter().any(|other| std::ptr::eq(*rule, *other)))
     }
 
@@ -381,7 +444,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-fn is_denied_wholly(rules: &[&Rule]) -> bool {
+fn is_denied_wholly(rules: &[&RuleView]) -> bool {
     let mut probes = probes(rules);
     probes.all(|(port, protocol)| {
         rules
@@ -391,11 +454,11 @@ fn is_denied_wholly(rules: &[&Rule]) -> bool {
 }
 
 /// Ports at which the answer of some rules can change, with both protocols.
-fn probes(rules: &[&Rule]) -> impl Iterator<Item = (u16, Protocol)> {
+fn probes(rules: &[&RuleView]) -> impl Iterator<Item = (u16, Protocol)> {
     let mut ports = vec![1];
-    for range in rules.iter().flat_map(|rule| rule.ports.ranges()) {
-        ports.push(range.first);
-        ports.extend(range.last.checked_add(1));
+    for (first, last) in rules.iter().flat_map(|rule| &rule.ports) {
+        ports.push(*first);
+        ports.extend(last.checked_add(1));
     }
     ports
         .into_iter()
@@ -403,9 +466,13 @@ fn probes(rules: &[&Rule]) -> impl Iterator<Item = (u16, Protocol)> {
 }
 
 /// What rules that match a destination say of a port. They come in reporting order.
-fn by_rules<'a>(rules: &[&'a Rule], port: u16, protocol: Protocol) -> Result<&'a Rule, No> {
-    let denied = |reason, rule: &Rule| Err(No::new(reason, Some(rule)));
-    let on_port = |rule: &&&'a Rule| rule.protocols.contains(protocol) && rule.ports.contains(port);
+fn by_rules<'a>(
+    rules: &[&'a RuleView],
+    port: u16,
+    protocol: Protocol,
+) -> Result<&'a RuleView, ReferenceDenial> {
+    let denied = |reason, rule: &RuleView| Err(ReferenceDenial::new(reason, Some(rule)));
+    let on_port = |rule: &&&RuleView| rule.matches_port(port, protocol);
     let mut deny = rules.iter().filter(|r| r.effect == Effect::Deny);
     if let Some(rule) = deny.find(on_port) {
         return denied(Reason::DenyRule, rule);
@@ -414,11 +481,11 @@ fn by_rules<'a>(rules: &[&'a Rule], port: u16, protocol: Protocol) -> Result<&'a
     if let Some(rule) = allow().find(on_port) {
         return Ok(rule);
     }
-    if let Some(rule) = allow().find(|rule| rule.ports.contains(port)) {
+    if let Some(rule) = allow().find(|rule| rule.has_port(port)) {
         return denied(Reason::Protocol, rule);
     }
     match allow().next() {
         Some(rule) => denied(Reason::Port, rule),
-        None => Err(No::new(Reason::NoRule, None)),
+        None => Err(ReferenceDenial::new(Reason::NoRule, None)),
     }
 }
