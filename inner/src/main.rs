@@ -5,7 +5,6 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use nix::sys::prctl;
 use odyn_net::cli::Command;
 use odyn_net::exit::{Failure, StartError};
 use odyn_net::init::on_exit;
@@ -17,9 +16,7 @@ use odyn_net::{doctor, run, settings, simulate};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Of huge pages, a program that mostly waits fills one in ten. The allocator, which begins before this, is
-    // built not to ask for them; a kernel that gives them unasked is told here.
-    let _ = prctl::set_thp_disable(true);
+    odyn_process::disable_huge_pages();
     let (code, on_exit) = odyn_net();
     // Nothing comes after it, so everything is drained and written.
     on_exit::end(on_exit);

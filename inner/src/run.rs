@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_link::{HostLink, HostLinkConfig, LinkState};
 use odyn_policy::Policy;
 use odyn_proto::GuestState;
@@ -252,17 +251,12 @@ fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
         .map_err(|error| StartError::new(Failure::Config, error.to_string()))?;
     Ok(Launch::new(
         user.as_ref(),
-        raise_open_files(),
+        // The app gets the limit that this process was started with.
+        odyn_process::raise_file_limit()
+            .ok()
+            .map(|limit| limit.before),
         common.command.clone(),
     ))
-}
-
-/// Every flow holds a descriptor, so the limit goes up to what we may have. Returns the limit
-/// that the program shall find.
-fn raise_open_files() -> Option<u64> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
-    Some(soft)
 }
 
 async fn await_link(mut state: tokio::sync::watch::Receiver<LinkState>, url: &str) {

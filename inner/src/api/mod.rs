@@ -5,85 +5,53 @@
 
 mod question;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http_body_util::Full;
+use odyn_http_serve::{Limits, RequestBody, WhenFull};
 use odyn_kms::Error;
 use odyn_kms::attest::{Claims, Module};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 const PATH: &str = "/v1/attestation";
-/// Longest request, in bytes: twice what base64 and PEM make of the limits.
-const MAX_REQUEST: usize = 8 * 1024;
-/// How long a client may take for a request's head, and for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at once.
-const CONNECTIONS: usize = 64;
-/// Pause after accept() failed.
-const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`.
+const LIMITS: Limits = Limits {
+    max_connections: 64,
+    when_full: WhenFull::Wait,
+    head_timeout: Duration::from_secs(10),
+    body_timeout: Duration::from_secs(10),
+    // Twice what base64 and PEM make of the module's limits.
+    max_body: 8 * 1024,
+    drain_timeout: Duration::from_secs(1),
+};
+
+/// Serves until `stop` is cancelled; then requests that are being answered end.
 pub async fn serve(listener: TcpListener, module: Arc<dyn Module>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let permit = Arc::clone(&permits).acquire_owned();
-        let accepted = async { (permit.await, listener.accept().await) };
-        let (permit, accepted) = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            accepted = accepted => accepted,
-        };
-        let Ok((socket, _)) = accepted else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let (module, stop) = (Arc::clone(&module), stop.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let service = service_fn(|request| answer(Arc::clone(&module), request));
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .serve_connection(TokioIo::new(socket), service);
-            let _ = stop.run_until_cancelled(connection).await;
-        });
-    }
+    let handler = move |request| answer(Arc::clone(&module), request);
+    odyn_http_serve::serve("api", listener, LIMITS, handler, stop).await;
 }
 
-async fn answer(
-    module: Arc<dyn Module>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(module: Arc<dyn Module>, request: Request<RequestBody>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     if parts.uri.path() != PATH {
-        return Ok(failure(StatusCode::NOT_FOUND, &format!("there is {PATH}")));
+        return failure(StatusCode::NOT_FOUND, &format!("there is {PATH}"));
     }
     let claims = match parts.method {
         Method::GET => question::of_query(parts.uri.query().unwrap_or_default()),
-        Method::POST => {
-            match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_REQUEST).collect()).await {
-                Ok(Ok(body)) => question::of_json(&body.to_bytes()),
-                _ => Err("the body is broken, late, or longer than 8 KiB".to_owned()),
-            }
-        }
-        _ => {
-            let message = "GET or POST";
-            return Ok(failure(StatusCode::METHOD_NOT_ALLOWED, message));
-        }
+        Method::POST => match body {
+            Ok(body) => question::of_json(&body),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => return failure(StatusCode::METHOD_NOT_ALLOWED, "GET or POST"),
     };
-    Ok(match claims {
+    match claims {
         Ok(claims) => document(module, claims).await,
         Err(message) => failure(StatusCode::BAD_REQUEST, &message),
-    })
+    }
 }
 
 async fn document(module: Arc<dyn Module>, claims: Claims) -> Response<Full<Bytes>> {

@@ -17,21 +17,20 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use enclaver_outer::ingress::InheritedSockets;
-use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use odyn_settings::Error as SettingsError;
 use tracing::warn;
 
 use crate::exit::DaemonError;
 use crate::settings::{Invocation, LoadedSettings};
 
+/// Open files that are taken for granted where the system does not tell its limit.
+const ASSUMED_FILE_LIMIT: u64 = 1024;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Of huge pages, a program that mostly waits fills one in ten. The allocator, which begins before this, is
-    // built not to ask for them; a kernel that gives them unasked is told here.
-    let _ = prctl::set_thp_disable(true);
+    odyn_process::disable_huge_pages();
     let result = settings::load(std::env::args_os()).and_then(|asked| match asked {
         Invocation::Run(configured) => run(*configured),
         Invocation::Status(args) => status(&args),
@@ -75,7 +74,7 @@ fn status(args: &cli::StatusArgs) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Runtime)?;
     runtime
-        .block_on(admin::status(args))
+        .block_on(admin::print_status(args))
         .map_err(DaemonError::Status)
 }
 
@@ -85,17 +84,13 @@ fn print(text: &str) -> Result<(), DaemonError> {
         .map_err(DaemonError::Runtime)
 }
 
-/// Raises the limit of open files to what is allowed, and says what it is now: each flow takes
-/// one.
+/// The limit of open files, raised as far as this process may: each flow takes one.
 fn raise_file_limit() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return 1024;
-    };
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
+    match odyn_process::raise_file_limit() {
+        Ok(limit) => limit.now,
         Err(error) => {
-            warn!(%error, soft, hard, "can't raise the limit of open files");
-            soft
+            warn!(%error, "can't raise the limit of open files");
+            ASSUMED_FILE_LIMIT
         }
     }
 }

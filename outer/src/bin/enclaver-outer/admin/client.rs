@@ -30,7 +30,7 @@ pub(crate) enum StatusError {
 }
 
 /// Asks the host half, and prints what it says.
-pub(crate) async fn status(args: &StatusArgs) -> Result<(), StatusError> {
+pub(crate) async fn print_status(args: &StatusArgs) -> Result<(), StatusError> {
     let mut body = ask(&args.control, args.watch).await?;
     let mut buffer = BytesMut::new();
     let mut first = true;
