@@ -52,7 +52,7 @@ fn is_named(figure: &Figure, part: &str) -> bool {
 /// The contenders that are asked for.
 ///
 /// # Errors
-/// When nobody has a name that is asked for.
+/// When no contender has a name that is asked for.
 pub(crate) fn contenders(
     contenders: Vec<Box<dyn Contender>>,
     wanted: &[String],
@@ -60,8 +60,8 @@ pub(crate) fn contenders(
     if wanted.is_empty() {
         return Ok(contenders);
     }
-    let is_nobody = |part: &&String| !contenders.iter().any(|one| matches(one.name(), part));
-    if let Some(part) = wanted.iter().find(is_nobody) {
+    let is_unknown = |part: &&String| !contenders.iter().any(|one| matches(one.name(), part));
+    if let Some(part) = wanted.iter().find(is_unknown) {
         let names: Vec<&str> = contenders.iter().map(|one| one.name()).collect();
         anyhow::bail!("no contender {part}: there are {}", names.join(", "));
     }

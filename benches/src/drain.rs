@@ -1,4 +1,4 @@
-//! How long the exit takes: from the program's last instruction to the end of odyn-net.
+//! How long the exit takes: from the app's last instruction to the end of odyn-net.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use odyn_tests::world::World;
 use crate::report::{median, range};
 use crate::stage::{PORT, SINK};
 
-/// Threads of the program that open flows.
+/// Threads of the app that open flows.
 const OPENERS: usize = 32;
 /// Between two looks whether odyn-net has ended.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
@@ -66,7 +66,7 @@ fn once(
     ensure!(output.code == 0, "{}", output.describe());
     let cut = output.audit.iter().filter(|flow| flow.end == "cut").count();
     ensure!(cut == 0, "{cut} flows were cut");
-    let exited: f64 = output.stdout.trim().parse().context("the program's time")?;
+    let exited: f64 = output.stdout.trim().parse().context("the app's time")?;
     Ok((ended - exited) * 1e3)
 }
 
@@ -76,7 +76,7 @@ fn now() -> f64 {
     since.unwrap_or_default().as_secs_f64()
 }
 
-/// The program: opens flows, writes to each, says what time it is, and exits with all of them open.
+/// The app: opens flows, writes to each, says what time it is, and exits with all of them open.
 pub(crate) fn exit(to: SocketAddr, flows: usize, bytes: usize) -> anyhow::Result<()> {
     let threads: Vec<_> = (0..OPENERS)
         .map(|number| {

@@ -1,4 +1,4 @@
-//! `odyn-bench`: what a flow through both halves costs, beside other ways to do the same.
+//! `odyn-bench`: what a flow through guest and host costs, beside other ways to do the same.
 //!
 //! Builds the namespaces of the tests, starts every contender in them, and runs each load with
 //! each contender in turn, round after round: a direct cable, odyn-net in its variants, pairs of

@@ -59,7 +59,7 @@ pub(crate) fn run(
             if round >= load.most_rounds() {
                 continue;
             }
-            // Nobody is always the one after the same other.
+            // The order of contenders differs in each round.
             let count = entrants.len().max(1);
             for turn in 0..entrants.len() {
                 let Some(entrant) = entrants.get_mut((turn + round) % count) else {

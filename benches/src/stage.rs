@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// The namespaces with the servers.
 pub(crate) struct Stage {
     _server: Process,
-    /// The world; its own host half is ended: each contender brings its own.
+    /// The world; its own host is ended: each contender brings its own.
     pub(crate) world: World,
     /// This program, where every namespace finds it.
     pub(crate) this: String,

@@ -1,4 +1,4 @@
-//! What the guest half reads from a program besides DNS: the headers of
+//! What the guest reads from an app besides DNS: the headers of
 //! Rejected packets, and the first bytes of a connection under `sni: required`.
 
 #![no_main]

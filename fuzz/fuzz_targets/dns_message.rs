@@ -1,4 +1,4 @@
-//! Hostile DNS on both sides: any bytes as the program's query, and any bytes
+//! Hostile DNS on both sides: any bytes as the app's query, and any bytes
 //! as the host's answer. No panic, no reply that can't be read, and no address
 //! but our own in it.
 
@@ -21,7 +21,7 @@ thread_local! {
     });
 }
 
-/// What the program gets for its bytes, when the host answers by `hook`.
+/// What the app gets for its bytes, when the host answers by `hook`.
 fn ask(question: &[u8], answer: Option<Vec<u8>>, transport: QueryTransport) -> Option<Vec<u8>> {
     let upstream = FakeUpstream::default();
     upstream.add("api.example. 60 A 203.0.113.1");

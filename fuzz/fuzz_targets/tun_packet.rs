@@ -1,4 +1,4 @@
-//! Packets of a program, as the TUN capture reads them: whatever they are, nothing panics, and
+//! Packets of an app, as the TUN capture reads them: whatever they are, nothing panics, and
 //! what is made of them adds up when it is summed anew.
 
 #![no_main]

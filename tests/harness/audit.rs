@@ -30,13 +30,13 @@ pub struct AuditRecord {
     pub client: Option<String>,
     /// The name that the flow's destination stands for.
     pub name: Option<String>,
-    /// The destination that the program used.
+    /// The destination that the app used.
     pub destination: String,
     /// The address that the host dialled.
     pub dialled: Option<String>,
-    /// Payload bytes from the program to the peer.
+    /// Payload bytes from the app to the peer.
     pub bytes_sent: u64,
-    /// Payload bytes from the peer to the program.
+    /// Payload bytes from the peer to the app.
     pub bytes_received: u64,
     /// Of a flow that was cut: bytes that are not known to have arrived.
     #[serde(default)]

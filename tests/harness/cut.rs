@@ -1,4 +1,4 @@
-//! A wire between the halves that can be cut: a relay of Unix sockets.
+//! A wire between guest and host that can be cut: a relay of Unix sockets.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// A connection of the guest and the one to the host half.
+/// A connection of the guest and the one to the host.
 #[derive(Debug)]
 struct Pair {
     guest: UnixStream,
@@ -55,7 +55,7 @@ impl Wire {
                 if shared.stopped.load(Ordering::Acquire) {
                     return;
                 }
-                // Dropped, when the host half is away: a wire that leads nowhere.
+                // Dropped, when the host is away: a wire that leads nowhere.
                 if let Ok(host) = UnixStream::connect(&host) {
                     shared.join(number, guest, host);
                 }
@@ -78,7 +78,7 @@ impl Wire {
         }
     }
 
-    /// Nothing passes on it any more, and nobody is told.
+    /// Nothing passes on it any more, and neither end is told.
     pub fn silence(&self, connection: u64) {
         if let Some(pair) = lock(&self.shared.pairs).get(&connection) {
             *lock(&pair.silent) = true;

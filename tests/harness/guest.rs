@@ -1,4 +1,4 @@
-//! One run of a program in a guest.
+//! One run of an app in a guest.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::namespace::{Namespace, command_in};
 use crate::process::{Process, code};
 use crate::world::{NOBODY, World, as_user, executable, log_level};
 
-/// How long a program may run before the test says that it hung.
+/// How long an app may run before the test says that it hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Puts a `resolv.conf` and an `nsswitch.conf` in place, goes to a directory,
@@ -42,7 +42,7 @@ mount --bind "$world" world
 pivot_root . old
 exec $busybox sh -c "$busybox umount -l /old; $busybox rmdir /old; "'cd /; exec /odyn-net "$@"' odyn-net "$@""#;
 
-/// A program to run, and how.
+/// An app to run, and how.
 #[derive(Debug, Clone)]
 pub struct Guest {
     words: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Guest {
     world_at: Option<PathBuf>,
 }
 
-/// What a program left behind.
+/// What an app left behind.
 #[derive(Debug)]
 pub struct Output {
     /// Its exit code; 128 + n when signal n ended it.
@@ -76,7 +76,7 @@ pub struct Output {
 }
 
 impl Guest {
-    /// A program and its words.
+    /// An app and its words.
     pub fn new(words: &[&str]) -> Self {
         Self {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -95,7 +95,7 @@ impl Guest {
         }
     }
 
-    /// A Python program and its words.
+    /// A Python app and its words.
     pub fn python(source: &str, words: &[&str]) -> Self {
         let mut all = vec!["python3", "-c", source];
         all.extend(words);
@@ -107,7 +107,7 @@ impl Guest {
         Self::new(&["sh", "-c", script])
     }
 
-    /// A word more for the program.
+    /// A word more for the app.
     #[must_use]
     pub fn word(mut self, word: &str) -> Self {
         self.words.push(word.to_owned());
@@ -179,7 +179,7 @@ impl Guest {
     }
 
     /// Runs `/odyn-net` of this root file system, as the first process in it, with namespaces of its own. What
-    /// it and the program write there is gone afterwards; the world's directory is at `/world`.
+    /// it and the app write there is gone afterwards; the world's directory is at `/world`.
     #[must_use]
     pub fn in_root(mut self, root: &Path) -> Self {
         self.root = Some(root.to_owned());
@@ -208,8 +208,8 @@ impl Guest {
 
     /// Starts it.
     pub fn spawn(&self, world: &World) -> Running {
-        let program = self.words.first().map_or("program", String::as_str);
-        let name = program.rsplit('/').next().unwrap_or(program);
+        let app = self.words.first().map_or("app", String::as_str);
+        let name = app.rsplit('/').next().unwrap_or(app);
         let name = world.unique(&format!("guest-{name}"));
         let audit = world.logs().join(format!("{name}.audit"));
         let mut command = if world.direct() {
@@ -231,7 +231,7 @@ impl Guest {
         }
     }
 
-    /// The command up to the program's own words: a new guest, `odyn-net` in it.
+    /// The command up to the app's own words: a new guest, `odyn-net` in it.
     fn captured(&self, world: &World, name: &str, audit: &std::path::Path) -> Command {
         let resolv = match &self.resolv {
             Some(path) => path.clone(),
@@ -276,7 +276,7 @@ impl Guest {
         command
     }
 
-    /// The control: the same program on the host.
+    /// The control: the same app on the host.
     fn direct(&self, world: &World) -> Command {
         let mut command = world.host().command();
         command.arg("env").arg("--chdir").arg(world.scratch());
@@ -316,10 +316,10 @@ impl Guest {
     }
 }
 
-/// A program that runs in a guest.
+/// An app that runs in a guest.
 #[derive(Debug)]
 pub struct Running {
-    /// `odyn-net`, or in the control run the program itself.
+    /// `odyn-net`, or in the control run the app itself.
     pub process: Process,
     audit: PathBuf,
     limit: Duration,
@@ -359,7 +359,7 @@ impl Running {
 }
 
 impl Output {
-    /// The program's output, which must have exited with 0.
+    /// The app's output, which must have exited with 0.
     ///
     /// # Panics
     /// When it did not.
@@ -369,7 +369,7 @@ impl Output {
         &self.stdout
     }
 
-    /// That the program failed.
+    /// That the app failed.
     ///
     /// # Panics
     /// When it exited with 0.

@@ -8,7 +8,7 @@
 //! it ends.
 //!
 //! Harness faults and unexpected outcomes panic, with the logs of all parts:
-//! that is what a test wants. With `ODYN_TEST_DIRECT=1` the program runs on
+//! that is what a test wants. With `ODYN_TEST_DIRECT=1` the app runs on
 //! the host without `odyn-net`: a control that shows that the servers, the
 //! clients and the bypass probes themselves do what they should.
 

@@ -207,7 +207,7 @@ pub fn children(parent: Pid) -> Vec<Pid> {
     found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// Whether a process has ended with all of its threads, be it that nobody has waited for it yet.
+/// Whether a process has ended with all of its threads, even if its parent has not waited for it yet.
 pub fn is_gone(pid: Pid) -> bool {
     match stat(pid.as_raw()) {
         None => true,

@@ -22,7 +22,7 @@ pub fn tcp(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + Clon
     });
 }
 
-/// Says one line to whoever connects, and closes when they do.
+/// Says one line to each client, and closes when the client does.
 pub fn banner(listener: TcpListener, line: &'static str) {
     tcp(listener, move |mut stream| {
         let _ = stream.write_all(format!("{line}\n").as_bytes());

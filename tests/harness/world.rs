@@ -17,7 +17,7 @@ use crate::tls;
 pub const RESOLVER: &str = "203.0.113.53";
 /// The same name server's IPv6 address.
 pub const RESOLVER6: &str = "2001:db8::53";
-/// The nobody user that programs run as, unless a test says otherwise.
+/// The user of that name, which apps run as unless a test says otherwise.
 pub const NOBODY: u32 = 65534;
 
 /// Prefixes that the internet answers for. Whole blocks, so that a probe that
@@ -100,7 +100,7 @@ impl World {
         self.dir.path()
     }
 
-    /// A directory that the program may write to.
+    /// A directory that the app may write to.
     pub fn scratch(&self) -> PathBuf {
         self.dir().join("scratch")
     }
@@ -110,7 +110,7 @@ impl World {
         &self.policy
     }
 
-    /// The link between the halves.
+    /// The link between guest and host.
     pub fn link_url(&self) -> String {
         format!("unix://{}", self.link_path().display())
     }
@@ -176,7 +176,7 @@ impl World {
         Process::spawn(command, &self.unique(name), &self.logs(), true)
     }
 
-    /// Runs a program in a guest of its own, as nobody, and waits for its end.
+    /// Runs an app in a guest of its own, without rights, and waits for its end.
     #[track_caller]
     pub fn guest(&self, words: &[&str]) -> Output {
         Guest::new(words).run(self)
@@ -198,7 +198,7 @@ impl World {
         self.dns = None;
     }
 
-    /// The host half.
+    /// The host.
     ///
     /// # Panics
     /// In the control run, which has none.

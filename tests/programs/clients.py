@@ -1,7 +1,7 @@
-"""clients.py EVENTS CONTROL HOST PORT: a client of the guest's program after the other, while the
+"""clients.py EVENTS CONTROL HOST PORT: a client of the guest's app after the other, while the
 file CONTROL says "load", until it says "stop".
 
-One line in EVENTS for each that somebody accepted: kind, begin, end (seconds since the epoch), outcome.
+One line in EVENTS for each that was accepted: kind, begin, end (seconds since the epoch), outcome.
 """
 import errno
 import os

@@ -1,4 +1,4 @@
-// An unmodified program with the JavaScript SDK: the attesting actions, pages, an error, a retry.
+// An unmodified app with the JavaScript SDK: the attesting actions, pages, an error, a retry.
 const assert = require("assert");
 const kms = require("@aws-sdk/client-kms");
 

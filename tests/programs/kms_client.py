@@ -1,4 +1,4 @@
-"""An unmodified boto3 program: keys made and opened, lists in pages, errors as they are."""
+"""An unmodified boto3 app: keys made and opened, lists in pages, errors as they are."""
 import os
 
 import boto3

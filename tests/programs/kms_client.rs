@@ -1,4 +1,4 @@
-//! An unmodified program with the Rust SDK, which knows of KMS what its environment says: keys made and
+//! An unmodified app with the Rust SDK, which knows of KMS what its environment says: keys made and
 //! opened, lists in pages, errors as they are. The twin of `programs/kms_client.py` and `.js`.
 
 #![forbid(unsafe_code)]

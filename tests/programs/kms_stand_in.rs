@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("ready");
     std::io::stdout().flush()?;
-    // Whoever has its answer finds the line.
+    // A client that has its answer finds the line.
     kms.tell(print);
     serve(kms, listener, tls).await;
     Ok(())

@@ -1,5 +1,5 @@
 """load.py EVENTS CONTROL: every kind of flow at the same time, for as long as the file CONTROL
-says "load"; all are closed when it says "quiet", and the program ends when it says "stop".
+says "load"; all are closed when it says "quiet", and the app ends when it says "stop".
 
 One line in EVENTS for each flow that was opened: kind, begin, end (seconds since the epoch), outcome.
 """
@@ -30,7 +30,7 @@ def event(kind, began, outcome):
 
 
 def flow(kind, use, address=None):
-    """Opens a connection and uses it. Not counted when nobody accepted it."""
+    """Opens a connection and uses it. Not counted when it was not accepted."""
     began = time.time()
     with socket.socket() as s:
         s.settimeout(HUNG)
@@ -108,7 +108,7 @@ count = 0
 
 
 def question():
-    """A name that nobody has asked for, and a connection to its address."""
+    """A name that is asked for the first time, and a connection to its address."""
     global count
     with lock:
         count += 1

@@ -1,4 +1,4 @@
-"""stalled.py SLOW-HOST PORT URL: fills a connection that nobody reads, then
+"""stalled.py SLOW-HOST PORT URL: fills a connection that the peer does not read, then
 downloads beside it."""
 import select
 import socket

@@ -1,4 +1,4 @@
-// Tries each way to a vsock socket, or into another process, that a compromised program may
+// Tries each way to a vsock socket, or into another process, that a compromised app may
 // know, and prints for each whether it worked. Every try runs in a child of its own: some kill.
 //
 //   ways_out vsock          sockets by every ABI, by io_uring, by tracing a child

@@ -64,7 +64,7 @@ impl Between {
         }
     }
 
-    /// Whether somebody listens there.
+    /// Whether a process listens there.
     pub(crate) fn is_up(&self) -> bool {
         match self.link {
             Link::Unix => UnixStream::connect(&self.socket).is_ok(),

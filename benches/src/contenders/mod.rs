@@ -49,10 +49,10 @@ pub(crate) trait Contender {
     /// Starts it; `number` tells it apart from the others that run on the same host.
     fn start(&self, stage: &Stage, number: u16) -> anyhow::Result<Running>;
 
-    /// Milliseconds from the start of a guest half of its own to its program, and to the first
-    /// byte that the program gets.
+    /// Milliseconds from the start of a guest of its own to its app, and to the first
+    /// byte that the app gets.
     fn start_times(&self, _stage: &Stage) -> anyhow::Result<[f64; 2]> {
-        anyhow::bail!("{} starts no program", self.name())
+        anyhow::bail!("{} starts no app", self.name())
     }
 }
 
@@ -80,7 +80,7 @@ impl Running {
         self.guest.as_ref().unwrap_or_else(|| stage.world.host())
     }
 
-    /// CPU seconds of both halves so far.
+    /// CPU seconds of guest and host so far.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         procs::cpu_seconds(&pids(self.guest_half.iter().chain(&self.host_half)))
     }

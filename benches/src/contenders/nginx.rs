@@ -1,4 +1,4 @@
-//! A pair of nginx as stream proxies; and nginx as the program in the guest.
+//! A pair of nginx as stream proxies; and nginx as the app in the guest.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn spawn(
     Ok(stage.spawn(namespace, "nginx", &["nginx", "-c", &text(&path)], &[]))
 }
 
-/// The program in the guest: answers 1 KiB over HTTP/1.1 and, on the second port, HTTP/2.
+/// The app in the guest: answers 1 KiB over HTTP/1.1 and, on the second port, HTTP/2.
 pub(crate) fn app(stage: &Stage, namespace: &Namespace) -> anyhow::Result<Process> {
     let dir = stage.dir("app")?;
     let [http, http2] = HTTP;

@@ -81,7 +81,7 @@ impl Ours {
         own.map_or_else(|| executable(variable, name), |(_, path)| path.into())
     }
 
-    /// The command line of odyn-net up to the program's own words, and its variables.
+    /// The command line of odyn-net up to the app's own words, and its variables.
     fn guest_words(
         &self,
         dir: &Path,
@@ -101,7 +101,7 @@ impl Ours {
         (words, self.env(false))
     }
 
-    /// Starts the host half, with clients' addresses, and waits until it listens.
+    /// Starts the host, with clients' addresses, and waits until it listens.
     fn start_outer(
         &self,
         stage: &Stage,
@@ -192,11 +192,11 @@ impl Contender for Ours {
         let mut outer = self.start_outer(stage, &between, Some(&http))?;
         let guest = stage.guest()?;
         let (mut words, env) = self.guest_words(&dir, &between, &policy(&dir, true)?);
-        // It runs for as long as its program: clients come from beside.
+        // It runs for as long as its app: clients come from beside.
         words.extend([&*stage.this, "wait"].map(str::to_owned));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut inner = stage.spawn(&guest, "odyn-net", &words, &env);
-        until(UP, "odyn-net to start its program", || {
+        until(UP, "odyn-net to start its app", || {
             inner.ended().is_some() || inner.stdout().starts_with(b"ready")
         })?;
         for address in &http {
@@ -238,7 +238,7 @@ impl Contender for Ours {
         let said = wait(&mut inner, UP)?;
         let times: Vec<f64> = said.lines().map(str::parse).collect::<Result<_, _>>()?;
         match *times {
-            [exec, program, byte] => Ok([(program - exec) * 1e3, (byte - exec) * 1e3]),
+            [exec, app, byte] => Ok([(app - exec) * 1e3, (byte - exec) * 1e3]),
             _ => bail!("three times were expected: {said}"),
         }
     }

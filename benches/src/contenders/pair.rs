@@ -1,5 +1,5 @@
 //! What the pairs of proxies share: proxy A in the guest, proxy B on the host, sockets of the
-//! link between them, and rules that send the program's traffic to A.
+//! link between them, and rules that send the app's traffic to A.
 
 use std::io::Write as _;
 use std::path::PathBuf;

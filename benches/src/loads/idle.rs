@@ -15,7 +15,7 @@ pub(super) struct Idle {
     wanted: usize,
     /// What the limit of open files allows.
     flows: usize,
-    /// Whether what both halves take at rest is a figure too.
+    /// Whether what guest and host take at rest is a figure too.
     rest: bool,
 }
 

@@ -117,7 +117,7 @@ impl Entrant {
         self.contender.start(stage, self.number + 50)
     }
 
-    /// Waits until it is at rest, so that it takes nothing from whoever is next; ends it, and says
+    /// Waits until it is at rest, so that it takes nothing from the next contender; ends it, and says
     /// what it said last, when it does not come to rest.
     pub(crate) fn rest(&mut self) -> Result<(), String> {
         let Some(running) = &self.running else {

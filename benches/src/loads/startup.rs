@@ -12,7 +12,7 @@ impl Load for Startup {
         let figure = |id: &str, name: &str| Figure::new(id, "start", name, "ms", false);
         vec![
             figure("start-program", "from exec to the program's start"),
-            figure("start-first-byte", "from exec to the program's first byte"),
+            figure("start-first-byte", "from exec to the app's first byte"),
         ]
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn pictures(results: &Results, dir: &Path) -> anyhow::Result<()> {
 /// Groups of figures in their order, with what they are called.
 const GROUPS: [(&str, &str); 10] = [
     ("bulk", "Bulk throughput"),
-    ("cpu", "CPU time of both halves"),
+    ("cpu", "CPU time of guest and host"),
     ("connections", "Connections"),
     ("latency", "Latency"),
     ("http", "HTTP through ingress"),

@@ -39,7 +39,7 @@ fn ratios(row: &Row, name: &str, peer: &str) -> Vec<f64> {
             .zip(peers)
             .map(|(own, peer)| own / peer)
             .collect(),
-        // Somebody failed in a round, and nobody knows in which.
+        // A contender failed in a round, and the numbers do not say in which.
         false => row
             .median(name)
             .zip(row.median(peer))
@@ -72,7 +72,7 @@ mod tests {
         }
         assert_eq!(ratios(&row, "ours", "nginx"), [2.0, 4.0, 3.0]);
         assert_eq!(ratios(&row, "socat", "nginx"), [0.5]);
-        assert!(ratios(&row, "nobody", "nginx").is_empty());
+        assert!(ratios(&row, "absent", "nginx").is_empty());
         let results = Results {
             order: ["nginx", "ours"].map(String::from).into(),
             rows: vec![row],

@@ -165,7 +165,7 @@ impl Results {
         file.map(drop).with_context(|| path.display().to_string())
     }
 
-    /// Writes them; whoever is killed meanwhile leaves what was there before.
+    /// Writes them in one step: a kill meanwhile leaves the file as it was.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         let mut next = path.as_os_str().to_owned();

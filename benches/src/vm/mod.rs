@@ -1,8 +1,8 @@
 //! The same in a virtual machine: with a distribution's kernel and real AF_VSOCK, which the machine that
 //! we are on need not have.
 //!
-//! An initramfs holds this program, both halves and everybody else with their libraries, and the kernel's
-//! modules. Both halves of a contender are in the one machine, and vsock's loopback is between them.
+//! An initramfs holds this program, guest and host and everybody else with their libraries, and the kernel's
+//! modules. Guest and host of a contender are in the one machine, and vsock's loopback is between them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -25,7 +25,7 @@ pub use server::{acceptor, serve};
 
 /// The key that everybody may use.
 pub const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd";
-/// A key that nobody may use.
+/// A key that no caller may use.
 pub const FORBIDDEN: &str = "arn:aws:kms:eu-west-1:111122223333:key/forbidden";
 
 /// What goes wrong with one request.

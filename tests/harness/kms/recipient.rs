@@ -13,7 +13,7 @@ use super::{Fault, StandIn};
 
 /// KMS takes no document that is older.
 const MAX_AGE: Duration = Duration::from_secs(300);
-/// An envelope for a key that nobody has.
+/// An envelope for a key that no test has.
 const REPLAYED: &str = include_str!("../../../kms-proxy/vectors/kms-779.b64");
 
 /// Puts a secret into an answer: in clear, or encrypted for the recipient.

@@ -57,7 +57,7 @@ where
     ProstCodec::default()
 }
 
-/// Prints a line that somebody waits for.
+/// Prints a line that the test waits for.
 fn say(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{line}")?;

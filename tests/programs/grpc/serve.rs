@@ -30,7 +30,7 @@ pub(crate) async fn run(address: SocketAddr) -> Result<()> {
     say("ready")?;
     let stop = async move {
         terminate.recv().await;
-        // Whoever does not read it misses nothing.
+        // A reader that is gone misses nothing.
         let _ = say("stopping");
     };
     let server = Server::builder();

@@ -1,4 +1,4 @@
-//! Names: what the program sees, and what crosses the link.
+//! Names: what the app sees, and what crosses the link.
 
 use odyn_tests::{Guest, Output, World};
 

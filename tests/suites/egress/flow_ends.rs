@@ -36,7 +36,7 @@ fn a_reset_arrives_as_a_reset() {
 }
 
 #[test]
-fn a_programs_reset_reaches_the_server() {
+fn an_apps_reset_reaches_the_server() {
     let world = start!(shop());
     let listener = world.internet().listen("203.0.113.11:9000");
     let server = std::thread::spawn(move || {
@@ -103,15 +103,15 @@ fn a_peer_that_never_reads_stalls_its_own_flow_only() {
     assert!(taken < 64 << 20, "no back-pressure: {taken} bytes taken");
     drop(held);
     if !world.direct() {
-        assert!(world.outer().ended().is_none(), "the host half died");
+        assert!(world.outer().ended().is_none(), "the host died");
     }
 }
 
 #[test]
-fn what_was_written_before_the_programs_exit_arrives() {
+fn what_was_written_before_the_apps_exit_arrives() {
     let world = start!(shop());
     let listener = world.internet().listen("203.0.113.11:9000");
-    // The program has written and gone before the server reads a byte.
+    // The app has written and gone before the server reads a byte.
     let source = "import socket, sys\n\
         s = socket.create_connection((sys.argv[1], 9000))\n\
         s.sendall(b'z' * 200000)\n\
@@ -132,7 +132,7 @@ fn what_was_written_before_the_programs_exit_arrives() {
 }
 
 #[test]
-fn a_program_killed_in_the_middle_of_a_flow_leaves_its_record() {
+fn an_app_killed_in_the_middle_of_a_flow_leaves_its_record() {
     let world = start!(shop());
     let listener = world.internet().listen("203.0.113.11:9000");
     let source = "import os, socket, sys\n\
@@ -144,7 +144,7 @@ fn a_program_killed_in_the_middle_of_a_flow_leaves_its_record() {
     let (mut stream, _) = listener.accept().expect("a connection");
     let mut buffer = [0; 5];
     stream.read_exact(&mut buffer).expect("hello");
-    std::io::Write::write_all(&mut stream, b"x").expect("the program reads");
+    std::io::Write::write_all(&mut stream, b"x").expect("the app reads");
     let mut rest = Vec::new();
     // The server sees an end, orderly or not, instead of a hang.
     let _ = stream.read_to_end(&mut rest);
@@ -157,7 +157,7 @@ fn a_program_killed_in_the_middle_of_a_flow_leaves_its_record() {
 }
 
 #[test]
-fn a_flow_is_recorded_when_it_ends_not_when_the_program_does() {
+fn a_flow_is_recorded_when_it_ends_not_when_the_app_does() {
     let world = start!(shop());
     serve::banner(world.internet().listen("203.0.113.11:9000"), "hi");
     let source = "import os, socket, sys, time\n\
@@ -203,7 +203,7 @@ fn an_unreachable_network_is_told_at_once() {
 }
 
 #[test]
-fn a_reset_after_the_programs_close_ends_the_flow_at_once() {
+fn a_reset_after_the_apps_close_ends_the_flow_at_once() {
     let world = start!(shop());
     // What PostgreSQL and many others do: the client says goodbye and closes,
     // the server says goodbye, too, and closes without having read it.

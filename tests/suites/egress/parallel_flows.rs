@@ -26,11 +26,11 @@ fn five_thousand_flows_at_once_each_with_its_record() {
     if world.direct() {
         return;
     }
-    // Nothing of them stays open in the host half.
+    // Nothing of them stays open in the host.
     let outer = world.outer().pid().expect("it runs");
     until(
         Duration::from_secs(20),
-        "the host half to close its files",
+        "the host to close its files",
         || std::fs::read_dir(format!("/proc/{outer}/fd")).is_ok_and(|files| files.count() < 100),
     );
     let flows = out.flows("tcp", "v4.shop.example", 9000);

@@ -17,8 +17,8 @@ fn quic_moves_streams_and_datagrams() {
     ] {
         let _server = servers::quic(&world, &executable, address);
         let peer = format!("{name}:4433");
-        let program = executable.display().to_string();
-        let out = Guest::new(&[&program, "fetch", &peer, name, &ca, "8388608"]).run(&world);
+        let app = executable.display().to_string();
+        let out = Guest::new(&[&app, "fetch", &peer, name, &ca, "8388608"]).run(&world);
         assert_eq!(out.ok(), "quic ok 8388608\n");
         out.allowed("udp", name, 4433, name);
     }
@@ -30,9 +30,9 @@ fn quic_to_a_denied_address_gets_no_answer() {
     let executable = world.install(Path::new(env!("CARGO_BIN_EXE_odyn-quic")));
     let ca = world.dir().join("ca.pem").display().to_string();
     let _server = servers::quic(&world, &executable, "203.0.113.66:4433");
-    let program = executable.display().to_string();
+    let app = executable.display().to_string();
     let words = [
-        &program,
+        &app,
         "fetch",
         "203.0.113.66:4433",
         "x.shop.example",

@@ -1,4 +1,4 @@
-//! Ordinary programs run under the filter, without rights, as ordinary users: clients by name, and
+//! Ordinary apps run under the filter, without rights, as ordinary users: clients by name, and
 //! servers with their workers for clients in the guest.
 
 use std::process::Command;
@@ -75,20 +75,20 @@ fn java() {
 }
 
 #[test]
-fn a_static_go_program() {
+fn a_static_go_app() {
     let world = start!(shop());
     let source = world.file("fetch.go", include_str!("../../programs/fetch/fetch.go"));
-    let program = world.dir().join("bin/fetch");
+    let app = world.dir().join("bin/fetch");
     let mut compile = Command::new("go");
     compile
         .env("CGO_ENABLED", "0")
         .env("GOCACHE", world.dir().join("go"))
         .env("HOME", world.dir())
         .args(["build", "-o"]);
-    compile.arg(&program).arg(source);
+    compile.arg(&app).arg(source);
     run(compile);
-    let program = program.display().to_string();
-    fetches(&world, 1, |url| Guest::new(&[&program, url]));
+    let app = app.display().to_string();
+    fetches(&world, 1, |url| Guest::new(&[&app, url]));
 }
 
 #[test]

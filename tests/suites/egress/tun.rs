@@ -5,7 +5,7 @@ use odyn_tests::{Guest, Output, ethernet, serve};
 
 use crate::{program, shop, start};
 
-/// A program in a guest that is captured by TUN, whatever the run is about.
+/// An app in a guest that is captured by TUN, whatever the run is about.
 fn guest(source: &str, words: &[&str]) -> Guest {
     Guest::python(source, words).env("ODYN_CAPTURE", "tun")
 }
@@ -35,7 +35,7 @@ fn ended(out: &Output, who: &str, port: u16, verdict: &str, end: &str) {
 }
 
 #[test]
-fn connect_says_what_the_host_half_found() {
+fn connect_says_what_the_host_found() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -96,7 +96,7 @@ fn a_peer_that_does_not_answer_is_a_time_out() {
 }
 
 #[test]
-fn no_host_half_is_an_unreachable_network() {
+fn no_host_is_an_unreachable_network() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -142,12 +142,12 @@ fn another_interface_is_refused() {
     assert!(out.stderr.contains("eth0"), "{}", out.describe());
     assert!(
         !world.scratch().join("started").exists(),
-        "the program was started"
+        "the app was started"
     );
 }
 
 #[test]
-fn the_program_cannot_attach_to_the_device() {
+fn the_app_cannot_attach_to_the_device() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -270,7 +270,7 @@ fn it_follows_an_nftables_run_in_the_same_guest() {
 }
 
 #[test]
-fn an_answer_to_a_closed_socket_ends_its_flow_and_is_no_packet_of_the_programs() {
+fn an_answer_to_a_closed_socket_ends_its_flow_and_is_no_packet_of_the_apps() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -296,7 +296,7 @@ print(s.recv(10))
     touch("asked");
     odyn_tests::process::until(
         std::time::Duration::from_secs(20),
-        "the program to close its socket",
+        "the app to close its socket",
         || world.scratch().join("closed").exists(),
     );
     server.send_to(b"late", first).expect("a datagram");

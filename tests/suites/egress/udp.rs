@@ -83,7 +83,7 @@ fn a_denied_datagram_is_refused_at_once() {
 }
 
 #[test]
-fn a_port_that_nobody_listens_on_is_refused_honestly() {
+fn a_port_without_a_listener_is_refused_honestly() {
     let world = start!(shop());
     let out = world.python(program!("connect"), &["udp", "203.0.113.20", "9"]);
     assert_eq!(out.ok(), "failed ECONNREFUSED\n", "{}", out.describe());

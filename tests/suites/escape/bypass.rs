@@ -1,6 +1,6 @@
-//! A program that tries to get out. Each try fails fast and is recorded. In
-//! the control run the same probe does get out, where the kernel lets nobody
-//! try it at all.
+//! An app that tries to get out. Each try fails fast and is recorded. In
+//! the control run the same probe does get out, where the kernel lets it
+//! be tried at all.
 
 use std::io::ErrorKind;
 
@@ -237,7 +237,7 @@ with socket.create_connection(("v4.shop.example", 7000), timeout=10) as s:
 }
 
 #[test]
-fn the_programs_user_cannot_change_the_rules() {
+fn the_apps_user_cannot_change_the_rules() {
     let world = start!(shop());
     serve::banner(world.internet().listen("203.0.113.66:7000"), "evil");
     let script = format!(
@@ -267,7 +267,7 @@ exec python3 -c '{}' tcp 203.0.113.66 7000"#,
 }
 
 #[test]
-fn a_namespace_of_the_programs_own_has_no_network() {
+fn a_namespace_of_the_apps_own_has_no_network() {
     let world = start!(shop());
     serve::banner(world.internet().listen("203.0.113.66:7000"), "evil");
     if world.direct() {
@@ -290,7 +290,7 @@ fn a_namespace_of_the_programs_own_has_no_network() {
 }
 
 #[test]
-fn the_program_cannot_take_the_link() {
+fn the_app_cannot_take_the_link() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -315,7 +315,7 @@ say("vsock", vsock)
 }
 
 #[test]
-fn the_program_cannot_read_the_proxy() {
+fn the_app_cannot_read_the_proxy() {
     let world = start!(shop());
     if world.direct() {
         return;

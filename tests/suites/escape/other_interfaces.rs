@@ -82,7 +82,7 @@ fn a_connection_from_outside_is_no_way_out() {
     if world.direct() || skipped_by_tun("the guest has another interface") {
         return;
     }
-    // The neighbour calls; whatever the program would tell it leaves unjudged.
+    // The neighbour calls; whatever the app would tell it leaves unjudged.
     let caller = r#"
 nsenter -t $peer -n python3 -c '
 import os, socket, time

@@ -105,12 +105,12 @@ for kind, protocol in ((socket.SOCK_STREAM, 132), (socket.SOCK_DGRAM, 136), (6, 
 }
 
 #[test]
-fn raw_packets_of_a_root_program_are_rejected_and_recorded() {
+fn raw_packets_of_a_root_app_are_rejected_and_recorded() {
     let world = start!(shop());
     if world.direct() {
         return;
     }
-    // A program that its owner runs as root may be left CAP_NET_RAW, or not:
+    // An app that its owner runs as root may be left CAP_NET_RAW, or not:
     // either the socket is refused, or each packet is.
     let source = r#"
 import socket, struct

@@ -1,4 +1,4 @@
-//! No vsock for the program, and no way into odyn-net: each way is really tried.
+//! No vsock for the app, and no way into odyn-net: each way is really tried.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -67,7 +67,7 @@ const VSOCK_X86: &[(&str, &str, bool)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const VSOCK_X86: &[(&str, &str, bool)] = &[];
 
-/// A program that is root gets no user namespace at all.
+/// An app that is root gets no user namespace at all.
 #[track_caller]
 fn check_root(out: &Output) {
     let text = out.stdout.replace(
@@ -113,7 +113,7 @@ fn the_filter_outlives_every_exec() {
 }
 
 #[test]
-fn a_set_user_id_program_gives_nothing() {
+fn a_set_user_id_app_gives_nothing() {
     let world = start!(shop());
     let way = probes(&world);
     std::fs::set_permissions(&way, std::fs::Permissions::from_mode(0o4755)).expect("own file");
@@ -165,7 +165,7 @@ fn there_is_no_way_into_odyn_net() {
     // That a willing process can be entered like this.
     let able = probe(&world, "child").run(&world);
     for (name, outcome) in tries(&able) {
-        // setns needs CAP_SYS_ADMIN, whoever is asked.
+        // setns needs CAP_SYS_ADMIN, for every process.
         if name != "enter" {
             assert_eq!(outcome, "worked", "{name}: {}", able.describe());
         }
@@ -191,7 +191,7 @@ found = []
 for top in ("/proc", "/sys"):
     for path, names, files in os.walk(top):
         if path == "/proc": names[:] = [n for n in names if not n.isdigit() and n not in ("self", "thread-self")]
-        # Anybody may ask for a notice of pressure.
+        # Every process may ask for a notice of pressure.
         if path == "/proc/pressure": continue
         found += [p for p in (os.path.join(path, f) for f in files) if not os.path.islink(p) and os.access(p, os.W_OK)]
 print(len(found), *found[:20])
@@ -199,7 +199,7 @@ print("core_pattern" if "/proc/sys/kernel/core_pattern" in found else "")
 "#;
 
 #[test]
-fn a_root_program_cannot_change_the_kernels_settings() {
+fn a_root_app_cannot_change_the_kernels_settings() {
     let world = start!(shop());
     let out = Guest::python(WRITABLE, &[]).root().run(&world);
     let first = out.ok().lines().next().unwrap_or_default();
@@ -215,7 +215,7 @@ fn a_root_program_cannot_change_the_kernels_settings() {
 }
 
 #[test]
-fn a_root_program_cannot_take_the_shield_off() {
+fn a_root_app_cannot_take_the_shield_off() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -239,7 +239,7 @@ fn a_root_program_cannot_take_the_shield_off() {
 }
 
 #[test]
-fn a_program_cannot_type_into_a_terminal() {
+fn an_app_cannot_type_into_a_terminal() {
     let world = start!(shop());
     let source = r#"
 import errno, fcntl, os, pty
@@ -260,7 +260,7 @@ for request in (0x5412, 0x541C, 0x100005412):
 }
 
 #[test]
-fn the_shield_is_the_programs_only() {
+fn the_shield_is_the_apps_only() {
     let world = start!(shop());
     if world.direct() {
         return;

@@ -58,7 +58,7 @@ for what in (mptcp, fastopen):
 }
 
 #[test]
-fn marks_transparency_and_devices_are_not_the_programs() {
+fn marks_transparency_and_devices_are_not_the_apps() {
     let world = start!(shop());
     if world.direct() || skipped_by_tun("the guest has another interface") {
         return;
@@ -140,7 +140,7 @@ if platform.machine() == "x86_64":
 }
 
 #[test]
-fn the_programs_own_loopback_is_its_own() {
+fn the_apps_own_loopback_is_its_own() {
     let world = start!(shop());
     let source = r#"
 import socket, threading
@@ -177,7 +177,7 @@ tcp("0.0.0.0", 0)
 }
 
 #[test]
-fn two_programs_in_one_guest_have_the_same_rules() {
+fn two_apps_in_one_guest_have_the_same_rules() {
     let world = start!(shop());
     serve::banner(world.internet().listen("0.0.0.0:7000"), "hello");
     let script = format!(

@@ -1,4 +1,4 @@
-//! The program's output at the host half: all of it, in order, and whose it is.
+//! The app's output at the host: all of it, in order, and whose it is.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::{SHOP, shop, start};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A guest whose output goes to the host half.
+/// A guest whose output goes to the host.
 fn host(guest: Guest) -> Guest {
     guest.flag("--stdio").flag("host")
 }
 
-/// A world whose host half writes files.
+/// A world whose host writes files.
 fn files() -> odyn_tests::world::Builder {
     shop().outer(&["--guest-logs", "DIR/guests"])
 }
@@ -31,7 +31,7 @@ fn read(world: &World, feed: &str) -> Vec<u8> {
     fs::read(log(world, feed)).unwrap_or_default()
 }
 
-/// The texts of a guest's stream at the host half's standard output.
+/// The texts of a guest's stream at the host's standard output.
 fn texts(output: &[u8], guest: &str, feed: &str) -> Vec<String> {
     let output = String::from_utf8(output.to_vec()).expect("text");
     let mark = format!(" {guest} {feed} ");
@@ -66,7 +66,7 @@ fn a_hundred_megabytes_arrive_as_they_were_written() {
 }
 
 #[test]
-fn lines_of_any_length_are_lines_at_the_host_half() {
+fn lines_of_any_length_are_lines_at_the_host() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -129,7 +129,7 @@ fn the_last_words_before_any_end_arrive() {
 }
 
 #[test]
-fn a_program_that_is_killed_with_output_in_the_pipe_loses_none() {
+fn an_app_that_is_killed_with_output_in_the_pipe_loses_none() {
     let world = start!(files());
     if world.direct() {
         return;
@@ -169,7 +169,7 @@ fn last_number(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_host_half_that_is_killed_loses_no_line_and_repeats_none_in_files() {
+fn a_host_that_is_killed_loses_no_line_and_repeats_none_in_files() {
     let mut world = start!(files());
     if world.direct() {
         return;
@@ -192,7 +192,7 @@ fn a_host_half_that_is_killed_loses_no_line_and_repeats_none_in_files() {
 }
 
 #[test]
-fn a_host_half_that_is_killed_loses_no_line_of_its_standard_output() {
+fn a_host_that_is_killed_loses_no_line_of_its_standard_output() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -282,7 +282,7 @@ fn a_wild_name_of_a_guest_is_harmless() {
 }
 
 #[test]
-fn a_host_half_that_does_not_write_stops_the_output_and_nothing_else() {
+fn a_host_that_does_not_write_stops_the_output_and_nothing_else() {
     let mut world = start!(files());
     if world.direct() {
         return;
@@ -305,12 +305,12 @@ with open("printed", "w") as f: pass
     until(SOON, "the flows", || {
         fs::read_to_string(&flows).is_ok_and(|text| text == "20")
     });
-    until(SOON, "a word of the host half", || {
+    until(SOON, "a word of the host", || {
         String::from_utf8_lossy(&world.outer().stderr()).contains("can't open a guest's log")
     });
     assert!(
         !world.scratch().join("printed").exists(),
-        "nobody held it back"
+        "the output was not held back"
     );
     fs::remove_dir(log(&world, "stdout")).expect("own directory");
     running.finish().ok();
@@ -322,7 +322,7 @@ with open("printed", "w") as f: pass
 }
 
 #[test]
-fn without_a_host_half_the_program_waits_with_its_output() {
+fn without_a_host_the_app_waits_with_its_output() {
     let mut world = start!(files());
     if world.direct() {
         return;
@@ -331,21 +331,21 @@ fn without_a_host_half_the_program_waits_with_its_output() {
     let running = host(Guest::sh(script)).spawn(&world);
     let file = |name| world.scratch().join(name);
     let (ready, go, printed) = (file("ready"), file("go"), file("printed"));
-    until(SOON, "the program", || ready.exists());
+    until(SOON, "the app", || ready.exists());
     world.outer().kill();
     fs::write(go, "").expect("own directory");
     let progress = || fs::read_to_string(world.scratch().join("progress")).unwrap_or_default();
-    until(SOON, "the program to fill what there is room for", || {
+    until(SOON, "the app to fill what there is room for", || {
         progress().trim().parse().unwrap_or(0) > 10
     });
-    assert!(!printed.exists(), "nobody held it back");
+    assert!(!printed.exists(), "the output was not held back");
     world.start_outer();
     running.finish().ok();
     assert_eq!(read(&world, "stdout").len(), 60 * 65536);
 }
 
 #[test]
-fn sigterm_to_the_host_half_loses_nothing() {
+fn sigterm_to_the_host_loses_nothing() {
     let mut world = start!(files());
     if world.direct() {
         return;

@@ -9,7 +9,7 @@ use odyn_tests::{Guest, process, serve};
 use crate::{program, shop, start};
 
 #[test]
-fn two_guests_share_a_host_half_and_nothing_else() {
+fn two_guests_share_a_host_and_nothing_else() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -42,7 +42,7 @@ fn two_guests_share_a_host_half_and_nothing_else() {
 }
 
 #[test]
-fn the_host_half_listens_on_several_links() {
+fn the_host_listens_on_several_links() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -64,7 +64,7 @@ fn the_host_half_listens_on_several_links() {
         ],
     );
     for socket in [unix, format!("{hybrid}_7000")] {
-        until(Duration::from_secs(10), "the second host half", || {
+        until(Duration::from_secs(10), "the second host", || {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
         let out = Guest::python(program!("connect"), &["tcp", "203.0.113.20", "7000"])

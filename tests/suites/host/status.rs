@@ -128,7 +128,7 @@ fn every_end_has_its_name() {
         .into_iter()
         .filter(|guest| guest["state"] == "fatal")
         .collect();
-    // The host half had it before odyn-net was gone, and the person at the terminal has it too.
+    // The host had it before odyn-net was gone, and the person at the terminal has it too.
     assert_eq!(fatal.len(), 1, "{fatal:?}");
     let reason = fatal[0]["reason"].as_str().expect("a reason");
     assert!(
@@ -149,7 +149,7 @@ fn every_end_has_its_name() {
 }
 
 #[test]
-fn a_failure_waits_for_a_host_half_to_tell() {
+fn a_failure_waits_for_a_host_to_tell() {
     let mut world = start!(watched());
     if world.direct() {
         return;
@@ -187,7 +187,7 @@ fn a_failure_waits_for_a_host_half_to_tell() {
 }
 
 #[test]
-fn watching_says_each_change_and_ends_with_the_host_half() {
+fn watching_says_each_change_and_ends_with_the_host() {
     let mut world = start!(watched());
     if world.direct() {
         return;
@@ -212,7 +212,7 @@ fn watching_says_each_change_and_ends_with_the_host_half() {
 }
 
 #[test]
-fn the_control_socket_of_a_killed_host_half_is_replaced() {
+fn the_control_socket_of_a_killed_host_is_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut world = start!(watched());
     if world.direct() {

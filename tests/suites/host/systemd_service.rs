@@ -1,4 +1,4 @@
-//! The host half as a service of a real systemd, by the units as they are shipped.
+//! The host as a service of a real systemd, by the units as they are shipped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -123,7 +123,7 @@ fn it_serves_reloads_and_comes_back_under_its_sandbox() {
 }
 
 #[test]
-fn a_start_can_wait_for_the_program_of_a_guest() {
+fn a_start_can_wait_for_the_app_of_a_guest() {
     let world = start!(shop());
     if world.direct() {
         return;

@@ -1,4 +1,4 @@
-//! The end of the program or of a half: what was written arrives, and who is cut is reported.
+//! The end of the app or of a half: what was written arrives, and who is cut is reported.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use super::{
 use crate::{program, start};
 
 #[test]
-fn a_host_half_that_is_told_to_stop_takes_no_client_and_ends_none() {
+fn a_host_that_is_told_to_stop_takes_no_client_and_ends_none() {
     let Some((mut world, running)) = served(&["after-end", "8080"]) else {
         return;
     };
@@ -34,7 +34,7 @@ fn a_host_half_that_is_told_to_stop_takes_no_client_and_ends_none() {
 }
 
 #[test]
-fn a_response_whose_program_has_exited_arrives_whole() {
+fn a_response_whose_app_has_exited_arrives_whole() {
     const SIZE: usize = 256 << 20;
     let Some((mut world, running)) = served(&["one", "8080", &SIZE.to_string()]) else {
         return;
@@ -46,7 +46,7 @@ fn a_response_whose_program_has_exited_arrives_whole() {
         &["curl", "-sSf", "--limit-rate", "20M", "-o", &back, &url],
     );
     let out = running.finish();
-    // What is delivered needs nobody any more.
+    // What is delivered needs no guest any more.
     world.outer().kill();
     assert_eq!(out.code, 7, "{}", out.describe());
     let status = curl.wait(SOON);
@@ -64,7 +64,7 @@ fn a_response_whose_program_has_exited_arrives_whole() {
     assert_eq!(out.audit[0].end, "closed");
 }
 
-/// That a client of a program that exits gets an answer of more than so many bytes and its end, and
+/// That a client of an app that exits gets an answer of more than so many bytes and its end, and
 /// that odyn-net ends then.
 fn gets_all(stream: &mut TcpStream, size: usize, running: Running) {
     let mut all = Vec::new();
@@ -77,7 +77,7 @@ fn gets_all(stream: &mut TcpStream, size: usize, running: Running) {
 
 #[test]
 fn odyn_net_ends_only_when_a_slow_client_has_everything() {
-    // Fits into the host half, and not into the client.
+    // Fits into the host, and not into the client.
     const SIZE: usize = 448 << 10;
     let Some((world, mut running)) = served(&["one", "8080", &SIZE.to_string()]) else {
         return;

@@ -75,7 +75,7 @@ fn calls_of_every_kind_and_a_graceful_end_by_tonic() {
             "{}",
             out.describe()
         );
-        // One connection carried it all. How it ended is not asked of its record: a host half whose
+        // One connection carried it all. How it ended is not asked of its record: a host whose
         // last client has ended may leave just when the guest asks it what is delivered.
         assert_eq!(out.audit.len(), 1, "{}", out.describe());
     });

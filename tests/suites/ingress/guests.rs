@@ -17,7 +17,7 @@ use super::{
 use crate::{program, start};
 
 #[test]
-fn a_client_waits_for_a_program_that_listens_late() {
+fn a_client_waits_for_an_app_that_listens_late() {
     let mut world = start!(world(&[MAPPING]));
     if world.direct() {
         return;
@@ -38,7 +38,7 @@ fn a_client_waits_for_a_program_that_listens_late() {
 }
 
 #[test]
-fn a_client_of_a_program_that_never_listens_is_reset() {
+fn a_client_of_an_app_that_never_listens_is_reset() {
     let mut world = start!(world(&[MAPPING]));
     if world.direct() {
         return;
@@ -132,7 +132,7 @@ fn two_guests_have_the_same_port_on_different_addresses() {
 }
 
 #[test]
-fn a_restarted_host_half_has_its_guests_and_their_clients_again() {
+fn a_restarted_host_has_its_guests_and_their_clients_again() {
     let Some((mut world, running)) = served(&["after-end", "8080"]) else {
         return;
     };

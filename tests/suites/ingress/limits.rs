@@ -1,4 +1,4 @@
-//! Limits of clients at the host half: the newest is refused, and those that are there live on.
+//! Limits of clients at the host: the newest is refused, and those that are there live on.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,14 +13,14 @@ use super::tls_worlds::policy_world;
 use super::{ADDRESS, MAPPING, SOON, connect, listening, outer_log};
 use crate::program;
 
-/// A server that echoes, in a world with these flags of the host half.
+/// A server that echoes, in a world with these flags of the host.
 fn echo(words: &[&str]) -> Option<(World, Running)> {
     let mut world = policy_world("").outer(words).start()?;
     if world.direct() {
         return None;
     }
-    let program = odyn_tests::Guest::python(program!("echo_server"), &["127.0.0.1", "8080"]);
-    let mut running = program.spawn(&world);
+    let server = odyn_tests::Guest::python(program!("echo_server"), &["127.0.0.1", "8080"]);
+    let mut running = server.spawn(&world);
     running.process.wait_for("ready", SOON);
     listening(&mut world, MAPPING);
     Some((world, running))
@@ -80,7 +80,7 @@ fn a_second_has_so_many_new_clients() {
 }
 
 #[test]
-fn slow_clients_are_given_up_and_harm_nobody() {
+fn slow_clients_are_given_up_and_harm_no_other() {
     // Longer than a busy machine takes from a connection to its first byte.
     let words = ["--first-byte-timeout", "3s", "--client-idle-timeout", "6s"];
     let Some((mut world, running)) = echo(&words) else {
@@ -169,7 +169,7 @@ fn ten_thousand_idle_clients_and_one_that_works() {
     }
 }
 
-/// SYNs from addresses where nobody answers, which stay half open.
+/// SYNs from addresses where nothing answers, which stay half open.
 const FLOOD: &str = r#"
 import socket, struct, sys
 def checksum(data):
@@ -193,7 +193,7 @@ print("sent")
 "#;
 
 #[test]
-fn half_open_connections_keep_nobody_out() {
+fn half_open_connections_keep_no_client_out() {
     let Some((world, _running)) = echo(&[]) else {
         return;
     };

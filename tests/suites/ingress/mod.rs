@@ -1,4 +1,4 @@
-//! Ingress: clients on the internet, programs in guests.
+//! Ingress: clients on the internet, apps in guests.
 
 mod drain;
 mod flow_ends;
@@ -44,12 +44,12 @@ pub(crate) fn policy(name: &str, listen: u16, target: u16) -> String {
     )
 }
 
-/// What the host half has logged.
+/// What the host has logged.
 pub(crate) fn outer_log(world: &mut World) -> String {
     String::from_utf8_lossy(&world.outer().stderr()).into_owned()
 }
 
-/// Waits for a line of the host half's log with all these words.
+/// Waits for a line of the host's log with all these words.
 #[track_caller]
 pub(crate) fn outer_says(world: &mut World, words: &[&str]) {
     until(SOON, &format!("a line with {words:?}"), || {
@@ -76,7 +76,7 @@ pub(crate) fn connect(world: &World, address: &str) -> std::io::Result<TcpStream
     })
 }
 
-/// Starts a server and waits until it and the host half listen.
+/// Starts a server and waits until it and the host listen.
 pub(crate) fn app(world: &mut World, words: &[&str]) -> Running {
     let mut running = Guest::python(program!("app"), words).spawn(world);
     running.process.wait_for("ready", SOON);

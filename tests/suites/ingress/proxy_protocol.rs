@@ -1,4 +1,4 @@
-//! The PROXY protocol: to the program, from a load balancer, and both.
+//! The PROXY protocol: to the app, from a load balancer, and both.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -40,7 +40,7 @@ fn line(client: &SocketAddr, local: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_program_is_told_the_address_of_its_client() {
+fn the_app_is_told_the_address_of_its_client() {
     let mut world = start!(policy_world("proxy_protocol: v1"));
     if world.direct() {
         return;
@@ -89,7 +89,7 @@ fn balanced(world: &World, header: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_load_balancer_is_believed_and_the_program_hears_of_it() {
+fn a_load_balancer_is_believed_and_the_app_hears_of_it() {
     let mut world =
         start!(policy_world("proxy_protocol: v1").outer(&["--proxy-from", "8000=0.0.0.0/0",]));
     if world.direct() {
@@ -115,7 +115,7 @@ fn a_load_balancer_is_believed_and_the_program_hears_of_it() {
     let got = balanced(&world, &local).expect("an answer");
     let got = String::from_utf8(got).expect("text");
     assert!(got.contains("\nPROXY TCP4 192.0.2.1 192.0.2.2 "), "{got}");
-    // Whoever sends no header, half of one, or another, is not taken for anybody.
+    // A peer that sends no header, half of one, or another, is refused.
     for (sent, ends) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], false),
         (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 02\r\n", false),

@@ -1,4 +1,4 @@
-//! Sockets that systemd holds: a restart of the host half refuses nobody.
+//! Sockets that systemd holds: a restart of the host refuses no client.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

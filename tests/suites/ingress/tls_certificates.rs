@@ -104,7 +104,7 @@ fn files_that_change_hold_for_new_clients_and_those_that_are_there_stay() {
     stop(secured.running);
 }
 
-/// What a client with this certificate gets from a program that answers, if anything.
+/// What a client with this certificate gets from an app that answers, if anything.
 fn answer(world: &World, authority: &Authority, own: Option<&Issued>) -> std::io::Result<Vec<u8>> {
     let client = Client {
         own: own.cloned(),

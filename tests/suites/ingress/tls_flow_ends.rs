@@ -25,9 +25,9 @@ fn each_direction_ends_by_itself() {
         let mut session = client
             .connect(socket, &secured.authority, "shop.example")
             .expect("a handshake");
-        session.write_all(&sent).expect("a program that reads");
+        session.write_all(&sent).expect("an app that reads");
         close_notify(&mut session).expect("a connection");
-        // The program answers what it got up to the end, and its own end is a proper one.
+        // The app answers what it got up to the end, and its own end is a proper one.
         assert!(read_all(&mut session).expect("an answer") == expected(&sent));
     }
     until(SOON, "the records", || secured.running.audit().len() == 2);
@@ -54,7 +54,7 @@ fn what_is_cut_off_does_not_look_like_an_end() {
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
     until(SOON, "the record", || secured.running.audit().len() == 1);
     assert_eq!(secured.running.audit()[0].end, "truncated");
-    until(SOON, "the program's word", || {
+    until(SOON, "the app's word", || {
         String::from_utf8_lossy(&secured.running.process.stderr()).contains("ConnectionResetError")
     });
     let out = stop(secured.running);
@@ -88,14 +88,14 @@ fn resets_go_both_ways() {
     drop(session);
     until(SOON, "the record", || secured.running.audit().len() == 1);
     assert_eq!(secured.running.audit()[0].end, "reset-by-peer");
-    until(SOON, "the program's word", || {
+    until(SOON, "the app's word", || {
         String::from_utf8_lossy(&secured.running.process.stderr()).contains("ConnectionResetError")
     });
     stop(secured.running);
 }
 
 #[test]
-fn a_response_whose_program_has_exited_arrives_whole_and_with_its_end() {
+fn a_response_whose_app_has_exited_arrives_whole_and_with_its_end() {
     const SIZE: usize = 24 << 20;
     let Some(mut secured) = Secured::start("", &["one", "8080", &SIZE.to_string()]) else {
         return;
@@ -127,7 +127,7 @@ fn a_response_whose_program_has_exited_arrives_whole_and_with_its_end() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_told_so_and_never_reaches_the_program() {
+fn who_speaks_no_tls_is_told_so_and_never_reaches_the_app() {
     let Some(secured) = Secured::start("", &["hold", "8080"]) else {
         return;
     };

@@ -35,7 +35,7 @@ pub(super) fn certificate(dir: &Path) -> (Authority, Issued) {
     (authority, issued)
 }
 
-/// A program behind TLS, and what its clients need.
+/// An app behind TLS, and what its clients need.
 pub(super) struct Secured {
     pub(super) world: World,
     pub(super) running: Running,
@@ -47,7 +47,7 @@ pub(super) struct Secured {
 }
 
 impl Secured {
-    /// With these further lines of `tls`, and these words of the program; `None` in the control
+    /// With these further lines of `tls`, and these words of the app; `None` in the control
     /// run, and without root.
     pub(super) fn start(more: &str, words: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
@@ -66,14 +66,14 @@ impl Secured {
         })
     }
 
-    /// A client's session with the program.
+    /// A client's session with the app.
     #[track_caller]
     pub(super) fn session(&self) -> Session {
         session(&self.world, &self.authority, "shop.example")
     }
 }
 
-/// A client's session with the program on the port, which must have a certificate for this name.
+/// A client's session with the app on the port, which must have a certificate for this name.
 #[track_caller]
 pub(super) fn session(world: &World, authority: &Authority, name: &str) -> Session {
     let socket = connect(world, ADDRESS).expect("a listener");
@@ -81,7 +81,7 @@ pub(super) fn session(world: &World, authority: &Authority, name: &str) -> Sessi
     session.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// How clients come to the program.
+/// How clients come to the app.
 pub(super) enum Way {
     Plain,
     /// By TLS that ends in the guest, with the authority and the path of its certificate.
@@ -93,7 +93,7 @@ pub(super) trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
 impl Way {
-    /// A connection to the program.
+    /// A connection to the app.
     #[track_caller]
     pub(super) fn connect(&self, world: &World) -> Box<dyn Connection> {
         match self {

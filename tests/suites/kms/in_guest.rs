@@ -1,4 +1,4 @@
-//! KMS for an unmodified program, through both halves: `odyn_tests::kms` stands in for KMS, a metadata
+//! KMS for an unmodified app, through guest and host: `odyn_tests::kms` stands in for KMS, a metadata
 //! service gives the host its role.
 
 use std::fs;
@@ -105,7 +105,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[test]
-fn an_unmodified_boto3_program_decrypts_and_the_host_sees_nothing() {
+fn an_unmodified_boto3_app_decrypts_and_the_host_sees_nothing() {
     let world = start!(builder());
     if world.direct() {
         return;
@@ -138,7 +138,7 @@ fn an_unmodified_boto3_program_decrypts_and_the_host_sees_nothing() {
     ] {
         assert!(seen.contains(line), "no {line}: {seen}");
     }
-    // No flow of the program: its policy has no rule, and needs none.
+    // No flow of the app: its policy has no rule, and needs none.
     assert!(out.audit.is_empty(), "{:?}", out.audit);
     let log = world.guest_log();
     for secret in [ROLE[1], ROLE[2], "hello from outside"] {
@@ -183,7 +183,7 @@ fn a_boto3_of_today_finds_kms_by_itself() {
 }
 
 #[test]
-fn an_unmodified_rust_program_decrypts() {
+fn an_unmodified_rust_app_decrypts() {
     let world = start!(builder());
     if world.direct() {
         return;
@@ -201,7 +201,7 @@ fn an_unmodified_rust_program_decrypts() {
 }
 
 #[test]
-fn an_unmodified_javascript_program_decrypts() {
+fn an_unmodified_javascript_app_decrypts() {
     let Some(modules) = installed("ODYN_TEST_NODE_MODULES") else {
         return;
     };
@@ -258,7 +258,7 @@ fn the_operator_may_keep_kms_from_guests() {
 }
 
 #[test]
-fn only_the_program_that_was_given_credentials_is_served() {
+fn only_the_app_that_was_given_credentials_is_served() {
     let world = start!(builder());
     if world.direct() {
         return;
@@ -294,7 +294,7 @@ fn a_policy_without_kms_has_neither_door_nor_environment() {
 }
 
 #[test]
-fn attestation_documents_are_made_for_the_program() {
+fn attestation_documents_are_made_for_the_app() {
     let world = start!(builder());
     if world.direct() {
         return;

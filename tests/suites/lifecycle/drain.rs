@@ -1,4 +1,4 @@
-//! Nothing that the program wrote is lost when it ends: `docs/shutdown.md`.
+//! Nothing that the app wrote is lost when it ends: `docs/shutdown.md`.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::{shop, skipped_by_tun, start};
 const MIB: u64 = 1024 * 1024;
 const LONG: Duration = Duration::from_secs(60);
 
-/// A program that has [`PYTHON_SEND`].
-fn program(source: &str, words: &[&str]) -> Guest {
+/// An app that has [`PYTHON_SEND`].
+fn app(source: &str, words: &[&str]) -> Guest {
     Guest::python(&format!("{PYTHON_SEND}{source}"), words)
 }
 
@@ -24,7 +24,7 @@ fn program(source: &str, words: &[&str]) -> Guest {
 const WRITE_AND_EXIT: &str =
     "send(socket.create_connection((sys.argv[1], 9000)), int(sys.argv[2]))\n";
 
-/// That the program's one flow had its record, and nothing of it was lost.
+/// That the app's one flow had its record, and nothing of it was lost.
 #[track_caller]
 fn closed(out: &Output, bytes: u64) {
     if let Some(flow) = out.flow("tcp", "v4.shop.example", 9000) {
@@ -35,7 +35,7 @@ fn closed(out: &Output, bytes: u64) {
 }
 
 #[test]
-fn a_program_that_writes_and_exits_at_once_loses_nothing() {
+fn an_app_that_writes_and_exits_at_once_loses_nothing() {
     let world = start!(shop());
     let total = 256 * MIB;
     let readers = reader(
@@ -49,7 +49,7 @@ fn a_program_that_writes_and_exits_at_once_loses_nothing() {
         let running: Vec<_> = some
             .iter()
             .map(|_| {
-                program(WRITE_AND_EXIT, &["v4.shop.example", &total.to_string()])
+                app(WRITE_AND_EXIT, &["v4.shop.example", &total.to_string()])
                     .limit(Duration::from_secs(240))
                     .spawn(&world)
             })
@@ -74,9 +74,9 @@ fn odyn_net_ends_only_when_a_slow_reader_has_everything() {
     let listener = world.internet().listen("203.0.113.11:9000");
     // The reader's kernel takes little for it: what is not read is not delivered.
     setsockopt(&listener, sockopt::RcvBuf, &8192).expect("a socket");
-    let mut running = program(WRITE_AND_EXIT, &["v4.shop.example", "3000000"]).spawn(&world);
+    let mut running = app(WRITE_AND_EXIT, &["v4.shop.example", "3000000"]).spawn(&world);
     let (mut stream, _) = listener.accept().expect("a connection");
-    // Slowly, until the guest has handed over everything and waits for the host half.
+    // Slowly, until the guest has handed over everything and waits for the host.
     let mut read = 0;
     let mut some = [0; 4096];
     until(LONG, "the flush", || {
@@ -97,7 +97,7 @@ fn odyn_net_ends_only_when_a_slow_reader_has_everything() {
 #[test]
 fn the_last_answer_of_a_server_that_exits_arrives() {
     let world = start!(shop());
-    // As a program does that polls for work: it asks, gets, answers at length, and exits.
+    // As an app does that polls for work: it asks, gets, answers at length, and exits.
     let listener = world.internet().listen("203.0.113.11:9000");
     let (send, results) = std::sync::mpsc::channel();
     serve::tcp(listener, move |mut stream| {
@@ -119,7 +119,7 @@ total = int(sys.argv[2])
 s.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
 send(s, total)
 "#;
-    let out = program(source, &["v4.shop.example", &total.to_string()]).run(&world);
+    let out = app(source, &["v4.shop.example", &total.to_string()]).run(&world);
     out.ok();
     let (head, body) = results.recv_timeout(LONG).expect("an answer");
     assert!(head.starts_with(b"HTTP/1.1 200 OK"));
@@ -132,7 +132,7 @@ fn a_thousand_short_connections_lose_nothing() {
     let world = start!(shop());
     let readers = reader(world.internet().listen("203.0.113.11:9000"), None, false);
     // Each process connects, writes and exits at once; the last ones may not be accepted yet when
-    // the program ends.
+    // the app ends.
     let source = r#"
 import resource, struct
 to = socket.gethostbyname(sys.argv[1])
@@ -149,7 +149,7 @@ for n in range(20):
 for pid in children:
     assert os.waitpid(pid, 0)[1] == 0
 "#;
-    let out = program(source, &["v4.shop.example"]).run(&world);
+    let out = app(source, &["v4.shop.example"]).run(&world);
     out.ok();
     for _ in 0..1000 {
         assert_eq!(whole(&readers), 65_536);
@@ -168,10 +168,10 @@ for pid in children:
 }
 
 #[test]
-fn connections_that_nobody_has_accepted_yet_lose_nothing() {
+fn connections_that_are_not_accepted_yet_lose_nothing() {
     let world = start!(shop());
     let readers = reader(world.internet().listen("203.0.113.11:9000"), None, false);
-    // All of them connect in one go, and the program is gone before odyn-net can look at most.
+    // All of them connect in one go, and the app is gone before odyn-net can look at most.
     let source = r#"
 to = (socket.gethostbyname(sys.argv[1]), 9000)
 sockets = []
@@ -185,7 +185,7 @@ for s in sockets:
     s.sendall(BLOCK[:1000])
 os._exit(0)
 "#;
-    let out = program(source, &["v4.shop.example"]).run(&world);
+    let out = app(source, &["v4.shop.example"]).run(&world);
     out.ok();
     for _ in 0..400 {
         assert_eq!(whole(&readers), 1000);
@@ -196,7 +196,7 @@ os._exit(0)
 }
 
 #[test]
-fn a_killed_program_loses_nothing() {
+fn a_killed_app_loses_nothing() {
     let world = start!(shop());
     let readers = reader(
         world.internet().listen("203.0.113.11:9000"),
@@ -207,14 +207,14 @@ fn a_killed_program_loses_nothing() {
         send(s, int(sys.argv[2]))\n\
         os.kill(os.getpid(), 9)\n";
     let total = 40 * MIB;
-    let out = program(source, &["v4.shop.example", &total.to_string()]).run(&world);
+    let out = app(source, &["v4.shop.example", &total.to_string()]).run(&world);
     assert_eq!(out.code, 137, "{}", out.describe());
     assert_eq!(whole(&readers), total);
     closed(&out, total);
 }
 
 #[test]
-fn a_program_that_is_told_to_stop_loses_nothing() {
+fn an_app_that_is_told_to_stop_loses_nothing() {
     let world = start!(shop());
     let readers = reader(
         world.internet().listen("203.0.113.11:9000"),
@@ -226,7 +226,7 @@ fn a_program_that_is_told_to_stop_loses_nothing() {
         print('written', flush=True)\n\
         s.recv(1)\n";
     let total = 20 * MIB;
-    let mut running = program(source, &["v4.shop.example", &total.to_string()]).spawn(&world);
+    let mut running = app(source, &["v4.shop.example", &total.to_string()]).spawn(&world);
     running.process.wait_for("written", LONG);
     running.process.signal(Signal::SIGTERM);
     let out = running.finish();
@@ -240,7 +240,7 @@ fn a_peer_that_never_closes_does_not_hold_the_exit() {
     let world = start!(shop());
     let readers = reader(world.internet().listen("203.0.113.11:9000"), None, true);
     let started = Instant::now();
-    let out = program(WRITE_AND_EXIT, &["v4.shop.example", "100000"])
+    let out = app(WRITE_AND_EXIT, &["v4.shop.example", "100000"])
         .flag("--drain-timeout=600s")
         .run(&world);
     out.ok();
@@ -265,7 +265,7 @@ fn a_peer_that_never_reads_is_reported_at_the_deadline() {
         try:\n    send(s, 1 << 30)\n\
         except TimeoutError:\n    sys.exit(7)\n";
     let started = Instant::now();
-    let out = program(source, &["v4.shop.example"])
+    let out = app(source, &["v4.shop.example"])
         .flag("--drain-timeout=2s")
         .run(&world);
     assert_eq!(out.code, 7, "{}", out.describe());
@@ -298,7 +298,7 @@ fn a_second_signal_ends_the_drain() {
         except TimeoutError:\n    print('full', flush=True)\n\
         s.settimeout(None)\n\
         s.recv(1)\n";
-    let mut running = program(source, &["v4.shop.example"])
+    let mut running = app(source, &["v4.shop.example"])
         .flag("--drain-timeout=600s")
         .spawn(&world);
     running.process.wait_for("full", LONG);
@@ -316,17 +316,17 @@ fn a_second_signal_ends_the_drain() {
 }
 
 #[test]
-fn what_a_program_wrote_waits_for_a_link_that_is_dialled_again() {
+fn what_an_app_wrote_waits_for_a_link_that_is_dialled_again() {
     let mut world = start!(shop());
-    if world.direct() || skipped_by_tun("connect() waits for the host half there") {
+    if world.direct() || skipped_by_tun("connect() waits for the host there") {
         return;
     }
     let readers = reader(world.internet().listen("203.0.113.20:9000"), None, false);
     let source = "print('ready', flush=True)\n\
         while not os.path.exists('go'): pass\n\
         send(socket.create_connection((sys.argv[1], 9000)), int(sys.argv[2]))\n";
-    // A literal address: a name could not be resolved without the host half.
-    let mut running = program(source, &["203.0.113.20", "100000"]).spawn(&world);
+    // A literal address: a name could not be resolved without the host.
+    let mut running = app(source, &["203.0.113.20", "100000"]).spawn(&world);
     running.process.wait_for("ready", LONG);
     world.outer().kill();
     std::fs::write(world.scratch().join("go"), "").expect("own directory");
@@ -346,7 +346,7 @@ fn datagrams_that_were_sent_right_before_the_exit_arrive() {
     let world = start!(shop());
     let socket = world.internet().udp("203.0.113.20:9000");
     socket.set_read_timeout(Some(LONG)).expect("a socket");
-    // One flow that exists, and several that begin with the program's end.
+    // One flow that exists, and several that begin with the app's end.
     let source = r#"
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for n in range(100): s.sendto(b"first %d" % n, (sys.argv[1], 9000))
@@ -355,7 +355,7 @@ for m in range(10):
     for n in range(10): t.sendto(b"%d %d" % (m, n), (sys.argv[1], 9000))
 os._exit(0)
 "#;
-    let out = program(source, &["203.0.113.20"]).run(&world);
+    let out = app(source, &["203.0.113.20"]).run(&world);
     out.ok();
     let mut buffer = [0; 100];
     let mut seen = std::collections::BTreeSet::new();
@@ -381,7 +381,7 @@ fn nothing_open_takes_no_time_to_drain() {
 }
 
 #[test]
-fn the_host_half_delivers_what_it_has_when_it_is_stopped() {
+fn the_host_delivers_what_it_has_when_it_is_stopped() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -394,7 +394,7 @@ fn the_host_half_delivers_what_it_has_when_it_is_stopped() {
         check(&mut stream, Some(20 * MIB))
     });
     let total = 60 * MIB;
-    let running = program(WRITE_AND_EXIT, &["v4.shop.example", &total.to_string()]).spawn(&world);
+    let running = app(WRITE_AND_EXIT, &["v4.shop.example", &total.to_string()]).spawn(&world);
     flow.recv_timeout(LONG).expect("the flow is opened");
     world.outer().signal(Signal::SIGTERM);
     let status = world.outer().wait(LONG);
@@ -408,7 +408,7 @@ fn the_host_half_delivers_what_it_has_when_it_is_stopped() {
 }
 
 #[test]
-fn the_host_half_reports_what_it_cuts() {
+fn the_host_reports_what_it_cuts() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -421,7 +421,7 @@ fn the_host_half_reports_what_it_cuts() {
         s.settimeout(60)\n\
         try:\n    s.recv(1)\n\
         except ConnectionError:\n    print('reset', flush=True)\n";
-    let mut running = program(source, &["v4.shop.example"]).spawn(&world);
+    let mut running = app(source, &["v4.shop.example"]).spawn(&world);
     running.process.wait_for("full", LONG);
     world.outer().signal(Signal::SIGTERM);
     until(LONG, "the drain", || {

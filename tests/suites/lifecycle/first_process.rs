@@ -39,12 +39,12 @@ umount -l /old
 cd /
 exec /bin/odyn-net "$@""#;
 
-/// A script as the program of a first process.
+/// A script as the app of a first process.
 fn first(script: &str, more: &str) -> Guest {
     Guest::new(&["/bin/sh", "-c", script])
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
         .flag("--user=65534")
-        // What the tests read is the output of the program itself.
+        // What the tests read is the output of the app itself.
         .flag("--stdio=inherit")
         .world_at("/world")
         .wrap(&[
@@ -214,9 +214,9 @@ echo "parent $PPID"; echo ready; while :; do sleep 0.05; done"#;
     );
 }
 
-/// While it waits for the host half. The kernel takes no signal to a first process that does not handle it.
+/// While it waits for the host. The kernel takes no signal to a first process that does not handle it.
 #[test]
-fn a_signal_before_the_program_starts_ends_it_all() {
+fn a_signal_before_the_app_starts_ends_it_all() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -259,7 +259,7 @@ fn the_end_of_the_machine_is_as_asked_for() {
     }
 }
 
-/// What a root program finds in a root file system that odyn-net has mounted itself.
+/// What a root app finds in a root file system that odyn-net has mounted itself.
 #[test]
 fn a_first_process_shields_its_own_mounts() {
     let world = start!(shop());

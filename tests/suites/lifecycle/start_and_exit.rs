@@ -8,7 +8,7 @@ use odyn_tests::Guest;
 use crate::{shop, start};
 
 #[test]
-fn the_exit_code_is_the_programs() {
+fn the_exit_code_is_the_apps() {
     let world = start!(shop());
     for (script, code) in [
         ("exit 0", 0),
@@ -31,7 +31,7 @@ fn the_exit_code_is_the_programs() {
 }
 
 #[test]
-fn standard_output_and_error_are_the_programs_only() {
+fn standard_output_and_error_are_the_apps_only() {
     let world = start!(shop());
     let out = Guest::sh(
         "printf 'out\\0put'; printf 'err\\nor' >&2; curl -s http://v4.shop.example/ || true",
@@ -42,7 +42,7 @@ fn standard_output_and_error_are_the_programs_only() {
 }
 
 #[test]
-fn standard_input_is_the_programs() {
+fn standard_input_is_the_apps() {
     let world = start!(shop());
     let input = world.file("input", "one\ntwo\n");
     let out = Guest::new(&["cat"]).stdin(input).run(&world);
@@ -50,7 +50,7 @@ fn standard_input_is_the_programs() {
 }
 
 #[test]
-fn the_program_is_the_user_that_was_asked_for() {
+fn the_app_is_the_user_that_was_asked_for() {
     let world = start!(shop());
     let script = "id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs|Groups)' /proc/self/status";
     let out = Guest::sh(script).run(&world);
@@ -74,7 +74,7 @@ fn the_program_is_the_user_that_was_asked_for() {
 }
 
 #[test]
-fn a_signal_to_odyn_net_reaches_the_program() {
+fn a_signal_to_odyn_net_reaches_the_app() {
     let world = start!(shop());
     let script = "trap 'echo got TERM; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     let mut running = Guest::sh(script).spawn(&world);
@@ -125,7 +125,7 @@ fn a_bad_policy_starts_nothing() {
     assert_eq!(out.code, 78, "{}", out.describe());
     assert!(
         !world.scratch().join("started").exists(),
-        "the program was started"
+        "the app was started"
     );
 }
 
@@ -148,6 +148,6 @@ fn without_the_right_to_capture_nothing_starts() {
     assert!(!out.stderr.is_empty(), "it does not say why");
     assert!(
         !world.scratch().join("started").exists(),
-        "the program was started"
+        "the app was started"
     );
 }

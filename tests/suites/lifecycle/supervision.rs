@@ -1,4 +1,4 @@
-//! What becomes of the program's processes: signals, orphans, leftovers, and who it runs as.
+//! What becomes of the app's processes: signals, orphans, leftovers, and who it runs as.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{program, shop, start};
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_signal_reaches_the_programs_whole_group() {
+fn a_signal_reaches_the_apps_whole_group() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -66,7 +66,7 @@ while not os.path.exists("end"): time.sleep(0.01)
 }
 
 #[test]
-fn the_program_starts_with_no_signal_ignored_or_blocked() {
+fn the_app_starts_with_no_signal_ignored_or_blocked() {
     let world = start!(shop());
     let out = world.guest(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
     // glibc keeps 32 and 33 for itself, and ignores them in what posix_spawn starts.
@@ -79,7 +79,7 @@ fn the_program_starts_with_no_signal_ignored_or_blocked() {
 }
 
 #[test]
-fn what_left_the_group_is_not_signalled_and_ends_with_the_program() {
+fn what_left_the_group_is_not_signalled_and_ends_with_the_app() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -228,7 +228,7 @@ fn users_and_groups_by_name_and_by_number() {
 }
 
 #[test]
-fn a_terminal_is_the_programs_and_comes_back() {
+fn a_terminal_is_the_apps_and_comes_back() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -264,7 +264,7 @@ sys.exit(9)
 }
 
 #[test]
-fn the_exit_code_needs_no_host_half() {
+fn the_exit_code_needs_no_host() {
     let world = start!(shop());
     if world.direct() {
         return;

@@ -1,4 +1,4 @@
-//! A program that does too much of something: others, and itself later, are
+//! An app that does too much of something: others, and itself later, are
 //! served as before.
 
 use std::collections::HashSet;

@@ -10,7 +10,7 @@ use odyn_tests::{Guest, ethernet, process, serve};
 use crate::{program, shop, skipped_by_tun, start};
 
 #[test]
-fn the_host_half_may_be_killed_and_started_again() {
+fn the_host_may_be_killed_and_started_again() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -65,7 +65,7 @@ for attempt in range(200):
 }
 
 #[test]
-fn a_guest_may_start_before_its_host_half() {
+fn a_guest_may_start_before_its_host() {
     let mut world = start!(shop());
     if world.direct() {
         return;
@@ -98,7 +98,7 @@ fn odyn_net_runs_again_in_a_namespace_where_it_was_killed() {
         return;
     }
     serve::banner(world.internet().listen("203.0.113.20:7000"), "hello");
-    // The first run is killed with its program in the middle; the second
+    // The first run is killed with its app in the middle; the second
     // finds its rules, routes and addresses there.
     let odyn = odyn_tests::world::executable("ODYN_NET", "odyn-net");
     let prelude = format!(
@@ -126,7 +126,7 @@ fn what_odyn_net_leaves_when_killed_lets_nothing_out() {
     if world.direct() || skipped_by_tun("the guest has another interface") {
         return;
     }
-    // If the program outlives odyn-net, it goes on trying, with a real network
+    // If the app outlives odyn-net, it goes on trying, with a real network
     // in its reach.
     let source = r#"
 import os, socket
@@ -155,18 +155,16 @@ while True:
     let running = Guest::python(source, &[])
         .prelude(&ethernet::prelude(&world))
         .spawn(&world);
-    until(Duration::from_secs(20), "the program to try", || {
-        attempts() > 2
-    });
+    until(Duration::from_secs(20), "the app to try", || attempts() > 2);
     let odyn = running.process.pid().expect("it runs");
     // The neighbour's processes are older children of the same process.
-    let program = process::children(odyn).pop().expect("it has a program");
+    let app = process::children(odyn).pop().expect("it has an app");
     running.process.signal(Signal::SIGKILL);
     let seen = attempts();
     until(
         Duration::from_secs(20),
-        "the program to end or to try again",
-        || process::is_gone(program) || attempts() > seen + 3,
+        "the app to end or to try again",
+        || process::is_gone(app) || attempts() > seen + 3,
     );
     assert_eq!(ethernet::leaks(&world), "", "packets left");
     assert_eq!(running.finish().code, 137);

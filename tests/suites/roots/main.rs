@@ -78,7 +78,7 @@ impl Scene {
         }
     }
 
-    /// A program in C, for musl.
+    /// An app in C, for musl.
     fn add_probe(&self, flags: &[&str]) {
         let source = self
             .world
@@ -89,7 +89,7 @@ impl Scene {
         run(command);
     }
 
-    /// Runs the program by both ways of capture.
+    /// Runs the app by both ways of capture.
     fn run(&self, words: &[&str], check: impl Fn(&Output)) {
         for capture in ["nftables", "tun"] {
             let out = Guest::new(words)
@@ -165,7 +165,7 @@ fn a_busybox_root() {
     });
 }
 
-/// As Alpine has it: busybox, and programs that need musl's loader.
+/// As Alpine has it: busybox, and apps that need musl's loader.
 #[test]
 fn a_musl_root() {
     let Some(scene) = Scene::begin() else { return };

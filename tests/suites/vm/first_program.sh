@@ -1,4 +1,4 @@
-# A program that is root, in a machine whose first process is odyn-net.
+# An app that is root, in a machine whose first process is odyn-net.
 export PATH=/bin
 /bin/busybox --install -s /bin
 exec >/dev/console 2>&1

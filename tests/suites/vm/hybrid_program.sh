@@ -1,4 +1,4 @@
-# The program in a machine whose host half is outside.
+# The app in a machine whose host is outside.
 PATH=/bin
 /bin/busybox --install -s /bin
 echo "RESULT up-program $(cut -d' ' -f1 /proc/uptime)"

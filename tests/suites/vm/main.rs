@@ -1,4 +1,4 @@
-//! Boots a real kernel and runs both halves in it, with AF_VSOCK between them.
+//! Boots a real kernel and runs guest and host in it, with AF_VSOCK between them.
 //!
 //! The executables are the static ones that `scripts/dist` makes, in the folder that
 //! `ODYN_TEST_DIST` names; the kernel is a distribution's, in the folder that `ODYN_TEST_KERNEL`
@@ -46,7 +46,7 @@ impl Parts {
         archive.finish()
     }
 
-    /// The host's files, and the guest's under `guest/`: odyn-net, a policy and the program.
+    /// The host's files, and the guest's under `guest/`: odyn-net, a policy and the app.
     fn initramfs(&self, modules: &[&str], scratch: &Path) -> Vec<u8> {
         let mut archive = Archive::default();
         archive.file("init", include_bytes!("init.sh"), 0o755);
@@ -107,7 +107,7 @@ fn blob() -> Vec<u8> {
     words.take(1 << 20).flat_map(u64::to_le_bytes).collect()
 }
 
-/// The lines `RESULT key value` of the console; those of the program have its name before them.
+/// The lines `RESULT key value` of the console; those of the app have its name before them.
 fn results(console: &str) -> BTreeMap<&str, &str> {
     console
         .lines()
@@ -125,7 +125,7 @@ fn guest_behind_vsock(modules: &[&str], denied: &[&str]) {
     let console = boot(&parts.kernel, initramfs, scratch.path());
     let results = results(&console);
     let of = |key: &str| results.get(key).copied().unwrap_or("(missing)");
-    // The program's own lines come by its log feed.
+    // The app's own lines come by its log feed.
     assert_eq!(of("page"), "hello", "{console}");
     assert!(denied.contains(&of("denied")), "{console}");
     assert_eq!(of("unknown"), "6", "{console}");
@@ -138,17 +138,17 @@ fn guest_behind_vsock(modules: &[&str], denied: &[&str]) {
     assert_eq!(of("outer"), "0", "{console}");
     assert!(results.contains_key("done"), "{console}");
     let seconds = |key| of(key).parse::<f64>().expect(key);
-    let (init, odyn, program) = (
+    let (init, odyn, app) = (
         seconds("up-init"),
         seconds("up-odyn"),
         seconds("up-program"),
     );
     println!(
-        "seconds from the kernel's start: first process {init}, odyn-net {odyn}, link up and program started {program}\n\
+        "seconds from the kernel's start: first process {init}, odyn-net {odyn}, link up and app started {app}\n\
          resident: {} KiB",
         of("resident")
     );
-    assert!(init <= odyn && odyn <= program, "{console}");
+    assert!(init <= odyn && odyn <= app, "{console}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-# The unmodified program in the guest.
+# The unmodified app in the guest.
 PATH=/bin
 /bin/busybox --install -s /bin
-# The kernel's clock when the link is up and the program starts, and what odyn-net takes then.
+# The kernel's clock when the link is up and the app starts, and what odyn-net takes then.
 echo "RESULT up-program $(cut -d' ' -f1 /proc/uptime)"
 echo "RESULT resident $(grep VmRSS /proc/1/status | tr -dc 0-9)"
 echo "RESULT uid $(id -u)"

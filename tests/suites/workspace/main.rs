@@ -198,7 +198,7 @@ fn sources_below(path: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// Words that tell where this was written: the checkout, the home directory
-/// when it is somebody's, and the hosts that cargo fetches from here.
+/// when it is a person's, and the hosts that cargo fetches from here.
 fn machine_words() -> Vec<String> {
     let mut words = vec![root().display().to_string()];
     if let Some(home) = std::env::home_dir() {

@@ -1,4 +1,4 @@
-//! `odyn-net simulate` with ingress: a developer's program has clients on the developer's machine.
+//! `odyn-net simulate` with ingress: a developer's app has clients on the developer's machine.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -122,7 +122,7 @@ fn clients_come_in_where_the_flag_says() {
 }
 
 #[test]
-fn what_the_program_wrote_last_reaches_its_client() {
+fn what_the_app_wrote_last_reaches_its_client() {
     const SIZE: usize = 64 << 20;
     let world = start!(World::builder().policy(&policy("shop", 8000, 8080)));
     if world.direct() {

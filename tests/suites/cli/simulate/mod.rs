@@ -16,7 +16,7 @@ struct Developer<'a> {
     odyn: std::path::PathBuf,
 }
 
-/// A program that says what a server says to it.
+/// An app that says what a server says to it.
 const GREETED: [&str; 6] = [
     "python3",
     "-c",
@@ -120,7 +120,7 @@ fn udp_and_denials_work_there_too() {
 }
 
 #[test]
-fn exit_codes_and_streams_are_the_programs() {
+fn exit_codes_and_streams_are_the_apps() {
     let world = start!(shop());
     if world.direct() {
         return;
@@ -217,12 +217,12 @@ fn a_killed_simulation_leaves_no_process_and_only_its_link() {
     process.wait_for("started", Duration::from_secs(20));
     let odyn = process.pid().expect("it runs");
     let guest = process::children(odyn).pop().expect("it has a guest");
-    let program = process::children(guest).pop().expect("it has a program");
+    let app = process::children(guest).pop().expect("it has an app");
     process.signal(nix::sys::signal::Signal::SIGKILL);
     process::until(
         Duration::from_secs(20),
         "everything it started to end",
-        || [odyn, guest, program].map(process::is_gone) == [true; 3],
+        || [odyn, guest, app].map(process::is_gone) == [true; 3],
     );
     let left: Vec<_> = std::fs::read_dir(&place)
         .expect("own directory")

@@ -4,7 +4,7 @@ use odyn_kms::credentials::Credentials;
 use odyn_kms::proxy::Demands;
 use odyn_tests::kms::KEY;
 
-use super::client::{INSTANCE, Wanted, program, world};
+use super::client::{INSTANCE, Wanted, app, world};
 
 #[tokio::test]
 async fn the_five_attesting_actions_come_back_in_clear() {
@@ -114,7 +114,7 @@ async fn all_other_actions_and_errors_are_passed_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_program_has_requests_signed() {
+async fn only_the_app_has_requests_signed() {
     let world = world(Wanted::default()).await;
     let body = r#"{"KeyId":"alias/app"}"#;
     let unsigned = world.send(http::HeaderMap::new(), body).await;
@@ -134,7 +134,7 @@ async fn nobody_but_the_program_has_requests_signed() {
         .send(guessed, body)
         .await
         .is_error(403, "InvalidSignatureException");
-    let taken = world.signed("DescribeKey", body, &program(), "kms");
+    let taken = world.signed("DescribeKey", body, &app(), "kms");
     let other = r#"{"KeyId":"alias/other"}"#;
     world
         .send(taken.clone(), other)
@@ -149,7 +149,7 @@ async fn nobody_but_the_program_has_requests_signed() {
         .send(other_action, body)
         .await
         .is_error(403, "InvalidSignatureException");
-    let s3 = world.signed("DescribeKey", body, &program(), "s3");
+    let s3 = world.signed("DescribeKey", body, &app(), "s3");
     world
         .send(s3, body)
         .await
@@ -197,7 +197,7 @@ async fn connections_and_documents_are_used_again() {
 }
 
 #[tokio::test]
-async fn a_program_with_its_own_document_gets_its_own_envelope() {
+async fn an_app_with_its_own_document_gets_its_own_envelope() {
     let world = world(Wanted::default()).await;
     let body = r#"{"NumberOfBytes":8,"Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"AAAA"}}"#;
     let answer = world.ask("GenerateRandom", body).await;

@@ -86,12 +86,12 @@ impl CredentialsSource for Given {
     }
 }
 
-/// The program's credentials.
-pub(crate) fn program() -> Credentials {
+/// The app's credentials.
+pub(crate) fn app() -> Credentials {
     Credentials::new("ODYNPROGRAM", "program-hush")
 }
 
-/// Credentials as the host half gives them.
+/// Credentials as the host gives them.
 pub(crate) fn instance(id: &str, secret: &str, token: &str) -> Credentials {
     let json =
         format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"{secret}","Token":"{token}"}}"#);
@@ -122,7 +122,7 @@ pub(crate) async fn world(wanted: Wanted) -> World {
         module: Arc::new(Simulated::new().expect("a module")),
         dial: Arc::new(Loopback(direct)),
         credentials: CredentialsCache::new(Given(Arc::clone(&given))),
-        program: program(),
+        program: app(),
         endpoints: Endpoints::new([(REGION.to_owned(), endpoint)].into()),
         demands: wanted.demands,
         roots: roots.clone(),
@@ -180,7 +180,7 @@ impl Answer {
 impl World {
     /// An action, as an SDK asks for it.
     pub(crate) async fn ask(&self, action: &str, body: &str) -> Answer {
-        let headers = self.signed(action, body, &program(), "kms");
+        let headers = self.signed(action, body, &app(), "kms");
         self.send(headers, body).await
     }
 
@@ -225,7 +225,7 @@ impl World {
         let (id, secret, token) = INSTANCE;
         match is_direct {
             true => self.signed("GenerateDataKey", body, &instance(id, secret, token), "kms"),
-            false => self.signed("GenerateDataKey", body, &program(), "kms"),
+            false => self.signed("GenerateDataKey", body, &app(), "kms"),
         }
     }
 

@@ -84,14 +84,14 @@ async fn credentials_that_expire_in_the_middle_are_fetched_again() {
     assert_eq!(world.ask("GenerateRandom", RANDOM).await.status, 200);
     let keys: Vec<String> = world.kms.seen().into_iter().map(|s| s.access_key).collect();
     assert_eq!(keys, [INSTANCE.0, INSTANCE.0, "AKIANEW"]);
-    // The host half has no better ones.
+    // The host has no better ones.
     world.kms.accept("AKIAOTHER", "x", None);
     let answer = world.ask("GenerateRandom", RANDOM).await;
     answer.is_error(400, "ExpiredTokenException");
 }
 
 #[tokio::test]
-async fn a_certificate_of_somebody_else_is_no_kms() {
+async fn a_foreign_certificate_is_no_kms() {
     let world = world(Wanted {
         trusted: false,
         ..Wanted::default()

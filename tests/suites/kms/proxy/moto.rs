@@ -31,11 +31,11 @@ struct Moto {
 impl Moto {
     /// None where there is none: see [`installed`].
     fn start() -> Option<Self> {
-        let program = installed("ODYN_TEST_MOTO")?;
+        let app = installed("ODYN_TEST_MOTO")?;
         let logs = tempfile::tempdir().expect("a directory");
         // It ends even when this test is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program);
+        command.args(["--pdeathsig", "KILL"]).arg(app);
         command.args(["-H", "127.0.0.1", "-p", "0"]);
         let mut process = Process::spawn(command, "moto", logs.path(), false);
         let mut address = None;
@@ -56,7 +56,7 @@ impl Moto {
     }
 }
 
-/// A proxy before moto, the SDK, and a key with the alias that programs use.
+/// A proxy before moto, the SDK, and a key with the alias that apps use.
 async fn app(moto: &Moto) -> (World, Client, String) {
     let world = world(Wanted {
         emulator: Some(moto.address),

@@ -9,7 +9,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::client::{INSTANCE, REGION, Wanted, World, program, world};
+use super::client::{INSTANCE, REGION, Wanted, World, app, world};
 
 const RANDOM: &str = r#"{"NumberOfBytes":24}"#;
 
@@ -35,7 +35,7 @@ impl Request {
 
     /// The path and query with a signature, valid for a minute.
     fn target(&self, world: &World, body: &str) -> String {
-        let id = program().access_key_id;
+        let id = app().access_key_id;
         let token = self.token.clone();
         let identity = Credentials::new(id, "program-hush", token, None, "program").into();
         let mut settings = SigningSettings::default();
@@ -102,7 +102,7 @@ async fn a_presigned_request_is_good_for_itself_and_its_time() {
     let other_action = world.send_to(&target, headers, RANDOM).await;
     other_action.is_error(403, "InvalidSignatureException");
 
-    let mut both = world.signed("GenerateRandom", RANDOM, &program(), "kms");
+    let mut both = world.signed("GenerateRandom", RANDOM, &app(), "kms");
     let answer = world.send_to(&target, both.clone(), RANDOM).await;
     let message = answer.is_error(403, "IncompleteSignatureException");
     assert!(message.contains("two of them"), "{message}");

@@ -1,4 +1,4 @@
-//! The Rust SDK, as it comes, as the program: what it makes of the proxy's answers. More actions,
+//! The Rust SDK, as it comes, as the app: what it makes of the proxy's answers. More actions,
 //! answered by an emulator: `moto.rs`.
 
 use aws_sdk_kms::config::retry::RetryConfig;
@@ -12,18 +12,18 @@ use aws_sdk_kms::{Client, Config};
 use odyn_kms::proxy::Demands;
 use odyn_tests::kms::{Fault, KEY};
 
-use super::client::{INSTANCE, REGION, Wanted, World, program, world};
+use super::client::{INSTANCE, REGION, Wanted, World, app, world};
 
 const KEY_NAME: &str = "alias/app";
 
-/// The SDK with what a program finds in its environment.
+/// The SDK with what an app finds in its environment.
 pub(crate) fn sdk(world: &World) -> Client {
     sdk_with(world, "program-hush", 1)
 }
 
 /// The same with another secret key, or with retries of its own.
 fn sdk_with(world: &World, secret: &str, attempts: u32) -> Client {
-    let id = program().access_key_id;
+    let id = app().access_key_id;
     let config = Config::builder()
         .behavior_version_latest()
         .region(Region::new(REGION))

@@ -29,7 +29,7 @@ ingress:
   - listen_port: 80
     target_port: 8080
 ";
-/// Where the host half listens for the program's clients.
+/// Where the host listens for the app's clients.
 pub(super) const INGRESS: &str = "80=192.0.2.2:8000";
 
 /// The load, its servers, and the events of its flows.
@@ -46,7 +46,7 @@ pub(super) struct Load {
     pub(super) seen: Vec<Event>,
 }
 
-/// A flow that the program has had.
+/// A flow that the app has had.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub(super) kind: String,
@@ -126,17 +126,17 @@ impl Load {
         });
     }
 
-    /// The program.
+    /// The app.
     pub(super) fn guest(&self) -> Guest {
         let words = [&self.events, &self.control].map(|path| path.display().to_string());
         Guest::python(program!("load"), &words.each_ref().map(String::as_str))
             .limit(Duration::from_secs(120))
     }
 
-    /// Tells the program what to do: `load`, `quiet` or `stop`.
+    /// Tells the app what to do: `load`, `quiet` or `stop`.
     pub(super) fn set(&self, phase: &str) {
         self.holding.store(phase == "load", Ordering::Release);
-        // In one step: the program reads at any moment.
+        // In one step: the app reads at any moment.
         let next = self.control.with_extension("next");
         fs::write(&next, phase).expect("own directory");
         fs::rename(&next, &self.control).expect("own directory");
@@ -192,7 +192,7 @@ impl Load {
         });
     }
 
-    /// The program's TCP connections that somebody accepted.
+    /// The app's TCP connections that were accepted.
     pub(super) fn tcp(&self) -> impl Iterator<Item = &Event> {
         let is_tcp = |kind: &str| !matches!(kind, "dns" | "udp" | "client");
         self.seen.iter().filter(move |event| is_tcp(&event.kind))

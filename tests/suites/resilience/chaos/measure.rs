@@ -14,7 +14,7 @@ const DEATHS: usize = 24;
 /// Load before the first look at what it costs: caches are filled, and buffers have been large.
 pub(super) const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Threads that write logs while the program talks: as many as there were writes at the same time,
+/// Threads that write logs while the app talks: as many as there were writes at the same time,
 /// and they stay as long as there is always one for each in turn. One more for each death is a leak.
 const WRITERS: usize = 2;
 
@@ -83,7 +83,7 @@ pub(super) fn print_times(what: &str, mut times: Vec<f64>) {
     println!("{what}: {count} times, p50 {p50:.0} ms, p99 {p99:.0} ms, max {max:.0} ms");
 }
 
-/// Seconds since the epoch, by the clock that the program has too.
+/// Seconds since the epoch, by the clock that the app has too.
 pub(super) fn now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

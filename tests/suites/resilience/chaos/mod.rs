@@ -1,7 +1,7 @@
 //! Either half dies, at any moment, under load.
 //!
 //! `ODYN_TEST_CHAOS` says how many deaths there shall be over all tests here (200 at night), and
-//! `ODYN_TEST_SEED` repeats a run. Each prints how long the link was away for the program: from
+//! `ODYN_TEST_SEED` repeats a run. Each prints how long the link was away for the app: from
 //! the death to the first new flow that carries a byte.
 
 mod load;
@@ -38,29 +38,25 @@ fn one_record_each(load: &Load, records: &[AuditRecord]) {
     let missing: Vec<u64> = (1..=last).filter(|id| !ids.contains(id)).collect();
     assert!(missing.is_empty(), "flows without a record: {missing:?}");
     let tcp = records.iter().filter(|record| is_connection(record));
-    assert_eq!(
-        load.tcp().count(),
-        tcp.count(),
-        "the program counted others"
-    );
+    assert_eq!(load.tcp().count(), tcp.count(), "the app counted others");
     let cut: Vec<_> = records.iter().filter(|r| r.end == "cut").collect();
     assert!(cut.is_empty(), "{cut:?}");
 }
 
-/// That the host half's file has each line of the program once, in order and whole.
+/// That the host's file has each line of the app once, in order and whole.
 fn every_line_once(world: &World) {
     let path = world.dir().join("guests/chaos/stdout.log");
-    let text = fs::read_to_string(&path).expect("the program's output");
+    let text = fs::read_to_string(&path).expect("the app's output");
     let lines: Vec<&str> = text.lines().collect();
     let (last, numbered) = lines.split_last().expect("some lines");
     assert_eq!(*last, format!("lines {}", numbered.len()));
     for (number, line) in numbered.iter().enumerate() {
         assert_eq!(*line, format!("line {number}"));
     }
-    println!("lines of the program: {}", numbered.len());
+    println!("lines of the app: {}", numbered.len());
 }
 
-/// One that the program made.
+/// One that the app made.
 fn is_connection(record: &AuditRecord) -> bool {
     record.protocol == "tcp" && record.direction == "egress"
 }
@@ -184,12 +180,12 @@ fn the_wire_may_be_cut_at_any_moment() {
 }
 
 #[test]
-fn the_host_half_may_die_at_any_moment() {
+fn the_host_may_die_at_any_moment() {
     let mut world = start!(world());
     if world.direct() {
         return;
     }
-    let mut random = Random::new("host half");
+    let mut random = Random::new("host");
     let mut load = Load::new(&world);
     let running = load.guest().flag("--stdio").flag("host").spawn(&world);
     load.works();
@@ -241,7 +237,7 @@ fn the_host_half_may_die_at_any_moment() {
 }
 
 #[test]
-fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
+fn odyn_net_may_die_at_any_moment_alone_or_with_the_host() {
     let mut world = start!(world());
     if world.direct() {
         return;
@@ -262,12 +258,12 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
         random.pause();
         records_arrive(&mut load, began, running.audit_path());
         let odyn = pid(&running);
-        let program = process::children(odyn).pop().expect("it has a program");
+        let app = process::children(odyn).pop().expect("it has an app");
         let moment = now();
         running.process.signal(Signal::SIGKILL);
-        // Whoever starts the next one waits for the ports of both.
-        until(SOON, "odyn-net to end, and the program with it", || {
-            process::is_gone(odyn) && process::is_gone(program)
+        // The start of the next one waits for the ports of both.
+        until(SOON, "odyn-net to end, and the app with it", || {
+            process::is_gone(odyn) && process::is_gone(app)
         });
         let dead = now();
         let is_both = death % 3 == 2;
@@ -296,7 +292,7 @@ fn odyn_net_may_die_at_any_moment_alone_or_with_the_host_half() {
     times_both.print("the death of both");
 }
 
-/// Waits until every flow that the program saw end in this run has its record: nobody flushes.
+/// Waits until every flow that the app saw end in this run has its record: nothing flushes them.
 fn records_arrive(load: &mut Load, began: f64, file: &Path) {
     load.look();
     let ended = load.tcp().filter(|event| event.began > began).count();
@@ -308,7 +304,7 @@ fn records_arrive(load: &mut Load, began: f64, file: &Path) {
 /// The whole records of TCP flows in a file, each there once.
 fn tcp_records(file: &Path) -> usize {
     let text = fs::read_to_string(file).expect("an audit file");
-    // The last line may be torn: nobody was left to finish it.
+    // The last line may be torn: its writer was killed.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut ids = HashSet::new();
     let mut tcp = 0;

@@ -64,7 +64,7 @@ except OSError as error:
 }
 
 #[test]
-fn what_the_host_half_died_of_is_no_complete_stream() {
+fn what_the_host_died_of_is_no_complete_stream() {
     let mut world = start!(super::world());
     if world.direct() {
         return;
