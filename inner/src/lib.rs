@@ -4,8 +4,7 @@
 //! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
 //! turns captured flows into permits and link flows; [`ingress`] brings clients to the program;
 //! [`kms`] and [`api`] serve the program itself;
-//! [`supervisor`] starts and watches the app; [`run`] and [`simulate`] wire them together.
-//! [`doctor`] says what of all this a kernel can do.
+//! [`supervisor`] starts and watches the app; [`run`] wires them together.
 #![deny(unsafe_code)]
 
 pub mod api;
@@ -13,7 +12,6 @@ pub mod attestation;
 pub mod audit;
 pub mod capture;
 pub mod cli;
-pub mod doctor;
 pub mod egress;
 pub mod exit;
 pub mod guest_id;
@@ -24,6 +22,5 @@ pub mod run;
 pub mod services;
 pub mod settings;
 pub mod shutdown;
-pub mod simulate;
 pub mod supervisor;
 pub mod telemetry;

@@ -5,12 +5,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use odyn_net::cli::Command;
+use clap::error::{ContextKind, ContextValue};
+use odyn_net::cli::{Cli, Command};
 use odyn_net::exit::{Failure, StartError};
 use odyn_net::init::on_exit;
 use odyn_net::init::on_exit::OnExit;
-use odyn_net::settings::{Asked, Refused};
-use odyn_net::{doctor, run, settings, simulate};
+use odyn_net::run;
+use odyn_net::settings::{LoadError, Request, load};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,44 +19,48 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     odyn_process::disable_huge_pages();
     let (code, on_exit) = odyn_net();
-    // Nothing comes after it, so everything is drained and written.
+    // Comes last: by now everything is drained and written.
     on_exit::end(on_exit);
     code
 }
 
-/// Does what is asked for; with what then becomes of the machine.
+/// Runs the command; also says what becomes of the machine afterwards.
 fn odyn_net() -> (ExitCode, OnExit) {
-    let cli = match settings::load(std::env::args_os()) {
-        Ok(Asked::Run(cli)) => cli,
-        Ok(Asked::Print(text)) => {
+    let cli = match load::<Cli>(std::env::args_os()) {
+        Ok(Request::Run(cli)) => cli,
+        Ok(Request::Print(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
             return (ExitCode::SUCCESS, OnExit::Exit);
         }
-        Err(Refused::Usage(error)) => {
-            // What cannot be printed has nobody to read it.
-            let _ = error.print();
-            return match error.use_stderr() {
-                true => (Failure::Usage.into(), OnExit::Auto),
-                false => (ExitCode::SUCCESS, OnExit::Exit),
-            };
-        }
-        Err(Refused::Start(error)) => return (failed(&error), OnExit::Auto),
+        Err(LoadError::Usage(error)) => return usage(&error),
+        Err(LoadError::Start(error)) => return (failed(&error), OnExit::Auto),
     };
     let (result, on_exit) = match cli.command {
         Command::Run(args) => {
             let on_exit = args.on_exit;
             (run::run(args), on_exit)
         }
-        Command::Simulate(args) => (simulate::host(args), OnExit::Exit),
-        Command::SimulatedGuest(args) => (simulate::guest(args), OnExit::Exit),
-        Command::Doctor(args) => (doctor::run(&args), OnExit::Exit),
-        Command::DoctorTrial => {
-            doctor::trial::child();
-            (Ok(ExitCode::SUCCESS), OnExit::Exit)
-        }
-        Command::Program(launch) => (Err(launch.become_program()), OnExit::Exit),
+        Command::App(launch) => (Err(launch.become_app()), OnExit::Exit),
     };
     (result.unwrap_or_else(|error| failed(&error)), on_exit)
+}
+
+/// Prints a wrong command line, or the help that was asked for.
+fn usage(error: &clap::Error) -> (ExitCode, OnExit) {
+    if let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand)
+        && ["simulate", "doctor"].contains(&command.as_str())
+    {
+        eprintln!(
+            "odyn-net: `odyn-net {command}` is `enclaver {command}` now, with the same arguments"
+        );
+        return (Failure::Usage.into(), OnExit::Auto);
+    }
+    // Standard error may be closed; the exit code says it, too.
+    let _ = error.print();
+    match error.use_stderr() {
+        true => (Failure::Usage.into(), OnExit::Auto),
+        false => (ExitCode::SUCCESS, OnExit::Exit),
+    }
 }
 
 fn failed(error: &StartError) -> ExitCode {

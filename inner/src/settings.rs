@@ -1,4 +1,4 @@
-//! The settings of `odyn-net`: flag, environment, file, and what the policy says.
+//! Settings of a command: flag, environment variable, file, and what the policy says.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,49 +6,52 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches};
 use odyn_settings::{Error, Report, Settings};
 
-use crate::cli::{Cli, DEFAULT_FILE};
+use crate::cli::{DEFAULT_FILE, SIMULATE_KEYS};
 use crate::exit::{Failure, StartError};
 use crate::run;
 
-/// What is asked for.
+/// What the caller asks for.
 #[derive(Debug)]
-pub enum Asked {
-    /// Do this.
-    Run(Box<Cli>),
-    /// Print this and do nothing.
+pub enum Request<C> {
+    /// Run this command.
+    Run(Box<C>),
+    /// Print this text and end (`--print-config`).
     Print(String),
 }
 
-/// Why nothing can be done.
+/// Why the settings cannot be used.
 #[derive(Debug)]
-pub enum Refused {
+pub enum LoadError {
     /// The command line or the environment is wrong, or asks for help.
     Usage(clap::Error),
     /// The settings file, or the policy that `--print-config` needs, is wrong.
     Start(StartError),
 }
 
-/// Reads the command line, the environment and the settings file.
+/// Reads the command line, the environment and the settings file of `odyn-net run` and
+/// `enclaver simulate`.
 ///
 /// # Errors
 /// What is wrong in them.
-pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Refused> {
-    let settings = Settings::new(Cli::command(), DEFAULT_FILE);
+pub fn load<C: CommandFactory + FromArgMatches>(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Request<C>, LoadError> {
+    let settings = Settings::new(C::command(), DEFAULT_FILE).foreign(SIMULATE_KEYS);
     let mut loaded = settings.load(args).map_err(|error| match error {
-        Error::Usage(error) => Refused::Usage(error),
-        other => Refused::Start(StartError::new(Failure::Config, other.to_string())),
+        Error::Usage(error) => LoadError::Usage(error),
+        other => LoadError::Start(StartError::new(Failure::Config, other.to_string())),
     })?;
     if let Some(format) = loaded.print {
-        with_policy(&mut loaded.report).map_err(Refused::Start)?;
-        return Ok(Asked::Print(loaded.report.render(format)));
+        add_policy(&mut loaded.report).map_err(LoadError::Start)?;
+        return Ok(Request::Print(loaded.report.render(format)));
     }
-    Cli::from_arg_matches(&loaded.matches)
-        .map(|cli| Asked::Run(Box::new(cli)))
-        .map_err(Refused::Usage)
+    C::from_arg_matches(&loaded.matches)
+        .map(|cli| Request::Run(Box::new(cli)))
+        .map_err(LoadError::Usage)
 }
 
-/// What nobody has set and the policy file says.
-fn with_policy(report: &mut Report) -> Result<(), StartError> {
+/// Adds the settings that the policy file has and no other source sets.
+fn add_policy(report: &mut Report) -> Result<(), StartError> {
     let Some(path) = report
         .get("policy")
         .and_then(|policy| policy.values.first())

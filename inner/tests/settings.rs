@@ -59,37 +59,46 @@ fn flag_over_environment_over_file_over_policy_over_default() {
     let policy = "policy: policy.yaml\n";
     let environment = &[("ODYN_DRAIN_TIMEOUT", "2s")][..];
     let flag = &["--drain-timeout", "3s"][..];
-    for command in ["run", "simulate"] {
-        for (file, environment, flag, value, source) in [
-            (file, environment, flag, "3s", "flag --drain-timeout"),
-            (
-                file,
-                environment,
-                &[][..],
-                "2s",
-                "environment ODYN_DRAIN_TIMEOUT",
-            ),
-            (file, &[][..], &[][..], "1s", "odyn-net.yaml:2"),
-            (policy, &[][..], &[][..], "7s", "policy policy.yaml"),
-            ("", &[][..], &[][..], "", "not set"),
-        ] {
-            let words: Vec<&str> = [command].iter().chain(flag).copied().collect();
-            let found = Case::new(file).setting(environment, &words, "drain_timeout");
-            assert_eq!(found, (value.to_owned(), source.to_owned()), "{file}");
-        }
+    for (file, environment, flag, value, source) in [
+        (file, environment, flag, "3s", "flag --drain-timeout"),
+        (
+            file,
+            environment,
+            &[][..],
+            "2s",
+            "environment ODYN_DRAIN_TIMEOUT",
+        ),
+        (file, &[][..], &[][..], "1s", "odyn-net.yaml:2"),
+        (policy, &[][..], &[][..], "7s", "policy policy.yaml"),
+        ("", &[][..], &[][..], "", "not set"),
+    ] {
+        let words: Vec<&str> = ["run"].iter().chain(flag).copied().collect();
+        let found = Case::new(file).setting(environment, &words, "drain_timeout");
+        assert_eq!(found, (value.to_owned(), source.to_owned()), "{file}");
     }
 }
 
 #[test]
-fn run_and_simulate_share_a_file() {
+fn a_key_of_simulate_in_the_shared_file_is_no_error() {
     let case = Case::new("link: vsock://3:7000\nresolver: 192.0.2.1\nuser: nobody\n");
     let (value, source) = case.setting(&[], &["run"], "link");
     assert_eq!(
         (value.as_str(), source.as_str()),
         ("vsock://3:7000", "odyn-net.yaml:1")
     );
-    let (value, _) = case.setting(&[], &["simulate"], "resolver");
-    assert_eq!(value, "192.0.2.1");
+}
+
+#[test]
+fn commands_that_moved_say_where_they_are() {
+    for command in ["simulate", "doctor"] {
+        let output = Case::new("").run(&[], &[command, "--policy", "policy.yaml"]);
+        assert_eq!(output.status.code(), Some(64));
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.contains(&format!("`enclaver {command}`")),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

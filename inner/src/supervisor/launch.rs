@@ -76,7 +76,7 @@ impl Launch {
     /// The process could not be made (memory, process limit, /proc not mounted).
     pub fn spawn(&self, (stdout, stderr): (Stdio, Stdio)) -> io::Result<Child> {
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("odyn-net").arg(crate::cli::PROGRAM_COMMAND);
+        command.arg0("odyn-net").arg(crate::cli::APP_COMMAND);
         for (flag, value) in [("--uid", self.uid), ("--gid", self.gid)] {
             if let Some(value) = value {
                 command.arg(flag).arg(value.to_string());
@@ -101,7 +101,7 @@ impl Launch {
     }
 
     /// Gives up all rights and becomes the program. Returns only when that failed.
-    pub fn become_program(self) -> StartError {
+    pub fn become_app(self) -> StartError {
         if let Err(error) = self.give_up_rights() {
             return StartError::new(Failure::Capture, format!("cannot drop privileges: {error}"));
         }

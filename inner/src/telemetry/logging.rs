@@ -21,13 +21,7 @@ const LIBRARIES: &str = "warn,hickory_proto=error";
 /// aws_sigv4 traces what it signs, session tokens and all. No filter brings that back.
 const NEVER: &str = "aws_sigv4=warn";
 /// The targets of our own crates.
-const OURS: [&str; 5] = [
-    "odyn_net",
-    "odyn_link",
-    "odyn_dns",
-    "odyn_kms",
-    "enclaver_outer",
-];
+const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "odyn_kms"];
 
 /// Sends the log to a file or to standard error (`-`), to the host half, to both, or nowhere.
 ///

@@ -20,6 +20,8 @@ pub(crate) struct Feed<'a> {
     /// What the user has given by flag and environment.
     pub(crate) given: &'a ArgMatches,
     pub(crate) sections: &'a [&'static str],
+    /// Keys that another executable reads from the same file.
+    pub(crate) foreign: &'static [&'static str],
     pub(crate) file: &'a Arc<Path>,
 }
 
@@ -75,7 +77,9 @@ impl Feed<'_> {
                     value,
                     file: Arc::clone(self.file),
                 });
-            } else if !self.is_of_another_command(&key_name) {
+            } else if !self.is_of_another_command(&key_name)
+                && !self.foreign.contains(&key_name.as_str())
+            {
                 wrong.push(self.unknown(&key, &key_name, &known));
             }
         }

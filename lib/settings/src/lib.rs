@@ -44,6 +44,7 @@ pub struct Settings {
     command: Command,
     default_file: PathBuf,
     sections: Vec<&'static str>,
+    foreign: &'static [&'static str],
 }
 
 /// What was found.
@@ -79,6 +80,7 @@ impl Settings {
             command,
             default_file: default_file.into(),
             sections: Vec::new(),
+            foreign: &[],
         }
     }
 
@@ -86,6 +88,13 @@ impl Settings {
     #[must_use]
     pub fn section(mut self, key: &'static str) -> Self {
         self.sections.push(key);
+        self
+    }
+
+    /// Keys that another executable reads from the same file: no mistakes, and ignored here.
+    #[must_use]
+    pub fn foreign(mut self, keys: &'static [&'static str]) -> Self {
+        self.foreign = keys;
         self
     }
 
@@ -127,6 +136,7 @@ impl Settings {
                 command,
                 given,
                 sections: &self.sections,
+                foreign: self.foreign,
                 file: path,
             }
             .take(entries)?;

@@ -1,4 +1,4 @@
-//! `odyn-net doctor`: what it says about this kernel and these rights, about configurations of
+//! `enclaver doctor`: what it says about this kernel and these rights, about configurations of
 //! kernels, and that it changes nothing.
 
 use std::io::Write;
@@ -53,7 +53,7 @@ fn verdict(report: &Value, id: &str) -> String {
     check["verdict"].as_str().expect("a verdict").to_owned()
 }
 
-/// Words before `odyn-net doctor`, and its flags.
+/// Words before `enclaver doctor`, and its flags.
 fn doctor(world: &World, wrap: &[&str], flags: &[&str]) -> Report {
     let mut command = world.host().command();
     command.args(wrap);
@@ -61,7 +61,7 @@ fn doctor(world: &World, wrap: &[&str], flags: &[&str]) -> Report {
 }
 
 fn finish(world: &World, mut command: Command, flags: &[&str]) -> Report {
-    command.arg(odyn(world)).arg("doctor").args(flags);
+    command.arg(enclaver(world)).arg("doctor").args(flags);
     command
         .env_remove("ODYN_LINK")
         .env_remove("ODYN_CAPTURE")
@@ -77,12 +77,12 @@ fn finish(world: &World, mut command: Command, flags: &[&str]) -> Report {
 }
 
 /// Where every user may run it.
-fn odyn(world: &World) -> PathBuf {
-    let installed = world.dir().join("bin").join("odyn-net");
+fn enclaver(world: &World) -> PathBuf {
+    let installed = world.dir().join("bin").join("enclaver");
     if installed.exists() {
         return installed;
     }
-    world.install(&executable("ODYN_NET", "odyn-net"))
+    world.install(&executable("ENCLAVER", "enclaver"))
 }
 
 fn state(world: &World) -> String {
@@ -93,7 +93,7 @@ fn state(world: &World) -> String {
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../inner/src/doctor/kernel_config/fixtures")
+        .join("../cli/src/doctor/kernel_config/fixtures")
         .join(name)
         .display()
         .to_string()
@@ -216,7 +216,7 @@ fn an_ordinary_user_is_told_about_rights_and_about_simulate() {
         report.stdout
     );
     assert!(
-        report.stdout.contains("`odyn-net simulate` would work"),
+        report.stdout.contains("`enclaver simulate` would work"),
         "{}",
         report.stdout
     );
@@ -322,7 +322,7 @@ fn a_configuration_may_come_by_a_pipe() {
     if world.direct() {
         return;
     }
-    let mut child = Command::new(executable("ODYN_NET", "odyn-net"))
+    let mut child = Command::new(executable("ENCLAVER", "enclaver"))
         .args(["doctor", "--json", "--kernel-config", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -357,12 +357,12 @@ fn a_developer_has_kms_in_a_simulation() {
         return;
     }
     let _services = services_for(&world, ["AKIADEVELOPER", "developer-hush", ""]);
-    let odyn = world.install(&executable("ODYN_NET", "odyn-net"));
+    let enclaver = world.install(&executable("ENCLAVER", "enclaver"));
     let mut command: Command = world.host().command();
     command.arg("env").arg("--chdir").arg(world.scratch());
     as_user(&mut command, NOBODY);
     command
-        .arg(odyn)
+        .arg(enclaver)
         .arg("simulate")
         .arg("--policy")
         .arg(policy(&world, ""));

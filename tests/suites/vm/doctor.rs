@@ -1,4 +1,4 @@
-//! `odyn-net doctor` on a kernel that lacks things: the same one with more and more of its modules.
+//! `enclaver doctor` on a kernel that lacks things: the same one with more and more of its modules.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn initramfs(parts: &Parts) -> Vec<u8> {
     archive.device("dev/console", 5, 1);
     parts.kernel.pack(&MODULES, &mut archive);
     archive.program("", &which("busybox"), "bin/busybox");
-    archive.program("", &parts.dist.join("odyn-net"), "bin/odyn-net");
+    archive.program("", &parts.dist.join("enclaver"), "bin/enclaver");
     archive.finish()
 }
 

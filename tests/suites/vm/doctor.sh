@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# First process of the virtual machine: asks odyn-net doctor again and again while the kernel gets
+# First process of the virtual machine: asks enclaver doctor again and again while the kernel gets
 # more and more modules. There is no modprobe, as in an enclave.
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -11,7 +11,7 @@ mkdir -p /tmp
 ask() {
     name=$1
     shift
-    odyn-net doctor --json "$@" >/tmp/report 2>&1
+    enclaver doctor --json "$@" >/tmp/report 2>&1
     echo "RESULT $name-code $?"
     # On one line.
     echo "RESULT $name $(tr -d '\n' </tmp/report)"

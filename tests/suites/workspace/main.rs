@@ -22,17 +22,11 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Direct dependencies of each crate of the workspace: of its product, not of
-/// its tests.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo knows about the workspace.
+fn metadata(flags: &[&str]) -> Value {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--offline",
-        ])
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(flags)
         .current_dir(root())
         .output()
         .expect("cargo runs");
@@ -41,7 +35,13 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Direct dependencies of each crate of the workspace: of its product, not of
+/// its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata(&["--no-deps"]);
     let packages = metadata["packages"].as_array().expect("packages");
     packages
         .iter()
@@ -105,6 +105,18 @@ fn crates_depend_in_one_direction() {
                 "odyn-process",
                 "odyn-link",
                 "odyn-settings",
+            ],
+        ),
+        (
+            "enclaver",
+            &[
+                "odyn-policy",
+                "odyn-proto",
+                "odyn-dns",
+                "odyn-link",
+                "odyn-process",
+                "odyn-settings",
+                "odyn-net",
                 "enclaver-outer",
             ],
         ),
@@ -132,6 +144,61 @@ fn crates_depend_in_one_direction() {
             );
         }
     }
+}
+
+/// Names of all packages that a package of the workspace is built from, without its tests.
+fn closure(package: &str) -> BTreeSet<String> {
+    // Packages for other systems need not be on this machine.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let metadata = metadata(&["--filter-platform", &platform]);
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let names: BTreeMap<String, String> = array(&metadata["packages"])
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    let nodes: BTreeMap<String, Value> = array(&metadata["resolve"]["nodes"])
+        .into_iter()
+        .map(|node| (text(&node["id"]), node))
+        .collect();
+    let mut next: Vec<String> = names
+        .iter()
+        .filter(|(_, name)| *name == package)
+        .map(|(id, _)| id.clone())
+        .collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        for dependency in array(&nodes[&id]["deps"]) {
+            let kinds = array(&dependency["dep_kinds"]);
+            if kinds
+                .iter()
+                .any(|kind| kind["kind"].as_str() != Some("dev"))
+            {
+                next.push(text(&dependency["pkg"]));
+            }
+        }
+    }
+    seen.iter().map(|id| names[id].clone()).collect()
+}
+
+/// What is attested must not contain the host, nor a client of AWS.
+#[test]
+fn the_guest_does_not_contain_the_host() {
+    let guest = closure("odyn-net");
+    assert!(guest.contains("odyn-link"), "{guest:?}");
+    let wrong: Vec<&String> = guest
+        .iter()
+        .filter(|name| {
+            ["enclaver-outer", "enclaver"].contains(&name.as_str())
+                || name.starts_with("aws-config")
+                || name.starts_with("aws-sdk-")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "odyn-net contains {wrong:?}");
+    assert!(closure("enclaver").contains("enclaver-outer"));
 }
 
 #[test]

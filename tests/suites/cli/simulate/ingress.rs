@@ -1,4 +1,4 @@
-//! `odyn-net simulate` with ingress: a developer's app has clients on the developer's machine.
+//! `enclaver simulate` with ingress: a developer's app has clients on the developer's machine.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -158,7 +158,7 @@ fn an_address_that_cannot_be_had_starts_nothing_and_says_what_to_do() {
             &[][..],
             69,
             &[
-                "odyn-net: cannot listen at 127.0.0.1:8000 for clients of port 8000: Address",
+                "enclaver: cannot listen at 127.0.0.1:8000 for clients of port 8000: Address",
                 "--ingress 8000=127.0.0.1:PORT",
             ][..],
         ),

@@ -1,4 +1,4 @@
-//! `odyn-net simulate`: a developer's machine, no root.
+//! `enclaver simulate`: a developer's machine, no root.
 
 mod ingress;
 
@@ -13,7 +13,7 @@ use crate::{program, shop, start};
 /// A developer: an unprivileged user on the host.
 struct Developer<'a> {
     world: &'a World,
-    odyn: std::path::PathBuf,
+    enclaver: std::path::PathBuf,
 }
 
 /// An app that says what a server says to it.
@@ -35,8 +35,8 @@ struct Run {
 
 impl<'a> Developer<'a> {
     fn new(world: &'a World) -> Self {
-        let odyn = world.install(&executable("ODYN_NET", "odyn-net"));
-        Self { world, odyn }
+        let enclaver = world.install(&executable("ENCLAVER", "enclaver"));
+        Self { world, enclaver }
     }
 
     fn spawn(&self, flags: &[&str], words: &[&str]) -> Process {
@@ -47,7 +47,7 @@ impl<'a> Developer<'a> {
     }
 
     fn finish(&self, mut command: Command, flags: &[&str], words: &[&str]) -> Process {
-        command.arg(&self.odyn).arg("simulate");
+        command.arg(&self.enclaver).arg("simulate");
         command.arg("--policy").arg(self.world.policy_file());
         command.args(flags).arg("--").args(words);
         command.env("CURL_CA_BUNDLE", self.world.dir().join("ca.pem"));
@@ -186,8 +186,8 @@ fn an_interrupt_ends_it_and_leaves_nothing() {
     let developer = Developer::new(&world);
     let mut process = developer.spawn(&[], &["sh", "-c", "echo started; exec sleep 60"]);
     process.wait_for("started", Duration::from_secs(20));
-    let odyn = process.pid().expect("it runs");
-    let family = process::children(odyn);
+    let enclaver = process.pid().expect("it runs");
+    let family = process::children(enclaver);
     process.signal(nix::sys::signal::Signal::SIGINT);
     assert_ne!(process::code(process.wait(Duration::from_secs(30))), 0);
     process::until(
@@ -215,14 +215,14 @@ fn a_killed_simulation_leaves_no_process_and_only_its_link() {
     let words = ["sh", "-c", "echo started; exec sleep 60"];
     let mut process = developer.finish(command, &[], &words);
     process.wait_for("started", Duration::from_secs(20));
-    let odyn = process.pid().expect("it runs");
-    let guest = process::children(odyn).pop().expect("it has a guest");
+    let enclaver = process.pid().expect("it runs");
+    let guest = process::children(enclaver).pop().expect("it has a guest");
     let app = process::children(guest).pop().expect("it has an app");
     process.signal(nix::sys::signal::Signal::SIGKILL);
     process::until(
         Duration::from_secs(20),
         "everything it started to end",
-        || [odyn, guest, app].map(process::is_gone) == [true; 3],
+        || [enclaver, guest, app].map(process::is_gone) == [true; 3],
     );
     let left: Vec<_> = std::fs::read_dir(&place)
         .expect("own directory")

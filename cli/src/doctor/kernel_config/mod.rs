@@ -1,10 +1,10 @@
 //! Judging a kernel's `.config` before an image is built with it.
 
-mod judge;
+mod evaluate;
 mod parse;
 
-pub(super) use judge::{judge, name_of};
-pub(super) use parse::{ConfigError, KernelConfig};
+pub(super) use crate::doctor::kernel_config::evaluate::{evaluate, name_of};
+pub(super) use crate::doctor::kernel_config::parse::{ConfigError, KernelConfig};
 
 use std::fs::File;
 use std::io;

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::catalogue::{Entry, Id};
-use super::check::{Finding, Need, Verdict};
-use super::diagnosis::{Backend, Diagnosis};
+use crate::doctor::catalogue::{Entry, Id};
+use crate::doctor::check::{Finding, Need, Verdict};
+use crate::doctor::diagnosis::{Backend, Diagnosis};
 
 /// Version of the JSON.
 const FORMAT: u32 = 1;
@@ -45,49 +45,24 @@ struct Check {
     fix: Option<String>,
 }
 
-const SECTIONS: [(&str, &[Id]); 4] = [
-    (
-        "Capture by nftables",
-        &[
-            Id::NfTables,
-            Id::NftNat,
-            Id::NftRoute,
-            Id::NftFib,
-            Id::NftReject,
-            Id::NftTproxy,
-            Id::NftLog,
-            Id::RoutingRules,
-            Id::NftCapture,
-        ],
-    ),
-    ("Capture by a TUN device", &[Id::Tun, Id::OtherInterfaces]),
-    (
-        "The machine and the program",
-        &[
-            Id::Loopback,
-            Id::Ipv6,
-            Id::NetAdmin,
-            Id::NetRaw,
-            Id::Proc,
-            Id::Seccomp,
-            Id::Runtime,
-            Id::SetUser,
-            Id::SysAdmin,
-            Id::ResolvConf,
-            Id::OpenFiles,
-        ],
-    ),
-    (
-        "Link, attestation, simulate",
-        &[
-            Id::Vsock,
-            Id::VsockCid,
-            Id::VsockLoopback,
-            Id::Nsm,
-            Id::Namespaces,
-        ],
-    ),
+/// The parts of the report for people, by what needs their checks.
+const HEADINGS: [&str; 4] = [
+    "Capture by nftables",
+    "Capture by a TUN device",
+    "The machine and the app",
+    "Link, attestation, simulate",
 ];
+
+/// The heading of a check. What several need is the machine's.
+fn heading(needed_by: &[Need]) -> &'static str {
+    let [nftables, tun, machine, link] = HEADINGS;
+    match needed_by {
+        [Need::Nftables] => nftables,
+        [Need::Tun] => tun,
+        [Need::Vsock] | [Need::Kms] | [Need::Simulate] => link,
+        _ => machine,
+    }
+}
 
 impl Report {
     /// Puts it together.
@@ -174,7 +149,7 @@ fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>, running: bool
             capture.name()
         ));
     } else {
-        advice.push("No capture would work, so `odyn-net run` would not start the program.".into());
+        advice.push("No capture would work, so `odyn-net run` would not start the app.".into());
         let spare = diagnosis
             .captures
             .iter()
@@ -214,7 +189,7 @@ fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>, running: bool
         }
     }
     if could_simulate(findings) {
-        advice.push("`odyn-net simulate` would work as it is.".into());
+        advice.push("`enclaver simulate` would work as it is.".into());
     }
     if !unknown.is_empty() {
         let names: Vec<&str> = unknown.iter().map(|id| id.name()).collect();
@@ -241,16 +216,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, {}", self.kernel, self.source)?;
         writeln!(f, "{}", self.note)?;
-        for (heading, ids) in SECTIONS {
+        for part in HEADINGS {
             let checks: Vec<&Check> = self
                 .checks
                 .iter()
-                .filter(|check| ids.contains(&check.id))
+                .filter(|check| heading(check.required_by) == part)
                 .collect();
             if checks.is_empty() {
                 continue;
             }
-            writeln!(f, "\n{heading}")?;
+            writeln!(f, "\n{part}")?;
             for check in checks {
                 write!(f, "{check}")?;
             }
@@ -303,8 +278,8 @@ impl fmt::Display for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Method;
     use crate::doctor::diagnosis::{Link, Purpose, diagnose};
+    use odyn_net::capture::Method;
 
     fn report(findings: &BTreeMap<Id, Finding>) -> Report {
         let purpose = Purpose {
@@ -322,10 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn every_check_has_its_place_in_the_report_for_people() {
-        let mut listed: Vec<Id> = SECTIONS.iter().flat_map(|(_, ids)| *ids).copied().collect();
-        listed.sort_unstable();
-        assert_eq!(listed, Id::ALL);
+    fn every_check_is_printed_once_under_a_heading() {
+        let findings = Id::ALL.map(|id| (id, Finding::present(""))).into();
+        let text = report(&findings).to_string();
+        for id in Id::ALL {
+            let line = format!(" ({}): ", id.name());
+            assert_eq!(text.matches(&line).count(), 1, "{line} in\n{text}");
+        }
+        for heading in HEADINGS {
+            assert!(text.contains(heading), "{heading} in\n{text}");
+        }
     }
 
     #[test]

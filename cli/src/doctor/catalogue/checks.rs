@@ -1,14 +1,45 @@
-//! The table of checks.
+//! The table of checks, in the order of the report: the only list of them.
 
-use super::super::check::Need;
-use super::{Entry, Id, Wanted};
+use serde::{Deserialize, Serialize};
 
-/// In the order of [`Id`].
-pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
-    (
-        Id::NfTables,
-        "nf-tables",
-        nftables(
+use super::{Entry, Wanted};
+use crate::doctor::check::Need;
+
+macro_rules! checks {
+    ($($id:ident = $name:literal: $entry:expr;)*) => {
+        /// Names a check in reports and between the processes of doctor.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[expect(missing_docs, reason = "each is described by its entry")]
+        pub enum Id {
+            $(#[serde(rename = $name)] $id,)*
+        }
+
+        impl Id {
+            /// All checks in the order of the report.
+            pub const ALL: [Id; [$($name),*].len()] = [$(Id::$id),*];
+
+            /// The check's name in reports.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Id::$id => $name,)*
+                }
+            }
+
+            /// What is known about the check beforehand.
+            pub fn entry(self) -> &'static Entry {
+                match self {
+                    $(Id::$id => {
+                        static ENTRY: Entry = $entry;
+                        &ENTRY
+                    })*
+                }
+            }
+        }
+    };
+}
+
+checks! {
+    NfTables = "nf-tables": nftables(
             "nf_tables with tables of family inet",
             "the rules that capture",
             &[
@@ -18,12 +49,8 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 wanted(&["NF_TABLES"]),
                 wanted(&["NF_TABLES_INET"]),
             ],
-        ),
-    ),
-    (
-        Id::NftNat,
-        "nft-nat",
-        Entry {
+        );
+    NftNat = "nft-nat": Entry {
             since: Some((5, 2)),
             ..nftables(
                 "nat chain in the output hook, dnat",
@@ -34,12 +61,8 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                     wanted(&["NFT_NAT"]),
                 ],
             )
-        },
-    ),
-    (
-        Id::NftRoute,
-        "nft-route",
-        Entry {
+        };
+    NftRoute = "nft-route": Entry {
             since: Some((5, 2)),
             ..nftables(
                 "route chain in the output hook, meta mark set",
@@ -49,54 +72,34 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                     brought(&["NF_TABLES_IPV6"], &["NF_TABLES_INET"]),
                 ],
             )
-        },
-    ),
-    (
-        Id::NftFib,
-        "nft-fib",
-        nftables(
+        };
+    NftFib = "nft-fib": nftables(
             "fib daddr type",
             "telling local destinations from others",
             &[brought(
                 &["NFT_FIB_INET"],
                 &["NFT_FIB_IPV4", "NFT_FIB_IPV6", "NFT_FIB_INET"],
             )],
-        ),
-    ),
-    (
-        Id::NftReject,
-        "nft-reject",
-        nftables(
+        );
+    NftReject = "nft-reject": nftables(
             "reject in tables of family inet",
             "answering what is not carried with an error at once",
             &[brought(&["NFT_REJECT_INET"], &["NFT_REJECT"])],
-        ),
-    ),
-    (
-        Id::NftTproxy,
-        "nft-tproxy",
-        nftables(
+        );
+    NftTproxy = "nft-tproxy": nftables(
             "tproxy",
             "UDP with its original destination",
             &[wanted(&["NFT_TPROXY"])],
-        ),
-    ),
-    (
-        Id::NftLog,
-        "nft-log",
-        Entry {
+        );
+    NftLog = "nft-log": Entry {
             optional: true,
             ..nftables(
                 "log group (NFLOG)",
                 "audit records of what the kernel rejected; without it that is rejected unrecorded",
                 &[wanted(&["NFT_LOG"]), wanted(&["NETFILTER_NETLINK_LOG"])],
             )
-        },
-    ),
-    (
-        Id::RoutingRules,
-        "routing-rules",
-        nftables(
+        };
+    RoutingRules = "routing-rules": nftables(
             "policy routing for IPv4 and IPv6",
             "the route that makes captured UDP local",
             &[
@@ -106,52 +109,32 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 ),
                 wanted(&["IPV6_MULTIPLE_TABLES"]),
             ],
-        ),
-    ),
-    (
-        Id::NftCapture,
-        "nft-capture",
-        nftables(
+        );
+    NftCapture = "nft-capture": nftables(
             "the whole capture by nftables, installed in a namespace of its own",
             "routes, sockets and rules together",
             &[],
-        ),
-    ),
-    (
-        Id::Tun,
-        "tun",
-        plain(
+        );
+    Tun = "tun": plain(
             "TUN devices",
             &[Need::Tun],
             "capture on kernels without nf_tables",
             &[wanted(&["TUN"])],
-        ),
-    ),
-    (
-        Id::OtherInterfaces,
-        "other-interfaces",
-        plain(
+        );
+    OtherInterfaces = "other-interfaces": plain(
             "no interface but lo has routes",
             &[Need::Tun],
             "all traffic takes the routes of the TUN device",
             &[],
         )
-        .hint("remove the routes of the other interfaces, or capture by nftables"),
-    ),
-    (
-        Id::Loopback,
-        "loopback",
-        plain(
+        .hint("remove the routes of the other interfaces, or capture by nftables");
+    Loopback = "loopback": plain(
             "the interface lo",
-            &[Need::Nftables, Need::Program],
+            &[Need::Nftables, Need::App],
             "where captured traffic goes, and the program's own localhost",
             &[wanted(&["NET"]), wanted(&["INET"])],
-        ),
-    ),
-    (
-        Id::Ipv6,
-        "ipv6",
-        Entry {
+        );
+    Ipv6 = "ipv6": Entry {
             optional: true,
             ..plain(
                 "IPv6",
@@ -159,57 +142,37 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 "IPv6 flows; with ipv6.disable=1 the program has IPv4 alone",
                 &[wanted(&["IPV6"])],
             )
-        },
-    ),
-    (
-        Id::NetAdmin,
-        "net-admin",
-        plain(
+        };
+    NetAdmin = "net-admin": plain(
             "CAP_NET_ADMIN",
             &[Need::Nftables, Need::Tun],
             "rules, routes, addresses, transparent sockets",
             &[],
         )
-        .hint("start odyn-net as root, or with CAP_NET_ADMIN"),
-    ),
-    (
-        Id::NetRaw,
-        "net-raw",
-        plain(
+        .hint("start odyn-net as root, or with CAP_NET_ADMIN");
+    NetRaw = "net-raw": plain(
             "CAP_NET_RAW",
             &[Need::Nftables, Need::Tun],
             "ICMP errors for refused datagrams",
             &[],
         )
-        .hint("start odyn-net as root, or with CAP_NET_RAW"),
-    ),
-    (
-        Id::Proc,
-        "proc",
-        plain(
+        .hint("start odyn-net as root, or with CAP_NET_RAW");
+    Proc = "proc": plain(
             "/proc",
-            &[Need::Program],
+            &[Need::App],
             "starting the program (/proc/self/exe)",
             &[wanted(&["PROC_FS"])],
         )
-        .hint("mount -t proc proc /proc"),
-    ),
-    (
-        Id::Seccomp,
-        "seccomp",
-        plain(
+        .hint("mount -t proc proc /proc");
+    Seccomp = "seccomp": plain(
             "seccomp filters",
-            &[Need::Program],
+            &[Need::App],
             "keeping the program off AF_VSOCK and io_uring",
             &[brought(&["SECCOMP_FILTER"], &["SECCOMP", "SECCOMP_FILTER"])],
-        ),
-    ),
-    (
-        Id::Runtime,
-        "runtime",
-        plain(
+        );
+    Runtime = "runtime": plain(
             "epoll, eventfd, futex, Unix sockets",
-            &[Need::Program],
+            &[Need::App],
             "odyn-net itself",
             &[
                 wanted(&["EPOLL"]),
@@ -217,78 +180,54 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 wanted(&["FUTEX"]),
                 wanted(&["UNIX"]),
             ],
-        ),
-    ),
-    (
-        Id::SetUser,
-        "set-user",
-        Entry {
+        );
+    SetUser = "set-user": Entry {
             optional: true,
             ..plain(
                 "changing the user (CAP_SETUID, CAP_SETGID)",
-                &[Need::Program],
+                &[Need::App],
                 "--user",
                 &[wanted(&["MULTIUSER"])],
             )
         }
-        .hint("start odyn-net as root, or leave --user out"),
-    ),
-    (
-        Id::SysAdmin,
-        "sys-admin",
-        Entry {
+        .hint("start odyn-net as root, or leave --user out");
+    SysAdmin = "sys-admin": Entry {
             optional: true,
             ..plain(
                 "CAP_SYS_ADMIN",
-                &[Need::Program],
+                &[Need::App],
                 "a program that is root (no --user): the kernel's settings are made read-only for it",
                 &[],
             )
         }
-        .hint("give --user, or start odyn-net with CAP_SYS_ADMIN"),
-    ),
-    (
-        Id::ResolvConf,
-        "resolv-conf",
-        Entry {
+        .hint("give --user, or start odyn-net with CAP_SYS_ADMIN");
+    ResolvConf = "resolv-conf": Entry {
             optional: true,
             ..plain(
                 "/etc/resolv.conf",
-                &[Need::Program],
+                &[Need::App],
                 "libc's resolver; any server in it will do, as port 53 is captured for all",
                 &[],
             )
         }
-        .hint("without the file libc asks 127.0.0.1, which is captured too"),
-    ),
-    (
-        Id::OpenFiles,
-        "open-files",
-        Entry {
+        .hint("without the file libc asks 127.0.0.1, which is captured too");
+    OpenFiles = "open-files": Entry {
             optional: true,
             ..plain(
                 "room for open files",
-                &[Need::Program],
+                &[Need::App],
                 "flows: each holds descriptors; odyn-net raises its soft limit to the hard one",
                 &[],
             )
         }
-        .hint("raise the hard limit of open files (ulimit -Hn)"),
-    ),
-    (
-        Id::Vsock,
-        "vsock",
-        plain(
+        .hint("raise the hard limit of open files (ulimit -Hn)");
+    Vsock = "vsock": plain(
             "AF_VSOCK",
             &[Need::Vsock],
             "the link to the host half",
             &[wanted(&["VSOCKETS"])],
-        ),
-    ),
-    (
-        Id::VsockCid,
-        "vsock-cid",
-        plain(
+        );
+    VsockCid = "vsock-cid": plain(
             "a vsock transport to the hypervisor",
             &[Need::Vsock],
             "the link to the host half",
@@ -297,12 +236,8 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 &["VIRTIO_VSOCKETS"],
             )],
         )
-        .hint("give the machine a vsock device and a CID (Nitro enclaves have one)"),
-    ),
-    (
-        Id::VsockLoopback,
-        "vsock-loopback",
-        Entry {
+        .hint("give the machine a vsock device and a CID (Nitro enclaves have one)");
+    VsockLoopback = "vsock-loopback": Entry {
             optional: true,
             ..plain(
                 "vsock loopback (CID 1)",
@@ -310,23 +245,15 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
                 "both halves in one machine, as in tests",
                 &[wanted(&["VSOCKETS_LOOPBACK"])],
             )
-        },
-    ),
-    (
-        Id::Nsm,
-        "nsm",
-        plain(
+        };
+    Nsm = "nsm": plain(
             "/dev/nsm, the Nitro Security Module",
             &[Need::Kms],
             "attestation documents, entropy",
             &[wanted(&["NSM"])],
         )
-        .hint("only in a Nitro enclave; kernels before 6.8 need the vendor's nsm.ko"),
-    ),
-    (
-        Id::Namespaces,
-        "namespaces",
-        plain(
+        .hint("only in a Nitro enclave; kernels before 6.8 need the vendor's nsm.ko");
+    Namespaces = "namespaces": plain(
             "network and user namespaces",
             &[Need::Simulate],
             "a guest on a developer's machine, and the trials of this command",
@@ -340,9 +267,8 @@ pub(super) static ENTRIES: [(Id, &str, Entry); Id::ALL.len()] = [
             "as root, or with the sysctls user.max_user_namespaces (not 0), \
                  kernel.unprivileged_userns_clone (1), \
                  kernel.apparmor_restrict_unprivileged_userns (0)",
-        ),
-    ),
-];
+        );
+}
 
 const fn plain(
     title: &'static str,

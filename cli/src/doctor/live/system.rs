@@ -6,8 +6,8 @@ use std::{fs, io};
 
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};
+use odyn_net::capture::routes::kernel_has_ipv6;
 
-use crate::capture::routes::kernel_has_ipv6;
 use crate::doctor::check::Finding;
 
 /// Below this many descriptors, a busy program will run into the limit.

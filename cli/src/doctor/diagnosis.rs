@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use odyn_net::capture::Method;
 use serde::Serialize;
 
-use super::catalogue::Id;
-use super::check::{Finding, Need, Verdict};
-use crate::capture::Method;
+use crate::doctor::catalogue::Id;
+use crate::doctor::check::{Finding, Need, Verdict};
 
 /// A way to capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,7 +123,7 @@ pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis
     let capture = candidates.iter().copied().find(|candidate| {
         candidate.built_in() && worst(findings, candidate.need()) == Verdict::Present
     });
-    let mut needs = vec![Need::Program];
+    let mut needs = vec![Need::App];
     match capture {
         Some(backend) => needs.push(backend.need()),
         // What is in the way of the one that is nearest; of the preferred one, if it is as near.
@@ -203,7 +203,7 @@ mod tests {
             let answer = diagnose(&findings, auto());
             let entry = id.entry();
             let both = entry.required_by(Need::Nftables) && entry.required_by(Need::Tun);
-            let required = both || entry.required_by(Need::Program);
+            let required = both || entry.required_by(Need::App);
             assert_eq!(answer.ready, !required, "{}", id.name());
             let expected: Vec<&str> = required.then_some(id.name()).into_iter().collect();
             assert_eq!(answer.blocking, expected, "{}", id.name());

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::parse::{KernelConfig, Setting};
 use crate::doctor::catalogue::{Entry, Id, Wanted};
 use crate::doctor::check::Finding;
+use crate::doctor::kernel_config::parse::{KernelConfig, Setting};
 
 /// Judges everything that depends on the kernel's configuration. The other checks are left out.
-pub(in crate::doctor) fn judge(config: &KernelConfig) -> BTreeMap<Id, Finding> {
+pub(in crate::doctor) fn evaluate(config: &KernelConfig) -> BTreeMap<Id, Finding> {
     let mut findings = BTreeMap::new();
     for id in Id::ALL {
         let entry = id.entry();
@@ -92,7 +92,7 @@ mod tests {
     ];
 
     fn findings(text: &str) -> BTreeMap<Id, Finding> {
-        judge(&parse(text.as_bytes()).unwrap())
+        evaluate(&parse(text.as_bytes()).unwrap())
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! `odyn-net simulate`: a guest on a developer's machine.
+//! `enclaver simulate`: a guest on a developer's machine.
 //!
 //! Two processes: the caller's, which stays in its network and runs the host half, and a guest
 //! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
 //! trying a policy, and no security boundary: both processes and the program share a user id.
 
 mod clients;
-mod leftovers;
 mod masks;
 mod namespaces;
+mod stale;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -18,14 +18,15 @@ use enclaver_outer::kms::EnvironmentCredentials;
 use enclaver_outer::resolver::SystemResolver;
 use enclaver_outer::{Kms, Outer};
 use nix::sys::prctl;
+use odyn_net::cli::{Common, Run};
+use odyn_net::exit::{Failure, StartError};
+use odyn_net::run;
+use odyn_net::supervisor::exit_status::AppExit;
+use odyn_net::supervisor::supervise::{SupervisedProcess, Supervisor};
 use odyn_proto::Endpoint;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Common, GUEST_COMMAND, Run, Simulate};
-use crate::exit::{Failure, StartError};
-use crate::run;
-use crate::supervisor::exit_status::AppExit;
-use crate::supervisor::supervise::{SupervisedProcess, Supervisor};
+use crate::args::{GUEST_COMMAND, Simulate};
 
 /// What the host half gets to close its sides after the guest ended.
 const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
@@ -43,13 +44,13 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
         }
     };
-    leftovers::remove(&std::env::temp_dir());
+    stale::remove(&std::env::temp_dir());
     let directory = tempfile::Builder::new()
-        .prefix(leftovers::PREFIX)
+        .prefix(stale::PREFIX)
         .tempdir()
         .map_err(failed("make a directory for the link"))?;
     let link = Endpoint::Unix {
-        path: directory.path().join(leftovers::LINK),
+        path: directory.path().join(stale::LINK),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -90,7 +91,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
 fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command
-        .arg0("odyn-net")
+        .arg0("enclaver")
         .arg(GUEST_COMMAND)
         .arg("--link")
         .arg(link.to_string())

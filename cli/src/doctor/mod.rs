@@ -1,4 +1,4 @@
-//! `odyn-net doctor`: what a kernel has of what we need, and what to do about the rest.
+//! `enclaver doctor`: what a kernel has of what we need, and what to do about the rest.
 //!
 //! [`catalogue`] lists the checks; findings come from the running kernel (`live`), from a
 //! [trial] in a namespace of its own, or from a kernel's configuration (`kernel_config`);
@@ -18,13 +18,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::libc::VMADDR_CID_LOCAL;
+use odyn_net::exit::{Failure, StartError};
 use odyn_proto::Endpoint;
 
-use self::diagnosis::{Link, Purpose, diagnose};
-use self::kernel_config::ReadError;
-use self::report::Report;
-use crate::cli::Doctor;
-use crate::exit::{Failure, StartError};
+use crate::args::Doctor;
+use crate::doctor::diagnosis::{Link, Purpose, diagnose};
+use crate::doctor::kernel_config::ReadError;
+use crate::doctor::report::Report;
 
 /// The code of a report that says no.
 const NOT_READY: u8 = 1;
@@ -87,7 +87,7 @@ fn of_file(path: &Path, args: &Doctor) -> Result<Report, StartError> {
         };
         StartError::new(failure, format!("--kernel-config {error}"))
     })?;
-    let findings = kernel_config::judge(&config);
+    let findings = kernel_config::evaluate(&config);
     // An image is made for a virtual machine, whose link is vsock unless said otherwise.
     let diagnosis = diagnose(&findings, purpose(args, Link::Vsock));
     Ok(Report::new(

@@ -7,10 +7,10 @@ mod system;
 
 use std::collections::BTreeMap;
 
-use super::catalogue::Id;
-use super::check::{Finding, Verdict};
-use super::trial;
-use super::trial::Trial;
+use crate::doctor::catalogue::Id;
+use crate::doctor::check::{Finding, Verdict};
+use crate::doctor::trial;
+use crate::doctor::trial::Trial;
 
 /// Everything that was found out.
 pub(super) struct Live {

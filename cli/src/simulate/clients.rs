@@ -8,9 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use enclaver_outer::ingress::InheritedSockets;
 use enclaver_outer::{Bind, Mapping};
+use odyn_net::exit::{Failure, StartError};
 use odyn_policy::{IngressSettings, IngressTls};
-
-use crate::exit::{Failure, StartError};
 
 /// What the host half needs for clients.
 #[derive(Debug)]

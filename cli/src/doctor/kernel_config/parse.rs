@@ -29,7 +29,7 @@ pub(in crate::doctor) enum Setting {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::doctor) enum ConfigError {
     /// It is compressed.
-    #[error("this is gzip; unpack it on the way: zcat FILE | odyn-net doctor --kernel-config -")]
+    #[error("this is gzip; unpack it on the way: zcat FILE | enclaver doctor --kernel-config -")]
     Gzip,
     /// It has nothing in it.
     #[error("the file is empty; a kernel configuration has lines such as CONFIG_NET=y")]

@@ -42,8 +42,8 @@ pub enum Need {
     Kms,
     /// Running a program at all, whatever the capture.
     #[serde(rename = "program")]
-    Program,
-    /// `odyn-net simulate`.
+    App,
+    /// `enclaver simulate`.
     #[serde(rename = "simulate")]
     Simulate,
 }

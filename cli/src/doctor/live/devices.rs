@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
 
-use super::ioctl;
 use crate::doctor::check::Finding;
+use crate::doctor::live::ioctl;
 
 /// "Any CID": what a machine has that is no guest (linux/vm_sockets.h).
 const CID_ANY: u32 = u32::MAX;

@@ -3,12 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::catalogue::Id;
-use super::check::Finding;
-use super::trial::finding_of;
-use crate::capture::nft::ruleset::{Action, Chain, Hook, Kind, L4, Match, Policy, Rule, Ruleset};
-use crate::capture::nft::{LOG_GROUP, UDP_MARK, try_rules};
-use crate::capture::routes::OwnAddresses;
+use odyn_net::capture::nft::ruleset::{
+    Action, Chain, Hook, Kind, L4, Match, Policy, Rule, Ruleset,
+};
+use odyn_net::capture::nft::{LOG_GROUP, UDP_MARK, try_rules};
+use odyn_net::capture::routes::OwnAddresses;
+
+use crate::doctor::catalogue::Id;
+use crate::doctor::check::Finding;
+use crate::doctor::trial::finding_of;
 
 /// Any port: nothing is sent.
 const PORT: u16 = 9;
@@ -129,8 +132,8 @@ mod tests {
     use std::mem::discriminant;
 
     use super::*;
-    use crate::capture::nft::Steering;
-    use crate::capture::nft::ruleset::capture;
+    use odyn_net::capture::nft::Steering;
+    use odyn_net::capture::nft::ruleset::capture;
 
     /// A rule that capture learns later must get its trial here.
     #[test]

@@ -16,15 +16,15 @@ use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use odyn_net::capture::routes::{OwnAddresses, kernel_has_ipv6};
+use odyn_net::capture::{Nftables, routes};
+use odyn_net::supervisor::seccomp;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::Id;
-use super::check::Finding;
-use super::rules;
-use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
-use crate::capture::{Nftables, routes};
-use crate::cli::DOCTOR_TRIAL_COMMAND;
-use crate::supervisor::seccomp;
+use crate::args::TRIAL_COMMAND;
+use crate::doctor::catalogue::Id;
+use crate::doctor::check::Finding;
+use crate::doctor::rules;
 
 /// A trial takes milliseconds; modules that are loaded from a slow disk take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,8 +48,8 @@ pub struct Trial {
 /// It could not be started or did not answer.
 pub fn run() -> Result<Trial, String> {
     let mut child = Command::new("/proc/self/exe")
-        .arg0("odyn-net")
-        .arg(DOCTOR_TRIAL_COMMAND)
+        .arg0("enclaver")
+        .arg(TRIAL_COMMAND)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
