@@ -57,6 +57,7 @@ pub use flow::datagrams::{DatagramReceiver, DatagramSender, Datagrams};
 pub use flow::end::End;
 pub use flow::io::LinkIo;
 pub use flow::lane::HostLanes;
+pub use flow::local_stream::LocalStream;
 pub use flow::stream::Stream;
 pub use flow::tcp::relay;
 pub use flow::udp::relay_udp;

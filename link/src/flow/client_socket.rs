@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::drain::delivery::{DeliveryTable, FlowGuard};
 use crate::flow::end::End;
 use crate::flow::stream::Stream;
-use crate::flow::tcp::relay_observed;
+use crate::flow::tcp::relay;
 use crate::sockets::counters::Counters;
 use crate::sockets::send_queue::{ObservedSocket, SendQueue};
 
@@ -71,6 +71,6 @@ impl ClientSocket {
 
     /// As [`relay`](crate::flow::tcp()).
     pub async fn relay(self, stream: Stream) -> End {
-        relay_observed(self.socket, stream, self.counters).await
+        relay(self.socket, stream, self.counters).await
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod end;
 pub(crate) mod io;
 pub(crate) mod lane;
 pub(crate) mod lease;
+pub(crate) mod local_stream;
 pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod udp;

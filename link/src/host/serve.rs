@@ -28,7 +28,7 @@ use crate::flow::datagrams::Datagrams;
 use crate::flow::end::End;
 use crate::flow::lane::{LaneAccess, NamedConnection};
 use crate::flow::stream::{FlowSide, Stream};
-use crate::flow::tcp::{HostSide, relay_observed};
+use crate::flow::tcp::{HostSide, relay};
 use crate::flow::udp::relay_udp_until;
 use crate::host::config::ServerConfig;
 use crate::host::flow_limit::FlowPermit;
@@ -264,7 +264,7 @@ impl<H: Handler> ServedConnection<H> {
             force: self.shutdown.force.clone(),
         }));
         let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, lane, None);
-        let end = relay_observed(socket, stream, Arc::clone(&counters)).await;
+        let end = relay(socket, stream, Arc::clone(&counters)).await;
         // Whoever hears of the end finds room.
         drop(permit);
         self.report(FlowKind::Tcp, dialled, &counters, start, end);

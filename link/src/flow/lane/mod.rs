@@ -35,20 +35,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::unistd::{read, write};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::transport::lane_slot::{LanePermits, OpenedLane};
 
 pub use crate::flow::lane::host::HostLanes;
 pub(crate) use crate::flow::lane::host::NamedConnection;
-use crate::flow::lane::pump::Pump;
+use crate::flow::lane::pump::{Copied, Pump};
 
 pub(crate) use crate::flow::lane::classifier::{Classifier, TrafficClass};
 pub(crate) use crate::flow::lane::guest::{GuestLanes, LaneAccess};
 pub(crate) use crate::flow::lane::pump::{PumpError, PumpStep};
 use odyn_proto::wire::lane::{NO_OFFSET, OFFSET_BYTES};
 
+use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
 use crate::sockets::readiness::{PollSocket, Readiness};
 use crate::transport::socket::LinkSocket;
@@ -89,17 +89,17 @@ enum PeerOffset {
 
 impl Lane {
     /// Must be called in the runtime that carries the flow. `offset` is where the up direction
-    /// moves over, or [`NO_OFFSET`].
+    /// moves over, or [`NO_OFFSET`]. `can_splice`: the local side is a socket.
     ///
     /// # Errors
     /// When the kernel can't watch one more descriptor.
-    pub(crate) fn new(opened: OpenedLane, offset: u64) -> io::Result<Self> {
+    pub(crate) fn new(opened: OpenedLane, offset: u64, can_splice: bool) -> io::Result<Self> {
         Ok(Self {
             socket: LinkSocket::new(opened.socket)?,
-            up: Pump::new(),
+            up: Pump::new(can_splice),
             up_taken: 0,
             own_offset: Bytes::copy_from_slice(&offset.to_be_bytes()),
-            down: Pump::new(),
+            down: Pump::new(can_splice),
             down_taken: 0,
             peer_offset: match opened.offset {
                 Some(offset) => PeerOffset::Known(offset),
@@ -142,13 +142,18 @@ impl Lane {
     }
 
     /// One step of the up direction. A lane that fails is never ready: see [`Lane::poll_lost`].
-    pub(crate) fn poll_up(
+    pub(crate) fn poll_up<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
     ) -> Poll<Result<PumpStep, PumpError>> {
         ready!(self.poll_own_offset(cx));
-        let step = self.up.poll(cx, tcp, &mut self.socket, usize::MAX);
+        let step = match local.socket() {
+            Some(tcp) => self.up.poll(cx, tcp, &mut self.socket, usize::MAX),
+            None => self
+                .up
+                .poll(cx, &mut Copied(local), &mut self.socket, usize::MAX),
+        };
         match step {
             Poll::Ready(Ok(PumpStep::Moved { taken, .. })) => self.up_taken += taken as u64,
             Poll::Ready(Err(PumpError::Sink)) => {
@@ -289,10 +294,10 @@ impl Lane {
     }
 
     /// One step of the down direction, which is not complete. As [`Lane::poll_up`].
-    pub(crate) fn poll_down(
+    pub(crate) fn poll_down<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
     ) -> Poll<Result<PumpStep, PumpError>> {
         let rest = self
             .down_count()
@@ -301,7 +306,12 @@ impl Lane {
             return Poll::Pending;
         }
         let limit = usize::try_from(rest).unwrap_or(usize::MAX);
-        let step = self.down.poll(cx, &mut self.socket, tcp, limit);
+        let step = match local.socket() {
+            Some(tcp) => self.down.poll(cx, &mut self.socket, tcp, limit),
+            None => self
+                .down
+                .poll(cx, &mut self.socket, &mut Copied(local), limit),
+        };
         match step {
             Poll::Ready(Ok(PumpStep::Moved { taken, .. })) => self.down_taken += taken as u64,
             Poll::Ready(Ok(PumpStep::End) | Err(PumpError::Source)) => {

@@ -5,13 +5,16 @@
 //! socket that can't do it (vsock of old kernels) is read and written.
 
 use std::io;
+use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read, write};
+use tokio::io::ReadBuf;
 
+use crate::flow::local_stream::LocalStream;
 use crate::sockets::readiness::{PollSocket, Readiness};
 
 /// Room of a pipe: what one turn of a flow moves at most. More is more throughput, and a longer
@@ -42,31 +45,121 @@ pub(crate) enum PumpError {
 
 /// One direction.
 #[derive(Debug)]
-pub(crate) struct Pump {
+pub(super) struct Pump {
     store: PumpStore,
     /// Bytes that were taken and not given.
     held: usize,
 }
 
 #[derive(Debug)]
-enum PumpStore {
+pub(super) enum PumpStore {
     Pipe { entry: OwnedFd, exit: OwnedFd },
     PumpBuffer(PumpBuffer),
 }
 
 #[derive(Debug)]
-struct PumpBuffer {
+pub(super) struct PumpBuffer {
     bytes: Box<[u8]>,
     start: usize,
-    /// It has been full, and there may be a pipe.
-    wants_pipe: bool,
-    may_pipe: bool,
+    /// A read has filled it.
+    was_full: bool,
+    /// Makes the larger store that replaces it then, if there is to be one.
+    larger: Option<fn() -> PumpStore>,
+}
+
+/// Where a pump takes bytes from.
+pub(super) trait PumpSource {
+    /// Takes at most `limit` bytes into a store that holds none. 0 is the end.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        limit: usize,
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// Where a pump gives bytes to.
+pub(super) trait PumpSink {
+    /// Gives some of the `held` bytes of a store.
+    fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        held: usize,
+    ) -> Poll<io::Result<usize>>;
+}
+
+impl<S: PollSocket> PumpSource for S {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        store.poll_take(cx, self, limit)
+    }
+}
+
+impl<S: PollSocket> PumpSink for S {
+    fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        held: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, Readiness::Write, |socket| store.give(socket, held))
+    }
+}
+
+/// A local side whose bytes are not those of a socket: they are copied through a buffer.
+pub(super) struct Copied<'a, L>(pub(super) &'a mut L);
+
+impl<L: LocalStream> PumpSource for Copied<'_, L> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        store.outgrow();
+        let PumpStore::PumpBuffer(buffer) = store else {
+            return Poll::Ready(Err(Errno::EINVAL.into()));
+        };
+        let room = buffer.room(limit);
+        let mut target = ReadBuf::new(room);
+        let read = ready!(self.0.poll_read(cx, &mut target));
+        let taken = read.map(|()| target.filled().len());
+        buffer.note(&taken);
+        Poll::Ready(taken)
+    }
+}
+
+impl<L: LocalStream> PumpSink for Copied<'_, L> {
+    fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        store: &mut PumpStore,
+        held: usize,
+    ) -> Poll<io::Result<usize>> {
+        let PumpStore::PumpBuffer(buffer) = store else {
+            return Poll::Ready(Err(Errno::EINVAL.into()));
+        };
+        let given = ready!(self.0.poll_write(cx, &[IoSlice::new(buffer.filled(held))]))?;
+        buffer.start += given;
+        Poll::Ready(Ok(given))
+    }
 }
 
 impl Pump {
-    pub(crate) fn new() -> Self {
+    /// `can_splice`: both ends are sockets.
+    pub(super) fn new(can_splice: bool) -> Self {
+        let larger = if can_splice {
+            PumpStore::pipe
+        } else {
+            PumpStore::buffer
+        };
         Self {
-            store: PumpStore::PumpBuffer(PumpBuffer::new(FIRST_BUFFER_BYTES, true)),
+            store: PumpStore::PumpBuffer(PumpBuffer::new(FIRST_BUFFER_BYTES, Some(larger))),
             held: 0,
         }
     }
@@ -77,17 +170,17 @@ impl Pump {
     }
 
     /// One step: takes at most `limit` bytes, which is not 0, when it holds none, and gives some.
-    pub(crate) fn poll(
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut impl PollSocket,
-        sink: &mut impl PollSocket,
+        source: &mut impl PumpSource,
+        sink: &mut impl PumpSink,
         limit: usize,
     ) -> Poll<Result<PumpStep, PumpError>> {
         let mut taken = 0;
         if self.held == 0 {
-            taken =
-                ready!(self.store.poll_take(cx, source, limit)).map_err(|_| PumpError::Source)?;
+            taken = ready!(source.poll_take(cx, &mut self.store, limit))
+                .map_err(|_| PumpError::Source)?;
             if taken == 0 {
                 return Poll::Ready(Ok(PumpStep::End));
             }
@@ -105,14 +198,13 @@ impl Pump {
     }
 
     /// Gives some of what it holds.
-    pub(crate) fn poll_give(
+    pub(super) fn poll_give(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut impl PollSocket,
+        sink: &mut impl PumpSink,
     ) -> Poll<Result<usize, PumpError>> {
-        let (store, held) = (&mut self.store, self.held);
-        let given = ready!(sink.poll_with(cx, Readiness::Write, |socket| store.give(socket, held)))
-            .map_err(|_| PumpError::Sink)?;
+        let given =
+            ready!(sink.poll_give(cx, &mut self.store, self.held)).map_err(|_| PumpError::Sink)?;
         self.held -= given;
         Poll::Ready(Ok(given))
     }
@@ -120,7 +212,7 @@ impl Pump {
 
 impl PumpStore {
     /// A pipe; where the process may have no more of them, a buffer.
-    fn large() -> Self {
+    fn pipe() -> Self {
         match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
             Ok((exit, entry)) => {
                 // Over the user's limit it stays as it is: slower, no error.
@@ -133,7 +225,17 @@ impl PumpStore {
 
     /// In the place of a pipe.
     fn buffer() -> Self {
-        Self::PumpBuffer(PumpBuffer::new(BUFFER_BYTES, false))
+        Self::PumpBuffer(PumpBuffer::new(BUFFER_BYTES, None))
+    }
+
+    /// Replaces a buffer that has been full. Called when it holds nothing.
+    fn outgrow(&mut self) {
+        if let Self::PumpBuffer(buffer) = self
+            && buffer.was_full
+            && let Some(larger) = buffer.larger
+        {
+            *self = larger();
+        }
     }
 
     /// Called when it holds nothing.
@@ -143,9 +245,7 @@ impl PumpStore {
         source: &mut impl PollSocket,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        if matches!(self, Self::PumpBuffer(buffer) if buffer.wants_pipe) {
-            *self = Self::large();
-        }
+        self.outgrow();
         if let Self::Pipe { entry, .. } = self {
             let taken = ready!(source.poll_with(cx, Readiness::Read, |socket| {
                 Ok(splice(
@@ -187,7 +287,7 @@ impl PumpStore {
 
     /// From the pipe into a buffer, for a sink that can't be spliced to.
     fn pour(&mut self, held: usize) -> io::Result<()> {
-        let mut buffer = PumpBuffer::new(BUFFER_BYTES.max(held), false);
+        let mut buffer = PumpBuffer::new(BUFFER_BYTES.max(held), None);
         if let Self::Pipe { exit, .. } = self {
             let mut filled = 0;
             while filled < held {
@@ -204,12 +304,12 @@ impl PumpStore {
 }
 
 impl PumpBuffer {
-    fn new(room: usize, may_pipe: bool) -> Self {
+    fn new(room: usize, larger: Option<fn() -> PumpStore>) -> Self {
         Self {
             bytes: vec![0; room].into_boxed_slice(),
             start: 0,
-            wants_pipe: false,
-            may_pipe,
+            was_full: false,
+            larger,
         }
     }
 
@@ -220,18 +320,34 @@ impl PumpBuffer {
         source: &mut impl PollSocket,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        self.start = 0;
-        let room = limit.min(self.bytes.len());
-        let bytes = self.bytes.get_mut(..room).unwrap_or_default();
+        let bytes = self.room(limit);
+        let room = bytes.len();
         let taken =
             ready!(source.poll_read_with(cx, room, |socket| Ok(read(socket, &mut *bytes)?)));
-        self.wants_pipe = self.may_pipe && matches!(taken, Ok(count) if count == self.bytes.len());
+        self.note(&taken);
         Poll::Ready(taken)
     }
 
+    /// Where to read at most `limit` bytes, when it holds nothing.
+    fn room(&mut self, limit: usize) -> &mut [u8] {
+        self.start = 0;
+        let room = limit.min(self.bytes.len());
+        self.bytes.get_mut(..room).unwrap_or_default()
+    }
+
+    fn note(&mut self, taken: &io::Result<usize>) {
+        self.was_full = matches!(taken, Ok(count) if *count == self.bytes.len());
+    }
+
+    /// The `held` bytes that it holds.
+    fn filled(&self, held: usize) -> &[u8] {
+        self.bytes
+            .get(self.start..self.start + held)
+            .unwrap_or_default()
+    }
+
     fn give(&mut self, sink: BorrowedFd<'_>, held: usize) -> io::Result<usize> {
-        let rest = self.bytes.get(self.start..self.start + held);
-        let count = write(sink, rest.unwrap_or_default())?;
+        let count = write(sink, self.filled(held))?;
         self.start += count;
         Ok(count)
     }

@@ -2,18 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::AsRawFd;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
+use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::{Cut, Stream};
 
 /// Chunks up to this size are put together when they have to wait: each would otherwise keep
@@ -92,24 +87,24 @@ impl Down {
     }
 
     /// Ready when the FIN was sent. Never ready with [`Cut::Socket`]: see [`Down::failed`].
-    pub(super) fn poll(
+    pub(super) fn poll<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         stream: &mut Stream,
         mut lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<Result<(), Cut>> {
         self.take(cx, stream, lane.as_deref_mut())?;
-        self.write(cx, tcp, stream, lane, count).map(Ok)
+        self.write(cx, local, stream, lane, count).map(Ok)
     }
 
     /// As [`Down::poll`], for a stream that was reset or lost: ready when all that had come was
     /// written, or the socket failed.
-    pub(super) fn poll_rest(
+    pub(super) fn poll_rest<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         stream: &mut Stream,
         mut lane: Option<&mut Lane>,
         count: &AtomicU64,
@@ -118,11 +113,12 @@ impl Down {
         if self.state == DownState::Failed {
             return Poll::Ready(());
         }
-        let written = self.write(cx, tcp, stream, lane.as_deref_mut(), count);
+        let written = self.write(cx, local, stream, lane.as_deref_mut(), count);
         // What was sent on a lane before the reset is there up to the lane's end.
         let all_has_come = lane.is_none_or(|lane| lane.has_ended() && lane.down_held() == 0);
         let is_empty = self.queue.is_empty() && all_has_come;
-        if is_empty && self.state != DownState::StreamEnded || self.failed() {
+        let is_written = is_empty && local.poll_flush(cx).is_ready();
+        if is_written && self.state != DownState::StreamEnded || self.failed() {
             return Poll::Ready(());
         }
         written
@@ -186,14 +182,24 @@ impl Down {
         Ok(())
     }
 
-    fn write(
+    fn fail(&mut self) {
+        self.state = DownState::Failed;
+        self.queue = DownQueue::default();
+    }
+
+    fn write<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         stream: &mut Stream,
         mut lane: Option<&mut Lane>,
         count: &AtomicU64,
     ) -> Poll<()> {
+        if matches!(self.state, DownState::Open | DownState::StreamEnded)
+            && let Poll::Ready(Err(_)) = local.poll_flush(cx)
+        {
+            self.fail();
+        }
         let mut budget = POLL_BUDGET;
         loop {
             let on_lane = lane
@@ -207,7 +213,7 @@ impl Down {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    match ready!(lane.poll_down(cx, tcp)) {
+                    match ready!(lane.poll_down(cx, local)) {
                         Ok(PumpStep::Moved { given, .. }) => {
                             count.fetch_add(given as u64, Ordering::Relaxed);
                             budget = budget.saturating_sub(given.max(1));
@@ -224,7 +230,7 @@ impl Down {
                 DownState::Failed => return Poll::Pending,
                 DownState::Open if self.queue.is_empty() => return Poll::Pending,
                 DownState::StreamEnded if self.queue.is_empty() => {
-                    let shut = ready!(Pin::new(&mut *tcp).poll_shutdown(cx));
+                    let shut = ready!(local.poll_shutdown(cx));
                     self.state = if shut.is_ok() {
                         DownState::Done
                     } else {
@@ -232,15 +238,12 @@ impl Down {
                     };
                 }
                 DownState::Open | DownState::StreamEnded => {
-                    match ready!(self.queue.poll_write(cx, tcp)) {
+                    match ready!(self.queue.poll_write(cx, local)) {
                         Ok(written) if written > 0 => {
                             count.fetch_add(written as u64, Ordering::Relaxed);
                             stream.release(written);
                         }
-                        _ => {
-                            self.state = DownState::Failed;
-                            self.queue = DownQueue::default();
-                        }
+                        _ => self.fail(),
                     }
                 }
             }
@@ -286,46 +289,40 @@ impl DownQueue {
         }
     }
 
-    fn poll_write(
+    fn poll_write<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
     ) -> Poll<std::io::Result<usize>> {
         // While chunks wait, the tail goes on to take small ones.
         if self.chunks.is_empty() {
             self.close_tail();
         }
         if !std::mem::replace(&mut self.has_begun, true)
-            && let Some(written) = self.write_first(tcp)?
+            && let Some(written) = self.write_first(local)?
         {
             self.advance(written);
             return Poll::Ready(Ok(written));
         }
-        let tcp = Pin::new(tcp);
         let written = if self.chunks.len() == 1 {
-            ready!(tcp.poll_write(cx, self.chunks.front().map_or(&[], |chunk| chunk)))?
+            let chunk = self.chunks.front().map_or(&[][..], |chunk| chunk);
+            ready!(local.poll_write(cx, &[IoSlice::new(chunk)]))?
         } else {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
                 *slice = IoSlice::new(chunk);
             }
-            ready!(tcp.poll_write_vectored(cx, &slices))?
+            ready!(local.poll_write(cx, &slices))?
         };
         self.advance(written);
         Poll::Ready(Ok(written))
     }
 
     /// Asks the kernel, not the runtime, which may not have heard yet that the socket is connected.
-    fn write_first(&self, tcp: &TcpStream) -> std::io::Result<Option<usize>> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        match self
-            .chunks
-            .front()
-            .map(|chunk| send(tcp.as_raw_fd(), chunk, flags))
-        {
-            Some(Ok(written)) => Ok(Some(written)),
-            None | Some(Err(Errno::EAGAIN | Errno::EINTR)) => Ok(None),
-            Some(Err(error)) => Err(error.into()),
+    fn write_first<L: LocalStream>(&self, local: &mut L) -> std::io::Result<Option<usize>> {
+        match self.chunks.front() {
+            Some(chunk) => local.try_write(chunk),
+            None => Ok(None),
         }
     }
 

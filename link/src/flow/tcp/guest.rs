@@ -17,6 +17,7 @@ use crate::drain::flush::{FlushReport, FlushResult};
 use crate::drain::guard::DrainGuard;
 use crate::drain::phase::Drain;
 use crate::flow::end::End;
+use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
 use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 
@@ -29,7 +30,10 @@ pub(crate) struct GuestSide {
     pub(crate) flush_result: FlushResult,
 }
 
-pub(super) async fn relay(mut flow: Box<TcpFlow>, side: GuestSide) -> RelayTurn<GuestSide> {
+pub(super) async fn relay<L: LocalStream>(
+    mut flow: Box<TcpFlow<L>>,
+    side: GuestSide,
+) -> RelayTurn<L, GuestSide> {
     let result = tokio::select! {
         biased;
         // First: from here on not a byte may be written to the socket.
@@ -61,9 +65,10 @@ pub(super) async fn relay(mut flow: Box<TcpFlow>, side: GuestSide) -> RelayTurn<
 }
 
 /// The side is gone: what it wrote is read to its end.
-async fn drain(mut flow: Box<TcpFlow>, side: GuestSide) -> End {
+async fn drain<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     flow.down.discard(&mut flow.stream);
     flow.up.patient = true;
+    flow.local.app_has_ended();
     let result = tokio::select! {
         biased;
         result = poll_fn(|cx| poll_last(&mut flow, cx)) => result,
@@ -78,14 +83,14 @@ async fn drain(mut flow: Box<TcpFlow>, side: GuestSide) -> End {
 }
 
 /// Ready when the side's FIN was handed to h2.
-fn poll_last(flow: &mut TcpFlow, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+fn poll_last<L: LocalStream>(flow: &mut TcpFlow<L>, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
     flow.tend_lane(cx)?;
     let lane = flow.lane.as_deref_mut();
     flow.down.poll_discard(cx, &mut flow.stream, lane)?;
-    let (tcp, lane) = (flow.tcp.get_mut(), flow.lane.as_deref_mut());
+    let (local, lane) = (&mut flow.local, flow.lane.as_deref_mut());
     let up = flow
         .up
-        .poll(cx, tcp, &mut flow.stream, lane, &flow.counters.up)?;
+        .poll(cx, local, &mut flow.stream, lane, &flow.counters.up)?;
     if flow.down.ended_by_stream()
         && let Poll::Ready(cut) = flow.stream.poll_cut(cx)
     {
@@ -97,7 +102,7 @@ fn poll_last(flow: &mut TcpFlow, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> 
 
 /// The side's direction has ended, and in a running guest the other one, too: the last bytes
 /// may still be in h2.
-async fn closed(mut flow: Box<TcpFlow>, side: GuestSide) -> End {
+async fn closed<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     tokio::select! {
         biased;
         () = flow.stream.in_flight.empty() => {}
@@ -117,7 +122,7 @@ async fn closed(mut flow: Box<TcpFlow>, side: GuestSide) -> End {
 }
 
 /// The socket is gone: the host half gets what had been read, then the reset.
-async fn reset_by_app(mut flow: Box<TcpFlow>, side: GuestSide) -> End {
+async fn reset_by_app<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     let grace = flow.stream.tuning.reset_grace;
     tokio::select! {
         biased;
@@ -146,17 +151,21 @@ async fn reset_grace(grace: Duration, drain: &Drain) {
 
 /// Waits for the report. `natural` is how the flow ends when all is delivered; without it, it was
 /// cut before all was handed over.
-async fn settle(flow: Box<TcpFlow>, mut side: GuestSide, natural: Option<End>) -> End {
+async fn settle<L: LocalStream>(
+    flow: Box<TcpFlow<L>>,
+    mut side: GuestSide,
+    natural: Option<End>,
+) -> End {
     side.drain_guard = None;
     let TcpFlow {
-        tcp,
+        local,
         mut stream,
         counters,
         down,
         ..
     } = *flow;
     // Another connection that waits for a descriptor may need it.
-    drop(tcp);
+    drop(local);
     let (taken, _) = counters.get();
     let stream_id = stream.send.stream_id().as_u32();
     let both_ended = down.ended_by_stream();

@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::delivery::{FlowGuard, LINGER};
 use crate::drain::flush::acknowledged;
 use crate::flow::end::End;
+use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
 use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 
@@ -23,10 +23,13 @@ pub(crate) struct HostSide {
     pub(crate) force: CancellationToken,
 }
 
-pub(super) async fn relay(mut flow: Box<TcpFlow>, side: HostSide) -> RelayTurn<HostSide> {
+pub(super) async fn relay<L: LocalStream>(
+    mut flow: Box<TcpFlow<L>>,
+    side: HostSide,
+) -> RelayTurn<L, HostSide> {
     // The kernel closes the sockets of a killed process with a FIN, and a stream that was cut would
     // look like a whole one: until both directions have ended, a close is a reset.
-    let _ = flow.tcp.get().set_zero_linger();
+    flow.local.reset_on_close();
     let whole = async {
         let result = poll_fn(|cx| {
             let result = flow.poll(cx);
@@ -56,7 +59,7 @@ pub(super) async fn relay(mut flow: Box<TcpFlow>, side: HostSide) -> RelayTurn<H
         Some(End::LinkLost) if side.force.is_cancelled() => flow.cut(&side.flow_guard),
         Some(end) => {
             // What a peer refused by a reset is not undelivered.
-            if flow.tcp.get().peer_addr().is_ok() {
+            if flow.local.is_connected() {
                 side.flow_guard.give_up();
             }
             end
@@ -65,7 +68,7 @@ pub(super) async fn relay(mut flow: Box<TcpFlow>, side: HostSide) -> RelayTurn<H
     })
 }
 
-impl TcpFlow {
+impl<L: LocalStream> TcpFlow<L> {
     fn note(&self, flow_guard: &FlowGuard) {
         let on_lane = self.lane.as_ref().map_or(0, |lane| lane.down_pending());
         let queued = self.down.queued() as u64 + on_lane;
@@ -75,7 +78,8 @@ impl TcpFlow {
     async fn end(&mut self, result: Result<(), Cut>, side: &HostSide) -> End {
         match result {
             Ok(()) => {
-                self.close_plainly();
+                // From here on the kernel delivers what is in the socket, whatever becomes of us.
+                self.local.close_in_order();
                 let end = self.flush().await;
                 self.linger(side).await;
                 end
@@ -95,7 +99,8 @@ impl TcpFlow {
                     written
                 })
                 .await;
-                self.close_plainly();
+                // From here on the kernel delivers what is in the socket, whatever becomes of us.
+                self.local.close_in_order();
                 self.linger(side).await;
                 End::Closed
             }
@@ -104,15 +109,6 @@ impl TcpFlow {
                 End::LinkLost
             }
         }
-    }
-
-    /// From here on the kernel delivers what is in the socket, whatever becomes of us.
-    fn close_plainly(&self) {
-        let linger = nix::libc::linger {
-            l_onoff: 0,
-            l_linger: 0,
-        };
-        let _ = setsockopt(self.tcp.get(), sockopt::Linger, &linger);
     }
 
     /// Both directions have ended: the last bytes may still be in h2.
@@ -137,12 +133,12 @@ impl TcpFlow {
 
     /// Keeps the socket until its peer has everything, so that whoever asks gets an answer. A host
     /// half that stops leaves this to the kernel, unless its guest waits for the answer.
-    async fn linger(&self, side: &HostSide) {
-        let flow_guard = &side.flow_guard;
-        let delivered = || {
+    async fn linger(&mut self, side: &HostSide) {
+        let (flow_guard, local) = (&side.flow_guard, &mut self.local);
+        let delivered = move || {
             flow_guard.pending() == 0
                 // A socket that was reset keeps its count.
-                || self.tcp.get().peer_addr().is_err()
+                || !local.is_connected()
                 || side.drain.is_cancelled() && !flow_guard.is_asked()
         };
         let _ = timeout(LINGER, acknowledged(delivered)).await;
@@ -151,7 +147,7 @@ impl TcpFlow {
     /// No more time. The peer must not take what it has for all.
     fn cut(mut self, flow_guard: &FlowGuard) -> End {
         if self.down.fin_sent() {
-            self.close_plainly();
+            self.local.close_in_order();
         }
         if self.down.fin_sent() && self.up.ended() {
             // The rest is the kernel's.

@@ -34,7 +34,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::flow::end::End;
@@ -47,8 +46,8 @@ pub(crate) use crate::flow::tcp::host::HostSide;
 use odyn_proto::wire::lane::NO_OFFSET;
 
 use crate::flow::lane::{Classifier, Lane, TrafficClass};
+use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::{Cut, FlowSide, Stream};
-use crate::sockets::send_queue::{ObservedSocket, unacknowledged};
 use crate::transport::lane_slot::OpenedLane;
 
 /// Pause between looks at the send queue of a socket that is to be reset.
@@ -59,17 +58,8 @@ const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// `counters` counts what was moved. The socket is closed on return; it is reset when the flow
 /// did not end with [`End::Closed`]. While the guest drains ([`Phase`](crate::Phase)), a flow
 /// beside its program ends when the host half has confirmed what the program wrote.
-pub async fn relay(tcp: TcpStream, stream: Stream, counters: Arc<Counters>) -> End {
-    relay_observed(ObservedSocket::new(tcp), stream, counters).await
-}
-
-pub(crate) async fn relay_observed(
-    tcp: ObservedSocket,
-    stream: Stream,
-    counters: Arc<Counters>,
-) -> End {
-    // Small writes are the sender's choice, already made once.
-    let _ = tcp.get().set_nodelay(true);
+pub async fn relay<L: LocalStream>(mut local: L, stream: Stream, counters: Arc<Counters>) -> End {
+    local.prepare();
     counters
         .up
         .fetch_add(stream.early as u64, Ordering::Relaxed);
@@ -77,7 +67,7 @@ pub(crate) async fn relay_observed(
     let mut flow = Box::new(TcpFlow {
         up: Up::new(&stream.tuning),
         down: Down::default(),
-        tcp,
+        local,
         stream,
         counters,
         classifier: Classifier::new(),
@@ -91,10 +81,11 @@ pub(crate) async fn relay_observed(
 }
 
 /// Carries a flow to its end.
-async fn finish<S, F>(relay: fn(Box<TcpFlow>, S) -> F, flow: Box<TcpFlow>, side: S) -> End
+async fn finish<L, S, F>(relay: fn(Box<TcpFlow<L>>, S) -> F, flow: Box<TcpFlow<L>>, side: S) -> End
 where
+    L: LocalStream,
     S: Send + 'static,
-    F: Future<Output = RelayTurn<S>> + Send + 'static,
+    F: Future<Output = RelayTurn<L, S>> + Send + 'static,
 {
     match relay(flow, side).await {
         RelayTurn::Ended(end) => end,
@@ -105,10 +96,14 @@ where
 
 /// Carries a flow that has a lane to its end: here while its messages are small, and in the threads
 /// for lanes when it is bulk. Each half decides for itself.
-async fn finish_on_lane<S, F>(relay: fn(Box<TcpFlow>, S) -> F, moving: Box<MovingFlow<S>>) -> End
+async fn finish_on_lane<L, S, F>(
+    relay: fn(Box<TcpFlow<L>>, S) -> F,
+    moving: Box<MovingFlow<L, S>>,
+) -> End
 where
+    L: LocalStream,
     S: Send + 'static,
-    F: Future<Output = RelayTurn<S>> + Send + 'static,
+    F: Future<Output = RelayTurn<L, S>> + Send + 'static,
 {
     let MovingFlow {
         mut flow,
@@ -151,14 +146,14 @@ fn lost(error: &std::io::Error) -> End {
 }
 
 /// How far a relay has come.
-enum RelayTurn<S> {
+enum RelayTurn<L, S> {
     Ended(End),
-    Moves(Box<MovingFlow<S>>),
+    Moves(Box<MovingFlow<L, S>>),
 }
 
 /// A flow that is to go on elsewhere.
-struct MovingFlow<S> {
-    flow: Box<TcpFlow>,
+struct MovingFlow<L, S> {
+    flow: Box<TcpFlow<L>>,
     side: S,
     to: MoveTo,
 }
@@ -176,10 +171,10 @@ enum RelayDone {
     Moves(MoveTo),
 }
 
-struct TcpFlow {
+struct TcpFlow<L> {
     up: Up,
     down: Down,
-    tcp: ObservedSocket,
+    local: L,
     stream: Stream,
     counters: Arc<Counters>,
     classifier: Classifier,
@@ -188,31 +183,30 @@ struct TcpFlow {
     is_apart: bool,
 }
 
-impl TcpFlow {
+impl<L: LocalStream> TcpFlow<L> {
     /// The flow on a lane, in the runtime that it is in.
     ///
     /// # Errors
     /// When there are no more descriptors to be watched.
-    fn promote(self: Box<Self>, lane: OpenedLane) -> std::io::Result<Box<Self>> {
-        let mut flow = *self;
-        let (taken, _) = flow.counters.get();
-        let offset = if flow.up.ended() { NO_OFFSET } else { taken };
-        flow.lane = Some(Box::new(Lane::new(lane, offset)?));
-        Ok(Box::new(flow))
+    fn promote(mut self: Box<Self>, lane: OpenedLane) -> std::io::Result<Box<Self>> {
+        let (taken, _) = self.counters.get();
+        let offset = if self.up.ended() { NO_OFFSET } else { taken };
+        let can_splice = self.local.socket().is_some();
+        self.lane = Some(Box::new(Lane::new(lane, offset, can_splice)?));
+        Ok(self)
     }
 
     /// The flow in the threads for bulk flows, of which we are one.
     ///
     /// # Errors
     /// As [`TcpFlow::promote`].
-    fn rehome(self: Box<Self>) -> std::io::Result<Box<Self>> {
-        let mut flow = *self;
-        flow.is_apart = true;
-        flow.tcp = flow.tcp.rehome()?;
-        if let Some(lane) = flow.lane {
-            flow.lane = Some(Box::new(lane.rehome()?));
+    fn rehome(mut self: Box<Self>) -> std::io::Result<Box<Self>> {
+        self.is_apart = true;
+        self.local = self.local.rehome()?;
+        if let Some(lane) = self.lane {
+            self.lane = Some(Box::new(lane.rehome()?));
         }
-        Ok(Box::new(flow))
+        Ok(self)
     }
 
     /// What a lane needs also when nothing is to be sent.
@@ -241,18 +235,18 @@ impl TcpFlow {
                 return Poll::Ready(Ok(RelayDone::Moves(MoveTo::BulkThreads)));
             }
         }
-        let tcp = self.tcp.get_mut();
+        let local = &mut self.local;
         let lane = self.lane.as_deref_mut();
         let down = self
             .down
-            .poll(cx, tcp, &mut self.stream, lane, &self.counters.down)?;
+            .poll(cx, local, &mut self.stream, lane, &self.counters.down)?;
         // A socket that can't be written to may still hold bytes to be read, from before it was
         // reset: they are read to their end.
         self.up.socket_is_dead = self.down.failed();
         let lane = self.lane.as_deref_mut();
         let up = self
             .up
-            .poll(cx, tcp, &mut self.stream, lane, &self.counters.up)?;
+            .poll(cx, local, &mut self.stream, lane, &self.counters.up)?;
         if self.down.ended_by_stream()
             && let Poll::Ready(cut) = self.stream.poll_cut(cx)
         {
@@ -261,7 +255,7 @@ impl TcpFlow {
         }
         match (up.is_ready(), down.is_ready()) {
             (true, true) => Poll::Ready(Ok(RelayDone::Closed)),
-            (true, false) => self.up.poll_reset(cx, tcp).map_ok(|()| RelayDone::Closed),
+            (true, false) => self.up.poll_reset(cx, local).map_ok(|()| RelayDone::Closed),
             (false, _) => Poll::Pending,
         }
     }
@@ -269,7 +263,7 @@ impl TcpFlow {
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.down.poll_rest(
             cx,
-            self.tcp.get_mut(),
+            &mut self.local,
             &mut self.stream,
             self.lane.as_deref_mut(),
             &self.counters.down,
@@ -288,7 +282,7 @@ impl TcpFlow {
     async fn reset_socket(&mut self) {
         let grace = self.stream.tuning.reset_grace;
         let _ = timeout(grace, self.deliver()).await;
-        let _ = self.tcp.get().set_zero_linger();
+        self.local.reset_on_close();
     }
 
     /// The connection is gone. What had properly ended is still delivered.
@@ -297,16 +291,14 @@ impl TcpFlow {
             let grace = self.stream.tuning.reset_grace;
             let _ = timeout(grace, self.deliver()).await;
         }
-        let _ = self.tcp.get().set_zero_linger();
+        self.local.reset_on_close();
     }
 
     /// Writes all that came to the socket and waits until its peer's kernel has it: a reset throws
     /// away what is still in the send queue.
     async fn deliver(&mut self) {
         poll_fn(|cx| self.poll_rest(cx)).await;
-        let tcp = self.tcp.get();
-        // A socket that was reset has no peer any more (ENOTCONN), but keeps its count.
-        while tcp.peer_addr().is_ok() && unacknowledged(tcp).is_ok_and(|bytes| bytes > 0) {
+        while self.local.unacknowledged() > 0 {
             sleep(ACK_INTERVAL).await;
         }
     }

@@ -3,19 +3,19 @@
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use odyn_proto::wire::lane::OFFSET_BYTES;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::{Sleep, sleep};
 
 use crate::config::Tuning;
 use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
+use crate::flow::local_stream::{LocalStream, poll_read_buf};
 use crate::flow::stream::{Cut, Stream};
 
 /// Size of the first read, and of the room for it on the stack. Doubled while reads fill their
@@ -64,10 +64,10 @@ impl Up {
     }
 
     /// Ready when the FIN was handed to h2.
-    pub(super) fn poll(
+    pub(super) fn poll<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         stream: &mut Stream,
         lane: Option<&mut Lane>,
         count: &AtomicU64,
@@ -81,13 +81,13 @@ impl Up {
             };
         }
         if let Some(lane) = lane {
-            return self.poll_lane(cx, tcp, stream, lane, count);
+            return self.poll_lane(cx, local, stream, lane, count);
         }
         loop {
             let Poll::Ready(room) = stream.poll_room(cx, self.max_read)? else {
-                return self.poll_reset(cx, tcp);
+                return self.poll_reset(cx, local);
             };
-            let Poll::Ready(bytes) = self.poll_read(cx, tcp, room)? else {
+            let Poll::Ready(bytes) = self.poll_read(cx, local, room)? else {
                 self.buf = BytesMut::new();
                 return Poll::Pending;
             };
@@ -106,18 +106,18 @@ impl Up {
     }
 
     /// As [`Up::poll`], for a flow that has moved to a lane.
-    fn poll_lane(
+    fn poll_lane<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         stream: &mut Stream,
         lane: &mut Lane,
         count: &AtomicU64,
     ) -> Poll<Result<(), Cut>> {
         let mut budget = POLL_BUDGET;
         while budget > 0 {
-            match lane.poll_up(cx, tcp) {
-                Poll::Pending if lane.waits_for_room() => return self.poll_reset(cx, tcp),
+            match lane.poll_up(cx, local) {
+                Poll::Pending if lane.waits_for_room() => return self.poll_reset(cx, local),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(PumpStep::Moved { taken, given })) => {
                     count.fetch_add(taken as u64, Ordering::Relaxed);
@@ -146,20 +146,20 @@ impl Up {
     }
 
     /// Reads at most `room` bytes; none is the end.
-    fn poll_read(
+    fn poll_read<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         room: usize,
     ) -> Poll<Result<Bytes, Cut>> {
-        if ready!(tcp.poll_read_ready(cx)).is_err() {
+        if ready!(local.poll_read_ready(cx)).is_err() {
             return Err(Cut::Socket).into();
         }
         let limit = room.min(self.read_size);
         let read = if limit <= FIRST_READ {
-            ready!(poll_few(cx, tcp, limit))
+            ready!(poll_few(cx, local, limit))
         } else {
-            ready!(self.poll_many(cx, tcp, limit))
+            ready!(self.poll_many(cx, local, limit))
         };
         let Ok(bytes) = read else {
             return Err(Cut::Socket).into();
@@ -172,17 +172,16 @@ impl Up {
         Ok(bytes).into()
     }
 
-    fn poll_many(
+    fn poll_many<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &mut TcpStream,
+        local: &mut L,
         limit: usize,
     ) -> Poll<io::Result<Bytes>> {
         if self.buf.capacity() < self.read_size {
             self.buf.reserve(self.read_size);
         }
-        let mut target = (&mut self.buf).limit(limit);
-        let count = ready!(pin!(tcp.read_buf(&mut target)).poll(cx))?;
+        let count = ready!(poll_read_buf(local, cx, &mut self.buf, limit))?;
         let bytes = if count <= COPY_LIMIT {
             let copy = Bytes::copy_from_slice(&self.buf);
             self.buf.clear();
@@ -195,10 +194,10 @@ impl Up {
 
     /// Looks now and then for a reset, while nothing is read from the socket. Ready with an error
     /// only.
-    pub(super) fn poll_reset(
+    pub(super) fn poll_reset<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        local: &L,
     ) -> Poll<Result<(), Cut>> {
         self.buf = BytesMut::new();
         if self.patient {
@@ -211,7 +210,7 @@ impl Up {
             ready!(timer.as_mut().poll(cx));
             self.next_check = None;
             // What a dead socket still holds is not waited for any longer than this.
-            if self.socket_is_dead || !matches!(tcp.take_error(), Ok(None)) {
+            if self.socket_is_dead || local.has_failed() {
                 return Err(Cut::Socket).into();
             }
         }
@@ -220,9 +219,13 @@ impl Up {
 
 /// Reads where most flows are read: a message that has room on the stack, so that no buffer is made
 /// for a flow that has nothing to say.
-fn poll_few(cx: &mut Context<'_>, tcp: &mut TcpStream, limit: usize) -> Poll<io::Result<Bytes>> {
+fn poll_few<L: LocalStream>(
+    cx: &mut Context<'_>,
+    local: &mut L,
+    limit: usize,
+) -> Poll<io::Result<Bytes>> {
     let mut space = [MaybeUninit::uninit(); FIRST_READ];
     let mut buffer = ReadBuf::uninit(&mut space[..limit.min(FIRST_READ)]);
-    ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
+    ready!(local.poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
