@@ -19,13 +19,13 @@ const LIMITS: Limits = Limits {
     when_full: WhenFull::Wait,
     head_timeout: Duration::from_secs(60),
     body_timeout: Duration::from_secs(10),
-    // KMS takes no more than some 100 KiB.
+    // KMS takes about 100 KiB at most.
     max_body: 1 << 20,
     // Longer than a request to KMS takes with its retries.
     drain_timeout: Duration::from_secs(120),
 };
 
-/// Serves on a listener until `stop` is cancelled; then requests that are being answered end.
+/// Serves on a listener until `stop` is cancelled; then completes the requests in flight.
 pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: CancellationToken) {
     let handler = move |request| answer(Arc::clone(&proxy), request);
     odyn_http_serve::serve("kms-proxy", listener, LIMITS, handler, stop).await;
