@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod facts;
+mod layout;
 mod links;
 mod security_properties;
 mod variables;
