@@ -75,7 +75,7 @@ impl Credentials {
     /// # Errors
     /// The text is malformed. The error repeats nothing of it.
     pub fn from_json(json: &[u8]) -> Result<Self, CredentialsError> {
-        let unreadable = || CredentialsError("the host half's answer cannot be read".into());
+        let unreadable = || CredentialsError("the host's answer cannot be read".into());
         // Secrets have no characters that JSON escapes, so they can be borrowed.
         let wire: CredentialsJson<'_> = serde_json::from_slice(json).map_err(|_| unreadable())?;
         if wire.access_key_id.is_empty() || wire.secret_access_key.is_empty() {

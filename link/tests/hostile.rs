@@ -80,7 +80,7 @@ async fn garbage_from_a_host_neither_panics_nor_hangs_the_client() {
     let client = HostLink::new(Endpoint::Unix { path: path.clone() }, config);
     soon("every opening", async {
         while served.load(Ordering::SeqCst) < 2 * count {
-            let opened = client.connect_tcp(&Target::parent(80)).await;
+            let opened = client.connect_tcp(&Target::host_loopback(80)).await;
             assert!(opened.is_err());
         }
     })
@@ -132,7 +132,7 @@ async fn strange_answers_are_errors() {
             let _ = respond.send_response(response, false);
         })
         .await;
-        let opened = soon("answer", client.connect_tcp(&Target::parent(80))).await;
+        let opened = soon("answer", client.connect_tcp(&Target::host_loopback(80))).await;
         assert!(
             matches!(opened, Err(OpenError::Protocol(_))),
             "{header:?}: {opened:?}"
@@ -145,7 +145,7 @@ async fn a_reset_instead_of_an_answer_is_an_error_and_the_link_stays() {
     let (_dir, client) =
         bad_host(|_, mut respond| respond.send_reset(Reason::ENHANCE_YOUR_CALM)).await;
     for _ in 0..100 {
-        let opened = soon("reset", client.connect_tcp(&Target::parent(80))).await;
+        let opened = soon("reset", client.connect_tcp(&Target::host_loopback(80))).await;
         assert!(matches!(opened, Err(OpenError::Protocol(_))), "{opened:?}");
     }
     assert_eq!(*client.state().borrow(), LinkState::Up);
@@ -155,7 +155,7 @@ async fn a_reset_instead_of_an_answer_is_an_error_and_the_link_stays() {
 async fn a_host_that_always_asks_to_try_again_is_not_asked_for_ever() {
     let (_dir, client) =
         bad_host(|_, mut respond| respond.send_reset(Reason::REFUSED_STREAM)).await;
-    let opened = soon("the end", client.connect_tcp(&Target::parent(80))).await;
+    let opened = soon("the end", client.connect_tcp(&Target::host_loopback(80))).await;
     assert!(matches!(opened, Err(OpenError::Protocol(_))), "{opened:?}");
 }
 
@@ -185,7 +185,11 @@ async fn a_host_that_never_answers_is_a_timeout() {
     config.open_timeout = Duration::from_millis(50);
     let client = HostLink::new(endpoint, config);
     up(&client).await;
-    let opened = soon("the time-out", client.connect_tcp(&Target::parent(80))).await;
+    let opened = soon(
+        "the time-out",
+        client.connect_tcp(&Target::host_loopback(80)),
+    )
+    .await;
     assert!(matches!(opened, Err(OpenError::Timeout(_))), "{opened:?}");
     assert_eq!(client.flows(), 0);
 }

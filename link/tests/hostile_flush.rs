@@ -104,7 +104,13 @@ async fn without_a_usable_answer_nothing_counts_as_delivered() {
         Flush::NoEnd,
     ] {
         let (_dir, client) = host(flush).await;
-        let mut app = App::relayed(client.connect_tcp(&Target::parent(80)).await.unwrap()).await;
+        let mut app = App::relayed(
+            client
+                .connect_tcp(&Target::host_loopback(80))
+                .await
+                .unwrap(),
+        )
+        .await;
         app.tcp.write_all(&vec![7; SENT as usize]).await.unwrap();
         drop(app.tcp);
         soon("all of it taken", async {
@@ -135,7 +141,13 @@ async fn figures_that_make_no_sense_are_bounded_by_what_was_sent() {
         (b"3 0 18446744073709551615 203.0.113.7:443\n", 0),
     ] {
         let (_dir, client) = host(Flush::Body(body)).await;
-        let mut app = App::relayed(client.connect_tcp(&Target::parent(80)).await.unwrap()).await;
+        let mut app = App::relayed(
+            client
+                .connect_tcp(&Target::host_loopback(80))
+                .await
+                .unwrap(),
+        )
+        .await;
         app.tcp.write_all(&vec![7; SENT as usize]).await.unwrap();
         drop(app.tcp);
         let drained = soon("drain", client.drain(LIMIT, pending())).await;

@@ -34,7 +34,11 @@ async fn a_closed_port_is_connection_refused() {
     let held = TcpSocket::new_v4().unwrap();
     held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let port = held.local_addr().unwrap().port();
-    let opened = soon("dial", world.client.connect_tcp(&Target::parent(port))).await;
+    let opened = soon(
+        "dial",
+        world.client.connect_tcp(&Target::host_loopback(port)),
+    )
+    .await;
     assert!(
         matches!(opened, Err(OpenError::Refused(Refusal::ConnectionRefused))),
         "{opened:?}"

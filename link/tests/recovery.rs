@@ -184,7 +184,7 @@ async fn without_a_host_opening_fails_with_the_reason() {
     )
     .await
     .unwrap();
-    let opened = client.connect_tcp(&Target::parent(80)).await;
+    let opened = client.connect_tcp(&Target::host_loopback(80)).await;
     assert!(
         matches!(&opened, Err(OpenError::LinkDown(r)) if r.contains("No such file")),
         "{opened:?}"
@@ -235,7 +235,7 @@ async fn a_request_that_every_host_dies_of_fails() {
     host.dialler.stalled.store(true, Ordering::Release);
     let opening = tokio::spawn({
         let client = client.clone();
-        async move { client.connect_tcp(&Target::parent(80)).await }
+        async move { client.connect_tcp(&Target::host_loopback(80)).await }
     });
     tokio::pin!(opening);
     let mut dead = 0;

@@ -39,7 +39,7 @@ pub(crate) fn candidates(
 ) -> Result<Vec<SocketAddr>, Refusal> {
     let parent = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let all: &[IpAddr] = match &target.host {
-        TargetHost::ParentLoopback => &parent,
+        TargetHost::HostLoopback => &parent,
         TargetHost::Addresses(list) => list,
     };
     let permitted: Vec<SocketAddr> = all
@@ -231,7 +231,11 @@ mod tests {
             return;
         };
         let address = listener.local_addr().unwrap();
-        let list = candidates(&Target::parent(address.port()), &AddressLimits::default()).unwrap();
+        let list = candidates(
+            &Target::host_loopback(address.port()),
+            &AddressLimits::default(),
+        )
+        .unwrap();
         assert!(list[0].is_ipv4());
         assert_eq!(tcp(&list, LONG).await.unwrap().1, address);
     }

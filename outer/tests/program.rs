@@ -137,7 +137,7 @@ async fn the_operators_limits_narrow() {
     let program = Program::start(&["--deny", "127.0.0.0/8", "--allow", "127.0.0.1"]);
     let guest = program.guest().await;
     for target in [
-        Target::parent(9),
+        Target::host_loopback(9),
         Target::address(Ipv4Addr::LOCALHOST, 9),
         Target::address(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9),
         Target::address(Ipv4Addr::new(192, 0, 2, 1), 9),
@@ -160,7 +160,7 @@ async fn the_number_of_flows_is_limited() {
     let program = Program::start(&["--max-flows", "1"]);
     let guest = program.guest().await;
     let (_app, _server, _relay) = flow(&guest).await;
-    let second = soon("refusal", guest.connect_tcp(&Target::parent(9))).await;
+    let second = soon("refusal", guest.connect_tcp(&Target::host_loopback(9))).await;
     assert!(
         matches!(second, Err(OpenError::Refused(Refusal::LimitReached))),
         "{second:?}"

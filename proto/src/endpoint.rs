@@ -1,10 +1,10 @@
-//! Where the other half is: `vsock://CID:PORT`, `unix:///path`, `hybrid:///path:PORT`.
+//! Addresses of the link: `vsock://CID:PORT`, `unix:///path`, `hybrid:///path:PORT`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// CID that stands for every address of this machine, for listening.
+/// The CID for listening on every address of this machine.
 const CID_ANY: u32 = u32::MAX;
 
 /// Longest path of a Unix socket: `sockaddr_un` has 108 bytes, the last is 0.
@@ -25,8 +25,9 @@ pub enum Endpoint {
         /// Absolute path of the socket.
         path: PathBuf,
     },
-    /// The Unix-socket face of a guest's vsock, on the host: dialling reaches a port in the
-    /// guest, listening takes what the guest sends to the host's port.
+    /// The Unix socket of a virtual machine monitor for a guest's vsock, on the host.
+    ///
+    /// A dial reaches a port in the guest; a listener gets the guest's connections to that port.
     Hybrid {
         /// Absolute path of the monitor's socket.
         path: PathBuf,
@@ -39,28 +40,28 @@ pub enum Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// No `://`.
+    /// The text has no `://`.
     #[error("{0:?} is not a URL: expected vsock://CID:PORT, unix:///path or hybrid:///path:PORT")]
     NotAUrl(String),
-    /// Another scheme.
+    /// The scheme is not known.
     #[error("unknown scheme {0:?}: expected vsock, unix or hybrid")]
     Scheme(String),
-    /// `tcp://`.
+    /// The scheme is `tcp`, which is not supported yet.
     #[error("tcp:// is not supported yet: needs mutual TLS")]
     Tcp,
-    /// No port.
+    /// The port is missing.
     #[error("{0:?} has no port: expected {1}")]
     NoPort(String, &'static str),
-    /// Not a number, or 0, or too large.
+    /// The port is not a number, or 0, or too large.
     #[error("{0:?} is not a vsock port (1 to 4294967294)")]
     Port(String),
-    /// Not a number.
+    /// The CID is not a number.
     #[error("{0:?} is not a CID: expected a number, or any for listening")]
     Cid(String),
-    /// Not absolute.
+    /// The path is not absolute.
     #[error("{0:?} is not an absolute path: note the three slashes, as in unix:///run/odyn.sock")]
     Path(String),
-    /// Longer than the kernel takes.
+    /// The path is longer than the kernel accepts.
     #[error("the socket's path has {0} bytes, the kernel takes {MAX_PATH}")]
     PathTooLong(usize),
     /// `any` can't be dialled.
@@ -76,7 +77,7 @@ impl Endpoint {
         name.into()
     }
 
-    /// Checks that one can dial it.
+    /// Checks that the endpoint can be dialled.
     pub fn check_dialable(&self) -> Result<(), EndpointError> {
         match self {
             Self::Vsock { cid: CID_ANY, .. } => Err(EndpointError::AnyIsForListening),

@@ -1,46 +1,46 @@
-//! What a guest says of itself on its status feed: one JSON object in each record.
+//! The state of a guest, as its status feed reports it: one JSON object in each record.
 
 use serde::{Deserialize, Serialize};
 
-/// Longest reason that is remembered, in bytes.
+/// Longest reason that is kept, in bytes.
 const MAX_REASON: usize = 4096;
 
-/// The life of a guest.
+/// The state of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum GuestState {
-    /// The link is up, the program is not started yet.
+    /// The link is up; the app has not been started.
     Starting,
-    /// The program runs.
+    /// The app runs.
     Running,
-    /// The program has ended; its flows and its output are being delivered.
+    /// The app has exited; its flows and its output are being delivered.
     Draining,
-    /// The end: the program exited.
+    /// Final: the app exited.
     Exited {
-        /// Its exit code.
+        /// The exit code of the app.
         code: u8,
     },
-    /// The end: a signal killed the program.
+    /// Final: a signal killed the app.
     Signaled {
         /// The signal's name without SIG.
         signal: String,
     },
-    /// The end: odyn-net itself failed.
+    /// Final: odyn-net itself failed.
     Fatal {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl GuestState {
-    /// As the record of a status feed.
+    /// The record for the status feed.
     pub fn to_record(&self) -> Vec<u8> {
         let mut record = serde_json::to_vec(self).unwrap_or_default();
         record.push(b'\n');
         record
     }
 
-    /// Reads a record; `None` when it says nothing that is known here.
+    /// Reads a record; `None` if this version does not know it.
     pub fn from_record(record: &[u8]) -> Option<Self> {
         let mut state = serde_json::from_slice(record).ok()?;
         if let Self::Fatal { reason: text } | Self::Signaled { signal: text } = &mut state {
@@ -52,17 +52,9 @@ impl GuestState {
         }
         Some(state)
     }
-
-    /// Whether nothing comes after it.
-    pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Exited { .. } | Self::Signaled { .. } | Self::Fatal { .. }
-        )
-    }
 }
 
-/// For people: `exited(3)`.
+/// Shows the state as in `exited(3)`.
 impl std::fmt::Display for GuestState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -70,7 +62,7 @@ impl std::fmt::Display for GuestState {
             Self::Running => f.write_str("running"),
             Self::Draining => f.write_str("draining"),
             Self::Exited { code } => write!(f, "exited({code})"),
-            // A guest's words are not the terminal's.
+            // Control characters of a guest must not reach the terminal.
             Self::Signaled { signal } => write!(f, "signaled({})", signal.escape_debug()),
             Self::Fatal { reason } => write!(f, "fatal({})", reason.escape_debug()),
         }

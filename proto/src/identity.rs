@@ -1,8 +1,7 @@
-//! Who a guest says it is.
+//! The identity that a guest claims.
 //!
-//! The name is for people and for the operator's settings; nothing stands behind it but the
-//! guest's word. The run tells one life of odyn-net from the next, so that connections of one are
-//! never mixed with those of another.
+//! The name is for people and for the operator's settings. It is only a claim of the guest. The run
+//! identifies one life of odyn-net, so that connections of two lives are never mixed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,13 +19,13 @@ pub const MAX_NAME: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GuestName(String);
 
-/// Not a [`GuestName`].
+/// The text is not a [`GuestName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a guest's name has 1 to {MAX_NAME} letters, digits, dots, dashes and underscores")]
 pub struct NameError;
 
 impl GuestName {
-    /// The name that comes nearest to any text: other characters become dashes.
+    /// The name nearest to a text: other characters become dashes.
     pub fn nearest(text: &str) -> Self {
         let name: String = text
             .chars()
@@ -40,7 +39,7 @@ impl GuestName {
         }
     }
 
-    /// As text.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,13 +68,13 @@ impl fmt::Display for GuestName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId([u8; 16]);
 
-/// Not a [`RunId`].
+/// The text is not a [`RunId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a run has 32 lower-case hex digits")]
 pub struct RunError;
 
 impl RunId {
-    /// A run of these bits, which the caller has taken from the kernel's random numbers.
+    /// A run of these bits, which the caller has got from the kernel's random numbers.
     pub const fn new(bits: [u8; 16]) -> Self {
         Self(bits)
     }
@@ -110,12 +109,12 @@ impl fmt::Display for RunId {
     }
 }
 
-/// A guest, as it says.
+/// The identity of a guest, as the guest claims it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// Its name.
+    /// The name.
     pub name: GuestName,
-    /// Its run.
+    /// The run.
     pub run: RunId,
 }
 

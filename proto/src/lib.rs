@@ -1,12 +1,12 @@
 //! The protocol between guest and host, as pure functions over bytes and text.
 //!
-//! No I/O, no clock, no async runtime: a parser here can be fuzzed without any of them, and both
-//! halves share each fact instead of holding a copy of it.
+//! There is no I/O, no clock and no async runtime, so fuzz targets of these parsers need none. Guest
+//! and host share each fact instead of having a copy.
 //!
 //! - [`wire`]: what crosses the link outside HTTP/2 itself.
 //! - [`Endpoint`]: the URLs of the link.
-//! - [`Identity`], [`GuestState`]: who a guest says it is, and what it says it is doing.
-//! - [`Target`], [`Refusal`]: what a guest asks the host to reach, and why the host did not.
+//! - [`Identity`], [`GuestState`]: the identity and the state that a guest claims.
+//! - [`Target`], [`Refusal`]: the destination that a guest asks for, and why the host refused it.
 //! - [`DnsName`], [`KmsEndpoint`], [`synthetic`]: names and addresses that every crate reads alike.
 //! - [`proxy_header`]: the PROXY protocol's header.
 

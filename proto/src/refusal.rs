@@ -1,9 +1,9 @@
-//! Why the host did not open a flow.
+//! Reasons why the host did not open a flow.
 
-/// Why the host did not open a flow: the error types of RFC 9209 section 2.3 that we use.
+/// Why the host did not open a flow: an error type of RFC 9209 section 2.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody listens at the target.
+    /// The target refused the connection.
     #[error("connection refused")]
     ConnectionRefused,
     /// The target did not answer in time.
@@ -15,10 +15,10 @@ pub enum Refusal {
     /// The host's operator does not allow the target.
     #[error("destination prohibited by the host")]
     Prohibited,
-    /// The host has no room for a further flow.
+    /// The host has reached its limit of flows.
     #[error("too many flows on the host")]
     LimitReached,
-    /// The host's resolver gave no answer in time.
+    /// The host's resolver did not answer in time.
     #[error("resolver timed out")]
     DnsTimeout,
     /// The host's resolver failed.
@@ -27,7 +27,7 @@ pub enum Refusal {
     /// The host did not understand the request.
     #[error("malformed request")]
     BadRequest,
-    /// Something else failed on the host.
+    /// The host failed in another way.
     #[error("internal error of the host")]
     Internal,
 }

@@ -1,16 +1,16 @@
-//! What the guest asks the host to reach.
+//! Destinations that the guest asks the host to reach.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::HOST_ALIAS;
 
-/// A destination, as asked for by the guest.
+/// A destination that the guest asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// Where.
+    /// The host part.
     pub host: TargetHost,
-    /// Port, not 0.
+    /// The port, not 0.
     pub port: u16,
 }
 
@@ -19,12 +19,12 @@ pub struct Target {
 pub enum TargetHost {
     /// Addresses in order of preference, at least one. The guest's policy has checked each.
     Addresses(Vec<IpAddr>),
-    /// The loopback interface of the machine that the outer half runs on (`host` in a policy).
-    ParentLoopback,
+    /// The loopback interface of the host (`host` in a policy).
+    HostLoopback,
 }
 
 impl Target {
-    /// One address.
+    /// A target at one address.
     pub fn address(address: impl Into<IpAddr>, port: u16) -> Self {
         Self {
             host: TargetHost::Addresses(vec![address.into()]),
@@ -32,10 +32,10 @@ impl Target {
         }
     }
 
-    /// A port on the parent's loopback interface.
-    pub fn parent(port: u16) -> Self {
+    /// A port on the host's loopback interface.
+    pub fn host_loopback(port: u16) -> Self {
         Self {
-            host: TargetHost::ParentLoopback,
+            host: TargetHost::HostLoopback,
             port,
         }
     }
@@ -44,7 +44,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            TargetHost::ParentLoopback => write!(f, "{HOST_ALIAS}:{}", self.port),
+            TargetHost::HostLoopback => write!(f, "{HOST_ALIAS}:{}", self.port),
             TargetHost::Addresses(list) => match list.as_slice() {
                 [] => write!(f, "nowhere:{}", self.port),
                 [IpAddr::V6(one), rest @ ..] => {

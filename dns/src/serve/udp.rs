@@ -53,6 +53,7 @@ pub async fn serve_udp<G: NamePolicy, U: Upstream>(
                 Err(error) if about_one_datagram(&error) => continue,
                 Err(error) => return Err(error),
             };
+            debug_assert!(length <= buffer.len());
             let query = buffer.get(..length).unwrap_or_default();
             match resolver.step(query, client, QueryTransport::Udp) {
                 QueryStep::Drop => {}

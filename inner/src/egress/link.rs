@@ -140,7 +140,7 @@ fn target(permit: &Permit) -> Target {
             odyn_policy::PermitTarget::Addresses(addresses) => {
                 TargetHost::Addresses(addresses.to_vec())
             }
-            odyn_policy::PermitTarget::Host => TargetHost::ParentLoopback,
+            odyn_policy::PermitTarget::Host => TargetHost::HostLoopback,
         },
         port: permit.port(),
     }

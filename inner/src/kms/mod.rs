@@ -61,7 +61,7 @@ pub fn prepare(
         module,
         dial: Arc::new(HostDial(link.clone())),
         credentials: CredentialsCache::new(HostCredentials(link.clone())),
-        program: given.credentials(),
+        app: given.credentials(),
         endpoints: Endpoints::new(wanted.endpoints.clone()),
         demands: demands(wanted),
         roots,

@@ -109,6 +109,7 @@ impl<'a> BerCursor<'a> {
     }
 
     fn rest(&self) -> &'a [u8] {
+        debug_assert!(self.at <= self.bytes.len());
         self.bytes.get(self.at..).unwrap_or_default()
     }
 

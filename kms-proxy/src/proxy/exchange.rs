@@ -54,7 +54,7 @@ impl Proxy {
         let incoming = SignedRequest::read(&parts.uri, &parts.headers).map_err(refused)?;
         let now = SystemTime::now();
         incoming
-            .verify(&parts.method, &parts.headers, &body, &self.program, now)
+            .verify(&parts.method, &parts.headers, &body, &self.app, now)
             .map_err(refused)?;
         if incoming.scope.service != "kms" {
             let message = format!("this is KMS, not {}", incoming.scope.service);

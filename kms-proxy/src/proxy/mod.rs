@@ -46,7 +46,7 @@ pub struct ProxyParts {
     /// The instance's credentials.
     pub credentials: CredentialsCache,
     /// The dummy credentials that only the app has.
-    pub program: Credentials,
+    pub app: Credentials,
     /// The endpoints of KMS.
     pub endpoints: Endpoints,
     /// The demands of the policy.
@@ -67,7 +67,7 @@ pub struct Proxy {
     recipient: Recipient,
     upstream: KmsUpstream,
     credentials: CredentialsCache,
-    program: Credentials,
+    app: Credentials,
     endpoints: Endpoints,
     demands: Demands,
     quota: Quota,
@@ -84,7 +84,7 @@ impl Proxy {
             recipient: Recipient::new(parts.module),
             upstream: KmsUpstream::new(parts.dial, parts.roots, parts.answer_timeout)?,
             credentials: parts.credentials,
-            program: parts.program,
+            app: parts.app,
             endpoints: parts.endpoints,
             demands: parts.demands,
             quota: Quota::default(),

@@ -240,10 +240,10 @@ impl SignedRequest {
         method: &Method,
         headers: &HeaderMap,
         body: &[u8],
-        program: &Credentials,
+        app: &Credentials,
         now: SystemTime,
     ) -> Result<(), SignatureRefused> {
-        if self.access_key_id != program.access_key_id {
+        if self.access_key_id != app.access_key_id {
             return Err(SignatureRefused::OtherKey);
         }
         // The action is in a header. If it were not signed, anyone could choose another.
@@ -255,7 +255,7 @@ impl SignedRequest {
         if now > self.time + until || self.time > now + TOLERANCE {
             return Err(SignatureRefused::Expired);
         }
-        let expected = self.expected(method, headers, body, program)?;
+        let expected = self.expected(method, headers, body, app)?;
         verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes())
             .map_err(|_| SignatureRefused::Mismatch)
     }
@@ -266,7 +266,7 @@ impl SignedRequest {
         method: &Method,
         headers: &HeaderMap,
         body: &[u8],
-        program: &Credentials,
+        app: &Credentials,
     ) -> Result<String, SignatureRefused> {
         let mut signed = Vec::with_capacity(self.signed_headers.len());
         for name in &self.signed_headers {
@@ -295,7 +295,7 @@ impl SignedRequest {
             settings.signature_location = SignatureLocation::QueryParams;
             settings.expires_in = Some(Duration::from_secs(expires));
         }
-        let identity = identity(program);
+        let identity = identity(app);
         let params = params(&identity, &self.scope, self.time, settings);
         let request = SignableRequest::new(
             method.as_str(),

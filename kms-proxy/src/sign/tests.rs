@@ -41,8 +41,8 @@ fn a_vector_of_aws_verifies() {
     let (uri, headers) = (Uri::from_static("/"), vanilla());
     let incoming = SignedRequest::read(&uri, &headers).expect("read");
     assert_eq!(incoming.scope.region, "us-east-1");
-    let verify = |method: &Method, headers: &HeaderMap, body: &[u8], program: &Credentials, at| {
-        incoming.verify(method, headers, body, program, at)
+    let verify = |method: &Method, headers: &HeaderMap, body: &[u8], app: &Credentials, at| {
+        incoming.verify(method, headers, body, app, at)
     };
     let get = Method::GET;
     assert_eq!(verify(&get, &headers, b"", &example(), then()), Ok(()));

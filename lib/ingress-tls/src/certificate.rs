@@ -1,4 +1,4 @@
-//! One certificate with its key.
+//! A certificate with its key.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use webpki::EndEntityCert;
 
 use crate::fault::FaultReason;
 
-/// Start of a PEM block with a key behind a password.
+/// Start of a PEM block with an encrypted key.
 const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-/// The same in the form that OpenSSL wrote before.
+/// Start of a PEM block with an encrypted key in OpenSSL's older form.
 const ENCRYPTED_BEFORE: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
-/// A certificate chain, its key, and the names that it is for.
+/// A certificate chain, its key, and the names of the certificate.
 #[derive(Debug)]
 pub struct Certificate {
     pub(crate) key: Arc<CertifiedKey>,
@@ -24,7 +24,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Puts the two together.
+    /// Combines a chain and a key.
     ///
     /// # Errors
     /// [`FaultReason::NoCertificate`] and [`FaultReason::BadCertificate`] are about the certificate's file,
@@ -50,13 +50,13 @@ impl Certificate {
         })
     }
 
-    /// The DNS names that it is for, in lower case; `*.` at the start stands for one label.
+    /// The DNS names of the certificate, in lower case; `*.` at the start stands for one label.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether it is for a server of this name, in lower case.
+    /// Whether the certificate is for a name in lower case.
     pub(crate) fn is_for(&self, server: &str) -> bool {
         self.names.iter().any(|name| match name.strip_prefix("*.") {
             Some(parent) => server

@@ -1,4 +1,4 @@
-//! Which certificate a client gets.
+//! The choice of a certificate for a client.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::certificate::Certificate;
 
-/// Chooses by the name that the client gives (SNI), and by what signatures it understands.
+/// Chooses by the name that the client asks for (SNI), and by the signatures it supports.
 #[derive(Debug)]
 pub(crate) struct Chooser(Vec<Certificate>);
 
@@ -16,8 +16,8 @@ impl Chooser {
         Self(certificates)
     }
 
-    /// The first certificate for the name whose key the client understands; without one, the first
-    /// for the name; without a name or a certificate for it, the same of all.
+    /// In order: a name match that the client can verify, any name match, any certificate that the
+    /// client can verify, the first certificate.
     fn choose(
         &self,
         server: Option<&str>,

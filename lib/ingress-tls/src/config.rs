@@ -1,4 +1,4 @@
-//! The configuration of one port.
+//! The TLS configuration of one port.
 
 use std::io;
 use std::sync::Arc;
@@ -15,17 +15,18 @@ use crate::certificate::Certificate;
 use crate::choose::Chooser;
 use crate::fault::{Fault, FaultReason};
 
-/// Largest file that is looked at, in bytes: a bundle of some hundred authorities.
+/// Largest file in bytes: enough for a bundle of some hundred authorities.
 pub const MAX_FILE: u64 = 1 << 20;
 
 const ONLY_1_3: &[&SupportedProtocolVersion] = &[&TLS13];
 const FROM_1_2: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-/// Makes the configuration of what the policy wants; `read` gives the bytes of a file, of which
-/// more than [`MAX_FILE`] need not be read.
+/// Makes the configuration that the policy asks for.
+///
+/// `read` returns the bytes of a file; it need not read more than [`MAX_FILE`].
 ///
 /// # Errors
-/// Everything that is wrong with the files.
+/// All faults of the files.
 pub fn load(
     wanted: &TlsFiles,
     mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,

@@ -1,62 +1,62 @@
-//! What can be wrong with a file.
+//! Faults of TLS files.
 
 use std::io;
 
 use odyn_policy::{Diagnostic, FilePath};
 
-/// A file that the policy names is not what it should be.
+/// A fault of a file that the policy names.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", file.path)]
 #[non_exhaustive]
 pub struct Fault {
-    /// Which, and where the policy names it.
+    /// The file, and the place in the policy that names it.
     pub file: FilePath,
-    /// What is wrong with it.
+    /// The fault.
     #[source]
     pub reason: FaultReason,
 }
 
-/// What is wrong with a file. No message has a byte of the file in it: it may be a key.
+/// A kind of fault. No message repeats a byte of the file, which may be a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultReason {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("can't be read: {0}")]
     Unreadable(io::Error),
-    /// It is larger than any such file.
+    /// The file is larger than any such file.
     #[error("is larger than {max} bytes", max = crate::MAX_FILE)]
     TooLarge,
-    /// It has a PEM header and is broken behind it.
+    /// The file has a PEM header with invalid content.
     #[error("is not PEM")]
     NotPem,
-    /// No certificate in it.
+    /// The file has no certificate.
     #[error("has no certificate")]
     NoCertificate,
-    /// No private key in it.
+    /// The file has no private key.
     #[error("has no private key that can be used")]
     NoKey,
     /// The key is protected with a password.
     #[error("has a private key with a password")]
     EncryptedKey,
-    /// A certificate that is none.
+    /// A certificate cannot be parsed.
     #[error("has a certificate that can't be parsed")]
     BadCertificate,
-    /// The key is of an algorithm or a size that is not spoken.
+    /// The key has an algorithm or a size that TLS does not use.
     #[error("has a private key of a kind that TLS does not use")]
     UnknownKey,
-    /// Key and certificate are not of one pair.
+    /// Key and certificate do not belong together.
     #[error("is not the key of the certificate in {certificate}")]
     WrongKey {
         /// The certificate's file.
         certificate: String,
     },
-    /// An authority that can't be one.
+    /// A certificate cannot be an authority.
     #[error("has an authority that can't be used")]
     BadAuthority,
 }
 
 impl FaultReason {
-    /// How to put it right.
+    /// The remedy.
     #[must_use]
     pub fn help(&self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl FaultReason {
 }
 
 impl Fault {
-    /// For the person who wrote the policy.
+    /// The fault as a finding about the policy.
     #[must_use]
     pub fn diagnostic(&self, file_name: &str) -> Diagnostic {
         let help = self.reason.help().to_owned();

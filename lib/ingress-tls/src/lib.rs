@@ -1,7 +1,7 @@
-//! TLS for the clients of a program: what the policy asks for, made into a rustls configuration.
+//! TLS for the clients of an app: the policy's settings as a rustls configuration.
 //!
-//! Files are read by whoever uses this: `odyn-net` in the guest, `policyctl` below some directory.
-//! Both find the same [`Fault`]s, each with the place in the policy that names the file.
+//! The caller reads the files: `odyn-net` in the guest, `policyctl` below a directory. Both get the
+//! same [`Fault`]s, each with the place in the policy that names the file.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What can be wrong with settings.
+//! Errors of settings.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use odyn_yaml::{Span, YamlProblem};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The command line or the environment, in clap's words; also the text of `--help`.
+    /// Clap's error about the command line or the environment; also the text of `--help`.
     #[error("{0}")]
     Usage(clap::Error),
     /// The file cannot be read.
@@ -18,13 +18,13 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Whether the user has named it.
+        /// Whether the user named the file.
         named: bool,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The file has mistakes: at least one.
+    /// The file has at least one mistake.
     #[error("{}", lines(.0))]
     Wrong(Vec<Wrong>),
 }
@@ -48,11 +48,11 @@ fn lines(wrong: &[Wrong]) -> String {
 pub struct Wrong {
     /// The file.
     pub file: Arc<Path>,
-    /// Where.
+    /// The place of the mistake.
     pub span: Span,
-    /// What is wrong, without a full stop.
+    /// The mistake, without a full stop.
     pub message: String,
-    /// How to put it right.
+    /// The remedy.
     pub help: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Wrong {
         }
     }
 
-    /// How to put it right.
+    /// The remedy.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

@@ -1,4 +1,4 @@
-//! The file: a mapping, each key once.
+//! The file, a mapping without duplicate keys.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use odyn_yaml::{Anchors, ProblemKind, Span, YamlKey, YamlNode, YamlValue, short}
 
 use crate::error::{Error, Wrong};
 
-/// Most bytes of a file; a list of ten thousand networks has a twentieth of it.
+/// Longest file in bytes. A list of ten thousand networks has a twentieth of it.
 const LONGEST: u64 = 4 << 20;
 
 /// The text of a file.
@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, Error> {
     })
 }
 
-/// Its keys and values. A file with comments only has none.
+/// The keys and values of a file. A file with comments only has none.
 pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(YamlKey, YamlNode)>, Error> {
     let root = match odyn_yaml::parse(text, Anchors::Refused) {
         Ok(root) => root,
@@ -76,7 +76,7 @@ pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(YamlKey, Yaml
     }
 }
 
-/// A key or a long flag as it is compared and shown.
+/// A key or a long flag in the form that is compared and shown.
 pub(crate) fn name(text: &str) -> String {
     text.replace('-', "_")
 }

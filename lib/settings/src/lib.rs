@@ -1,24 +1,23 @@
 //! Settings of an executable: flag over environment over file over default.
 //!
-//! The executable declares its flags with clap, environment variables included, and gets the file
-//! for free: a YAML mapping whose keys are the long flags, with `_` or `-`. A value of the file is
-//! given to clap as if it were a flag, so that it is checked by the same parser and refused in the
-//! same words, with file, line and column before them.
+//! The executable declares its flags and environment variables with clap, and gets the file for free:
+//! a YAML mapping whose keys are the long flags, with `_` or `-`. Clap gets a value of the file as if
+//! it were a flag, so the same parser checks it, and its error has the file, line and column.
 //!
 //! ```yaml
 //! drain_timeout: 30s
 //! deny: [169.254.0.0/16, "fe80::/10"]
 //! ```
 //!
-//! A command reads a file when it has an argument `config`; it prints what it would do when it has
-//! [`PrintConfig`] and the flag is there. Flags of the command's other subcommands are no errors
-//! in the file: `run` and `simulate` share one.
+//! A command with an argument `config` reads a file. One with [`PrintConfig`] prints its settings if
+//! that flag is set. Flags of other subcommands are no errors in the file, so that `run` and
+//! `simulate` can share one.
 
 #![forbid(unsafe_code)]
 
 mod error;
-mod feed;
 mod file;
+mod file_args;
 mod report;
 
 use std::ffi::OsString;
@@ -30,7 +29,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 pub use error::{Error, Wrong};
-pub use odyn_yaml::{Scalar, ScalarKind, Span, YamlKey, YamlNode, YamlValue};
+use file_args::{FileArgs, FileArgsReader};
+
+pub use odyn_yaml::Span;
 pub use report::{Format, PrintConfig, Report, Setting, Source};
 
 /// The argument that names the file.
@@ -38,60 +39,38 @@ pub(crate) const CONFIG: &str = "config";
 /// The argument of [`PrintConfig`].
 pub(crate) const PRINT: &str = "print_config";
 
-/// Where the settings of an executable come from.
+/// The sources of an executable's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     command: Command,
     default_file: PathBuf,
-    sections: Vec<&'static str>,
     foreign: &'static [&'static str],
 }
 
-/// What was found.
+/// The settings that were loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// As if every value had come by a flag: for `FromArgMatches`.
+    /// The values as if all came from flags, for `FromArgMatches`.
     pub matches: ArgMatches,
-    /// Every setting with its source; empty when the command takes no file.
+    /// Every setting with its source; empty if the command takes no file.
     pub report: Report,
-    /// What is to be printed instead of anything else.
+    /// The format in which to print the settings, and do nothing else.
     pub print: Option<Format>,
     /// The file that was read.
     pub file: Option<Arc<Path>>,
-    /// The declared sections that the file has.
-    pub sections: Vec<Section>,
-}
-
-/// A key of the file that the executable itself makes sense of.
-#[derive(Debug, Clone)]
-pub struct Section {
-    /// The key.
-    pub key: YamlKey,
-    /// Its value.
-    pub value: YamlNode,
-    /// The file, for [`Wrong::new`].
-    pub file: Arc<Path>,
 }
 
 impl Settings {
-    /// The settings of a command. `default_file` is used when no other is named and it exists.
+    /// The settings of a command. `default_file` is used if it exists and no other file is named.
     pub fn new(command: Command, default_file: impl Into<PathBuf>) -> Self {
         Self {
             command,
             default_file: default_file.into(),
-            sections: Vec::new(),
             foreign: &[],
         }
     }
 
-    /// A key of the file that is no flag: its value is handed through in [`Loaded::sections`].
-    #[must_use]
-    pub fn section(mut self, key: &'static str) -> Self {
-        self.sections.push(key);
-        self
-    }
-
-    /// Keys that another executable reads from the same file: no mistakes, and ignored here.
+    /// Keys that another executable reads from the same file: ignored here, and no mistakes.
     #[must_use]
     pub fn foreign(mut self, keys: &'static [&'static str]) -> Self {
         self.foreign = keys;
@@ -101,12 +80,12 @@ impl Settings {
     /// Reads the command line (the executable's name first), the environment and the file.
     ///
     /// # Errors
-    /// What clap says of the command line or the environment, help and version included; what is
-    /// wrong in the file.
+    /// An error of clap about the command line or the environment, which includes help and version,
+    /// or mistakes in the file.
     pub fn load(&self, args: impl IntoIterator<Item = OsString>) -> Result<Loaded, Error> {
         let args: Vec<OsString> = args.into_iter().collect();
-        // Without the file, something may be missing that is in the file. Any other complaint is
-        // about what the user has typed.
+        // The file may have an argument that is missing here. Any other error is about the command
+        // line.
         let first = match self.command.clone().try_get_matches_from(&args) {
             Ok(matches) => matches,
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
@@ -120,7 +99,6 @@ impl Settings {
                 report: Report::default(),
                 print: None,
                 file: None,
-                sections: Vec::new(),
             });
         };
         let file = self.file_of(given);
@@ -128,36 +106,34 @@ impl Settings {
             Some(path) => Some(file::read(path, is_set(given, CONFIG))?),
             None => None,
         };
-        let mut fed = feed::Fed::default();
+        let mut file_args = FileArgs::default();
         if let (Some(path), Some(text)) = (&file, &text) {
             let entries = file::entries(path, text)?;
-            fed = feed::Feed {
+            file_args = FileArgsReader {
                 root: &self.command,
                 command,
                 given,
-                sections: &self.sections,
                 foreign: self.foreign,
                 file: path,
             }
             .take(entries)?;
         }
 
-        let args = with_words(args, command.get_name(), &fed.words);
+        let args = with_file_args(args, command.get_name(), &file_args.args);
         let print = given.try_get_one::<Format>(PRINT).ok().flatten().copied();
         let matches = match print {
-            // To see what is set it need not be complete.
+            // The settings can be printed although some are missing.
             Some(_) => self.lenient(&args)?,
             None => self.strict(&args)?,
         };
         let last = matches
             .subcommand()
             .map_or(&matches, |(_, matches)| matches);
-        let report = Report::new(command, given, last, &fed.used, file.as_ref());
+        let report = Report::new(command, given, last, &file_args.used, file.as_ref());
         Ok(Loaded {
             report,
             print,
             file,
-            sections: fed.sections,
             matches,
         })
     }
@@ -176,7 +152,7 @@ impl Settings {
     fn with_file<'a>(&'a self, matches: &'a ArgMatches) -> Option<(&'a Command, &'a ArgMatches)> {
         let (name, given) = matches.subcommand()?;
         let command = self.command.find_subcommand(name)?;
-        feed::takes_file(command).then_some((command, given))
+        file_args::takes_file(command).then_some((command, given))
     }
 
     fn file_of(&self, given: &ArgMatches) -> Option<Arc<Path>> {
@@ -197,12 +173,13 @@ pub(crate) fn is_set(matches: &ArgMatches, id: &str) -> bool {
     )
 }
 
-/// The command line with more words right after the name of the subcommand: what the user typed
-/// comes after them, and what stands behind `--` stays there.
-fn with_words(mut args: Vec<OsString>, command: &str, words: &[OsString]) -> Vec<OsString> {
-    // The commands before it have no flags with values that could be taken for it.
+/// The command line with the file's arguments right after the name of the subcommand.
+///
+/// The user's arguments come after them, and those after `--` stay there.
+fn with_file_args(mut args: Vec<OsString>, command: &str, more: &[OsString]) -> Vec<OsString> {
+    // No flag before the subcommand has a value that could be taken for its name.
     if let Some(at) = args.iter().skip(1).position(|word| word == command) {
-        args.splice(at + 2..at + 2, words.iter().cloned());
+        args.splice(at + 2..at + 2, more.iter().cloned());
     }
     args
 }

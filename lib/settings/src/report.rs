@@ -1,4 +1,4 @@
-//! Which value each setting has, and who said so: `--print-config`.
+//! The value and the source of each setting, for `--print-config`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,13 +10,12 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::feed::settable;
+use crate::file_args::settable;
 
 /// The flag that prints the settings instead of doing the work.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PrintConfig {
-    /// Print every setting with its value and where it comes from, start nothing, and exit. What
-    /// is printed is a settings file.
+    /// Print every setting with its value and its source as a settings file, and exit.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -27,16 +26,16 @@ pub struct PrintConfig {
     pub print_config: Option<Format>,
 }
 
-/// How settings are printed.
+/// The format of printed settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: a settings file with the sources as comments.
+    /// A settings file with the sources as comments.
     Yaml,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
-/// Who decided a setting.
+/// The source of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -51,9 +50,9 @@ pub enum Source {
         /// The line.
         line: u32,
     },
-    /// Something that the executable falls back to, in words.
+    /// A fallback of the executable, described in words.
     Fallback(String),
-    /// The default, or nobody.
+    /// The default, or no value.
     Default,
 }
 
@@ -73,15 +72,15 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setting {
-    /// Its key in the file.
+    /// The key in the file.
     pub key: String,
-    /// Its values, as they were written; none when it is not set.
+    /// The values as written; none if the setting is not set.
     pub values: Vec<String>,
-    /// Whether it takes more than one value.
+    /// Whether the setting takes more than one value.
     pub is_list: bool,
-    /// Whether it is on or off.
+    /// Whether the setting is a switch.
     pub is_switch: bool,
-    /// Who decided.
+    /// The source of the values.
     pub source: Source,
 }
 
@@ -130,7 +129,7 @@ impl Report {
         self.settings.iter().find(|setting| setting.key == key)
     }
 
-    /// Gives a setting that nobody has set the value that it falls back to.
+    /// Sets the fallback value of a setting that has none.
     pub fn fall_back(&mut self, key: &str, value: impl Into<String>, source: impl Into<String>) {
         let unset = |setting: &&mut Setting| setting.key == key && setting.values.is_empty();
         if let Some(setting) = self.settings.iter_mut().find(unset) {
@@ -150,7 +149,7 @@ impl Report {
     fn yaml(&self) -> String {
         let left: Vec<String> = self.settings.iter().map(Setting::yaml).collect();
         let wide = left.iter().map(|text| text.chars().count());
-        // One long list does not push every comment away.
+        // A long list does not move the comments of all other lines.
         let width = wide.filter(|width| *width <= 48).max().unwrap_or(0);
         let mut text = match &self.file {
             Some(path) => format!("# file: {}\n", path.display()),

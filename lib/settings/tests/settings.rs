@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use odyn_settings::{Error, Format, Loaded, PrintConfig, Settings, Source, YamlValue};
+use odyn_settings::{Error, Format, Loaded, PrintConfig, Settings, Source};
 use tempfile::TempDir;
 
 // Variables that every process has, or none: the tests share one process, whose environment they
@@ -106,9 +106,7 @@ impl Place {
 fn load(file: &Path, words: &[&str]) -> Result<Loaded, Error> {
     let words = std::iter::once(&"thing").chain(words);
     let words: Vec<OsString> = words.map(OsString::from).collect();
-    Settings::new(Cli::command(), file)
-        .section("ingress")
-        .load(words)
+    Settings::new(Cli::command(), file).load(words)
 }
 
 const LISTEN: &str = "listen: here\n";
@@ -243,7 +241,7 @@ fn mistakes_have_a_place_and_a_way_out() {
         ),
         (
             "banana: 1\n",
-            "thing.yaml:1:1: `banana` is not a setting of thing (help: the settings are deny, drain_timeout, lax, listen, log_level, name, strict, ingress)",
+            "thing.yaml:1:1: `banana` is not a setting of thing (help: the settings are deny, drain_timeout, lax, listen, log_level, name, strict)",
         ),
         (
             "# first\ndrain_timeout: 5\n",
@@ -267,7 +265,7 @@ fn mistakes_have_a_place_and_a_way_out() {
         ),
         (
             "drain_timeout:\n",
-            "thing.yaml:1:14: `drain_timeout` has no value (help: give it one, or remove the line: then the default holds)",
+            "thing.yaml:1:14: `drain_timeout` has no value (help: give it one, or remove the line to use the default)",
         ),
         (
             "log-level: info\nlog_level: error\n",
@@ -312,26 +310,6 @@ fn what_a_flag_overrides_has_to_be_right_all_the_same() {
     let place = Place::new("listen: here\ndrain_timeout: never\n");
     let said = place.wrong(&["run", "--drain-timeout", "1s"]);
     assert!(said.starts_with("thing.yaml:2:16: "), "{said}");
-}
-
-#[test]
-fn sections_are_handed_through_with_their_places() {
-    let place = Place::new("listen: here\ningress:\n  - listen: 80\n    guest: web\n");
-    let (_, loaded) = place.run(&["run"]);
-    let [section] = loaded.sections.as_slice() else {
-        panic!("{:?}", loaded.sections)
-    };
-    assert_eq!(section.key.text, "ingress");
-    let YamlValue::Sequence(items) = &section.value.value else {
-        panic!("{section:?}")
-    };
-    assert_eq!(items[0].span.line, 3);
-    let wrong = odyn_settings::Wrong::new(&section.file, items[0].span, "no").help("yes");
-    assert!(
-        wrong
-            .to_string()
-            .ends_with("thing.yaml:3:5: no (help: yes)")
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Room for what one call receives.
+//! Buffers for the datagrams of one call.
 
 use std::cell::Cell;
 use std::io::IoSliceMut;
@@ -7,13 +7,13 @@ use std::os::fd::AsRawFd;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use tokio::net::UdpSocket;
 
-/// Most datagrams that are received by one call.
+/// Most datagrams that one call receives.
 pub const MAX_RECEIVED: usize = 16;
-/// Room for a datagram of any size.
+/// Buffer size for a datagram of any size.
 const ROOM: usize = 1 << 16;
 
 thread_local! {
-    /// A thread has one for all its sockets: it is empty again before anything is waited for.
+    /// One inbox for all sockets of a thread. It is empty whenever a task waits.
     static INBOX: Cell<Option<Box<Inbox>>> = const { Cell::new(None) };
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn borrow<R>(work: impl FnOnce(&mut Inbox) -> R) -> R {
 
 pub(crate) struct Inbox {
     headers: MultiHeaders<SockaddrStorage>,
-    /// Its pages are there only as far as datagrams were long.
+    /// Only pages that datagrams have filled use memory.
     room: Vec<u8>,
     lengths: Vec<usize>,
 }
@@ -36,15 +36,15 @@ pub(crate) struct Inbox {
 impl Inbox {
     fn new() -> Box<Self> {
         Box::new(Self {
-            // With room for addresses, which nobody wants: the kernel writes into each header how
-            // long the address was, and takes that for the room that there is the next time.
+            // The headers have room for addresses, which are not used: the kernel writes the length
+            // of the address into each header, and takes it for the available room the next time.
             headers: MultiHeaders::preallocate(MAX_RECEIVED, None),
             room: vec![0; MAX_RECEIVED * ROOM],
             lengths: Vec::with_capacity(MAX_RECEIVED),
         })
     }
 
-    /// Receives what is there, [`MAX_RECEIVED`] at most, and says how many.
+    /// Receives the waiting datagrams, at most [`MAX_RECEIVED`], and returns their number.
     pub(crate) fn receive(&mut self, socket: &UdpSocket) -> nix::Result<usize> {
         self.lengths.clear();
         let mut rooms = self.room.chunks_exact_mut(ROOM);
@@ -73,7 +73,7 @@ impl Inbox {
     }
 }
 
-/// Datagrams that were received.
+/// The received datagrams.
 #[derive(Debug, Clone)]
 pub struct Received<'a> {
     room: &'a [u8],
@@ -87,6 +87,10 @@ impl<'a> Iterator for Received<'a> {
         let length = *self.lengths.next()?;
         let (here, rest) = self.room.split_at_checked(ROOM)?;
         self.room = rest;
+        debug_assert!(
+            length <= ROOM,
+            "the kernel fills at most the room of a datagram"
+        );
         here.get(..length)
     }
 }

@@ -1,9 +1,9 @@
-//! UDP sockets that take and give several datagrams by one system call.
+//! UDP sockets that send and receive several datagrams by one system call.
 //!
-//! What a datagram costs is its system call and its way through the network stack, not its bytes.
-//! Datagrams of one size are sent as segments of one packet ([`Segments`]), which the kernel takes
-//! apart as late as it can; each receiver gets what was given, one by one. Received are as many
-//! datagrams as are there ([`Batched`]).
+//! The cost of a datagram is its system call and its path through the network stack, not its bytes.
+//! Datagrams of one size are sent as segments of one packet ([`Segments`]), which the kernel splits as
+//! late as possible; receivers get single datagrams. One call receives all waiting datagrams
+//! ([`Batched`]).
 
 #![deny(unsafe_code)]
 
@@ -18,17 +18,17 @@ pub use segments::{MAX_SENT, Segments};
 /// Largest payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_DATAGRAM: usize = 65_507;
 
-/// What was taken of several datagrams.
+/// The datagrams that one call has sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// Datagrams.
+    /// The number of datagrams.
     pub datagrams: usize,
-    /// Bytes in them.
+    /// The bytes in them.
     pub bytes: u64,
 }
 
 impl Taken {
-    /// Counts one more.
+    /// Counts another datagram.
     pub fn add(&mut self, datagram: &[u8]) {
         self.datagrams += 1;
         self.bytes += datagram.len() as u64;

@@ -1,7 +1,7 @@
 //! Datagrams as segments of one packet (`UDP_SEGMENT`).
 //!
-//! Which sizes the kernel can do that with depends on the way to the receiver and may change; what
-//! it refuses is sent one by one. A program sees no difference to datagrams that were sent so.
+//! The sizes that the kernel accepts depend on the path to the receiver and can change. Datagrams
+//! that it refuses are sent one by one. Receivers see no difference.
 
 use std::io;
 use std::io::IoSlice;
@@ -17,31 +17,32 @@ use tokio::net::UdpSocket;
 
 use crate::{MAX_DATAGRAM, Taken};
 
-/// Most datagrams that are sent by one call: the most that every kernel with segments takes.
+/// Most datagrams of one call, which every kernel with segments accepts.
 pub const MAX_SENT: usize = 64;
 
-/// What a socket can send as segments.
+/// The datagrams that a socket can send as segments.
 #[derive(Debug)]
 pub struct Segments {
-    /// Longest datagrams that are sent so; 0 when there are none.
+    /// Longest datagrams that are sent as segments; 0 for none.
     longest: AtomicUsize,
 }
 
 impl Segments {
-    /// What `socket` can, as far as is known before anything was sent.
+    /// The abilities of `socket`, as far as they are known before the first datagram.
     pub fn of(socket: &UdpSocket) -> Self {
-        // A kernel that does not know segments would send them as one long datagram.
+        // A kernel without segments would send them as one long datagram.
         let knows = getsockopt(socket, UdpGsoSegment).is_ok();
         Self {
             longest: AtomicUsize::new(if knows { MAX_DATAGRAM } else { 0 }),
         }
     }
 
-    /// Sends the first of some datagrams, one at least if there is any: to an address, or to
-    /// that which the socket is connected to.
+    /// Sends the first of some datagrams, at least one if there is any.
+    ///
+    /// They go to an address, or to the peer of a connected socket.
     ///
     /// # Errors
-    /// As of a socket that sends one; the error is about the first datagram.
+    /// As for a socket that sends one datagram. The error is about the first datagram.
     pub fn try_send<D: AsRef<[u8]>>(
         &self,
         socket: &UdpSocket,
@@ -65,16 +66,16 @@ impl Segments {
         Ok(std::iter::once(first).collect())
     }
 
-    /// Whether an error says that datagrams of `size` can't be segments; it is remembered.
+    /// Whether an error means that datagrams of `size` can't be segments. The limit is remembered.
     fn is_refused(&self, error: &io::Error, size: usize) -> bool {
         match error.raw_os_error().map(Errno::from_raw) {
-            // Longer than the packets of the way.
+            // The datagrams are longer than packets on the path.
             Some(Errno::EINVAL | Errno::EMSGSIZE) => {
                 let shorter = size.saturating_sub(1);
                 self.longest.fetch_min(shorter, Ordering::Relaxed);
                 true
             }
-            // The device, or what is before it, needs each by itself.
+            // The device, or a layer before it, accepts no segments.
             Some(Errno::EIO | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => {
                 self.longest.store(0, Ordering::Relaxed);
                 true
@@ -84,8 +85,9 @@ impl Segments {
     }
 }
 
-/// How many datagrams from the first on can be segments of one packet: all of one size, `longest` at
-/// most, but for the last, which may be shorter.
+/// The number of datagrams, from the first on, that can be segments of one packet.
+///
+/// They have one size, at most `longest`; only the last may be shorter.
 fn run<D: AsRef<[u8]>>(datagrams: &[D], longest: usize) -> usize {
     let mut sizes = datagrams.iter().map(|datagram| datagram.as_ref().len());
     let Some(size) = sizes.next().filter(|size| (1..=longest).contains(size)) else {
@@ -94,7 +96,7 @@ fn run<D: AsRef<[u8]>>(datagrams: &[D], longest: usize) -> usize {
     let (mut count, mut bytes) = (1, size);
     for next in sizes.take(MAX_SENT - 1) {
         bytes += next;
-        // A segment of no bytes is none.
+        // A datagram without bytes cannot be a segment.
         if next == 0 || next > size || bytes > MAX_DATAGRAM {
             break;
         }
@@ -121,6 +123,7 @@ fn send<D: AsRef<[u8]>>(
         *slice = IoSlice::new(datagram.as_ref());
         taken.add(datagram.as_ref());
     }
+    debug_assert!(taken.datagrams == run.len(), "a run fits into one call");
     let slices = slices.get(..taken.datagrams).unwrap_or_default();
     socket.try_io(Interest::WRITABLE, || {
         let control = [ControlMessage::UdpGsoSegments(&segment)];
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!(longest_after(Errno::EMSGSIZE, 9000), (true, 8999));
         assert_eq!(longest_after(Errno::EIO, 200), (true, 0));
         assert_eq!(longest_after(Errno::EOPNOTSUPP, 200), (true, 0));
-        // What any datagram may meet: whoever sends is told.
+        // Errors that concern any datagram go to the sender.
         for errno in [Errno::ECONNREFUSED, Errno::EAGAIN, Errno::ENOBUFS] {
             assert_eq!(longest_after(errno, 200), (false, MAX_DATAGRAM));
         }

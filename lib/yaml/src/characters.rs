@@ -2,11 +2,12 @@
 
 use crate::{ProblemKind, Span, YamlProblem};
 
-/// Most invisible characters that are told apart.
+/// Most invisible characters that are reported.
 const MAX_HIDDEN: usize = 10_000;
 
-/// YAML allows hardly any control characters, and the parser takes U+0000 for the end of the
-/// text: everything after it would silently not be there.
+/// Finds control characters. YAML allows hardly any.
+///
+/// The parser takes U+0000 for the end of the text, and would silently ignore everything after it.
 pub(super) fn check(text: &str) -> Result<(), Vec<YamlProblem>> {
     let bad = |c: char| {
         matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}'

@@ -1,10 +1,10 @@
-//! Parser events to a tree, within limits.
+//! The tree from the parser's events, within limits.
 
 use saphyr_parser::{Event, ScalarStyle};
 
 use crate::{Anchors, Scalar, Span, YamlKey, YamlNode, YamlProblem, YamlValue};
 
-/// Deepest nesting. The format itself needs 6.
+/// Deepest nesting. The policy format needs 6.
 const MAX_DEPTH: usize = 64;
 /// Most values and keys.
 const MAX_NODES: usize = 1_000_000;
@@ -15,7 +15,7 @@ const MAX_ANCHORED_NODES: usize = 100_000;
 
 pub(super) struct Composer {
     allowed: Anchors,
-    /// The collections around the present place.
+    /// The open collections.
     open: Vec<OpenCollection>,
     /// Anchored nodes, by the parser's numbers.
     anchors: Vec<(usize, YamlNode)>,
@@ -29,7 +29,7 @@ pub(super) struct Composer {
 struct OpenCollection {
     anchor: usize,
     node: YamlNode,
-    /// In a mapping: the key whose value comes next.
+    /// The key whose value comes next, in a mapping.
     key: Option<YamlKey>,
 }
 
@@ -47,7 +47,7 @@ impl Composer {
         }
     }
 
-    /// The document, if there was one.
+    /// The document, if it was read.
     pub(super) fn finish(self) -> Option<YamlNode> {
         self.root
     }
@@ -129,15 +129,15 @@ impl Composer {
             return Err(too_deep(span));
         }
         let mut node = node.clone();
-        // Scalars are shown where the alias stands; inside of a collection the anchored text
-        // is what a reader needs to see.
+        // A scalar gets the place of its alias. A collection keeps the place of the anchored text,
+        // which a reader needs to see.
         if matches!(node.value, YamlValue::Scalar(_)) {
             node.span = span;
         }
         self.close(node, 0)
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a finished node to its collection.
     fn close(&mut self, node: YamlNode, anchor: usize) -> Result<(), YamlProblem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {

@@ -1,12 +1,12 @@
-//! YAML text to a tree in which everything knows its place. The only module that knows the parser.
+//! YAML text to a tree in which every key and value has its place in the text.
 //!
 //! The parser is `saphyr-parser`: pure Rust without `unsafe`, events with spans. `serde_yaml` and
-//! its forks give a place only with an error of their own and none with a value, so that half of
-//! what `policyctl check` says could not point anywhere; it serves as the second opinion in the
-//! policy crate's tests, which compare the two parsers' trees.
+//! its forks give places for their own errors only, not for values, so that half of the findings of
+//! `policyctl check` could not point anywhere. Tests of the policy crate compare its trees with those
+//! of this parser.
 //!
-//! A text may be hostile. Its length, its depth and what aliases expand to are bounded, and
-//! nothing here recurses over events.
+//! A text may be hostile. Its length, its depth and the expansion of aliases are bounded, and nothing
+//! here recurses over events.
 
 #![forbid(unsafe_code)]
 
@@ -30,9 +30,9 @@ pub const MAX_TEXT: usize = 16 << 20;
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct YamlNode {
-    /// Where it stands.
+    /// The place in the text.
     pub span: Span,
-    /// What it is.
+    /// The value.
     pub value: YamlValue,
 }
 
@@ -43,21 +43,21 @@ pub enum YamlValue {
     Scalar(Scalar),
     /// A list.
     Sequence(Vec<YamlNode>),
-    /// Keys with values, as they were written: a key may be there twice.
+    /// Keys with values, as written: a key may stand twice.
     Mapping(Vec<(YamlKey, YamlNode)>),
 }
 
 /// A key of a mapping.
 #[derive(Clone, Debug)]
 pub struct YamlKey {
-    /// Its text, without quotes.
+    /// The text, without quotes.
     pub text: String,
-    /// Where it stands.
+    /// The place in the text.
     pub span: Span,
 }
 
 impl YamlNode {
-    /// What it is, in the words of an error message.
+    /// A description for error messages.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.value {
@@ -73,13 +73,13 @@ impl YamlNode {
         }
     }
 
-    /// Whether it is nothing, `~` or `null`.
+    /// Whether the value is empty, `~` or `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(&self.value, YamlValue::Scalar(s) if s.kind() == ScalarKind::Null)
     }
 
-    /// Nodes in this tree.
+    /// The number of nodes in this tree.
     fn size(&self) -> usize {
         // Depth is bounded by MAX_DEPTH, so recursion is too.
         1 + match &self.value {
@@ -100,7 +100,7 @@ impl YamlNode {
     }
 }
 
-/// A text that is shown inside a message, cut when it is long.
+/// A text for a message, shortened if it is long.
 #[must_use]
 pub fn short(text: &str) -> String {
     const MAX: usize = 80;
@@ -113,17 +113,17 @@ pub fn short(text: &str) -> String {
 /// Whether a file may have anchors and aliases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchors {
-    /// They are followed, within limits.
+    /// Aliases are followed, within limits.
     Followed,
-    /// They are a problem like any other.
+    /// Anchors and aliases are errors.
     Refused,
 }
 
 /// Reads one document.
 ///
 /// # Errors
-/// What is wrong, in the order of the text. [`ProblemKind::Empty`] when there is no document, or
-/// nothing in it.
+/// The problems, in the order of the text. [`ProblemKind::Empty`] if there is no document, or an empty
+/// one.
 pub fn parse(text: &str, anchors: Anchors) -> Result<YamlNode, Vec<YamlProblem>> {
     if text.len() > MAX_TEXT {
         let message = format!("the file is larger than {} MiB", MAX_TEXT >> 20);
@@ -165,7 +165,7 @@ fn compose(text: &str, anchors: Anchors) -> Result<Option<YamlNode>, YamlProblem
     Ok(composer.finish())
 }
 
-/// What people most often get wrong, judged by the text at which the parser gave up.
+/// The most common mistake at the text where the parser stopped.
 fn syntax_help(text: &str, mark: &Marker) -> Option<String> {
     let line = text.lines().nth(mark.line().checked_sub(1)?)?;
     if line
@@ -182,7 +182,7 @@ fn syntax_help(text: &str, mark: &Marker) -> Option<String> {
 }
 
 fn place(span: ParserSpan) -> Span {
-    // Only what stands on the first line can be underlined; the renderer cuts at its end.
+    // Only the first line is underlined; the renderer cuts at its end.
     Span {
         line: number(span.start.line()),
         column: number(span.start.col() + 1),

@@ -1,10 +1,10 @@
-//! What is wrong with a text, and where.
+//! Problems of a text, with their places.
 
 use std::fmt;
 
 /// A place in a text, on one line.
 ///
-/// A value that goes on over several lines is given by what stands on its first one.
+/// For a value of several lines, it is the part on the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     /// Line, counted from 1.
@@ -16,7 +16,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The start of the file: where a message about the file as a whole points.
+    /// The start of the file, for messages about the file as a whole.
     pub const START: Self = Self {
         line: 1,
         column: 1,
@@ -33,9 +33,9 @@ impl fmt::Display for Span {
 /// The kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// Not YAML, or not of the kind that is read here.
+    /// The text is not YAML, or uses a feature that is not supported.
     Syntax,
-    /// Longer, deeper or more repetitive than a file of ours can be.
+    /// The text exceeds a limit.
     TooLarge,
     /// A character that makes the text look like something else.
     HiddenCharacter,
@@ -46,13 +46,13 @@ pub enum ProblemKind {
 /// Why a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlProblem {
-    /// Its kind.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// Where.
+    /// The place of the problem.
     pub span: Span,
-    /// What is wrong, in one sentence without a full stop.
+    /// The problem, in one sentence without a full stop.
     pub message: String,
-    /// How to put it right.
+    /// The remedy.
     pub help: Option<String>,
 }
 

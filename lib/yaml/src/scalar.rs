@@ -1,18 +1,18 @@
-//! Scalars, and what plain ones are.
+//! Scalars, and the types of plain ones.
 
 /// A scalar as it was written.
 #[derive(Clone, Debug)]
 pub struct Scalar {
-    /// Its text, without quotes.
+    /// The text, without quotes.
     pub text: String,
-    /// Written with quotes, as a block, or tagged `!!str`: a string whatever it looks like.
+    /// True for a quoted, block or `!!str` scalar, which is always a string.
     pub is_string: bool,
 }
 
-/// What a plain scalar is under the YAML 1.2 core schema.
+/// The type of a plain scalar under the YAML 1.2 core schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScalarKind {
-    /// Nothing, `~` or `null`.
+    /// An empty value, `~` or `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
@@ -25,7 +25,7 @@ pub enum ScalarKind {
 }
 
 impl Scalar {
-    /// What it is.
+    /// The type of the scalar.
     #[must_use]
     pub fn kind(&self) -> ScalarKind {
         if self.is_string {

@@ -1,7 +1,6 @@
-//! What someone most likely meant.
+//! Suggestions for misspelt words.
 
-/// The known word that someone who typed `text` most likely meant. Words are in lower case, with
-/// underscores.
+/// The known word that is nearest to `text`. Words are in lower case, with underscores.
 #[must_use]
 pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > 64 {

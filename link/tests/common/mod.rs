@@ -127,7 +127,7 @@ impl Handler for Dialler {
 fn first(target: &Target) -> SocketAddr {
     match &target.host {
         TargetHost::Addresses(list) => SocketAddr::new(list[0], target.port),
-        TargetHost::ParentLoopback => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), target.port),
+        TargetHost::HostLoopback => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), target.port),
     }
 }
 

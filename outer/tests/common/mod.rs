@@ -116,7 +116,7 @@ pub(crate) async fn flow(
 ) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = server.local_addr().unwrap().port();
-    let opened = soon("opening", client.connect_tcp(&Target::parent(port)))
+    let opened = soon("opening", client.connect_tcp(&Target::host_loopback(port)))
         .await
         .unwrap();
     assert_eq!(opened.dialled, Some(([127, 0, 0, 1], port).into()));

@@ -110,6 +110,7 @@ impl Slots {
         let SegmentRun { start, len } = list.run(effect, protocol);
         let start = start as usize;
         let segments = self.segments.get(start..start + len as usize);
+        debug_assert!(segments.is_some(), "a run lies inside the pool of segments");
         segments.unwrap_or_default()
     }
 

@@ -11,7 +11,7 @@ impl PortUser {
     fn describe(self) -> &'static str {
         match self {
             Self::Ingress => "another entry of `ingress`",
-            Self::Program => "the app's own port (an `ingress` entry)",
+            Self::App => "the app's own port (an `ingress` entry)",
             Self::KmsProxy => "`kms_proxy`",
             Self::Api => "`api`",
         }
@@ -30,7 +30,7 @@ pub(super) fn run(listeners: &[ListeningPort], sink: &mut DiagnosticSink) {
             .entry((user.is_on_host(), port))
             .or_insert((user, span));
         // Two ingress ports may lead to the same port of the app.
-        if first_span == span || (first == PortUser::Program && user == PortUser::Program) {
+        if first_span == span || (first == PortUser::App && user == PortUser::App) {
             continue;
         }
         let place = if user.is_on_host() {
@@ -46,7 +46,7 @@ pub(super) fn run(listeners: &[ListeningPort], sink: &mut DiagnosticSink) {
         let draft = match user {
             PortUser::KmsProxy | PortUser::Api => draft.help("choose another `listen_port`"),
             PortUser::Ingress => draft.help("choose another `listen_port`; `target_port` can stay"),
-            PortUser::Program => draft.help("choose another `target_port`"),
+            PortUser::App => draft.help("choose another `target_port`"),
         };
         draft.related(first_span, "first used here");
     }

@@ -38,7 +38,7 @@ pub(crate) enum PortUser {
     /// `ingress[].listen_port`, on the host.
     Ingress,
     /// `ingress[].target_port`, the app in the guest.
-    Program,
+    App,
     /// `kms_proxy.listen_port`, in the guest.
     KmsProxy,
     /// `api.listen_port`, in the guest.
@@ -130,7 +130,7 @@ fn ingress(
     let target_port = target_port.unwrap_or(listen_port);
     listeners.push(ListeningPort {
         port: target_port,
-        user: PortUser::Program,
+        user: PortUser::App,
         span: fields.span(target_key),
     });
     Some(IngressSettings {

@@ -1,33 +1,33 @@
-//! Bytes to a header, as they come.
+//! The decoder of headers, for bytes in any chunks.
 
 use super::{Header, MAX_V1, MAX_V2, v1, v2};
 
 /// Start of version 1.
 const V1: &[u8] = b"PROXY ";
 
-/// What is wrong with a header.
+/// Why bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The first bytes are of neither version.
+    /// The first bytes are those of neither version.
     #[error("no header of the PROXY protocol")]
     NoHeader,
-    /// A line that goes on.
+    /// A line of version 1 is too long.
     #[error("a header of version 1 that does not end within {MAX_V1} bytes")]
     LongLine,
-    /// A line that is not as it must be.
+    /// A line of version 1 is malformed.
     #[error("a malformed header of version 1")]
     Line,
-    /// The version is not 2, or the command not one of two.
+    /// The version is not 2, or the command is unknown.
     #[error("an unknown version or command")]
     Command,
-    /// Family or transport do not exist, or are none of a stream.
+    /// The family or transport does not exist, or cannot be that of a stream.
     #[error("an address family or transport that a stream can't have")]
     Family,
-    /// More than anybody sends.
+    /// A header of version 2 is longer than any sender makes it.
     #[error("a header of version 2 of more than {MAX_V2} bytes")]
     Long,
-    /// Addresses or TLVs end behind the header.
+    /// Addresses or TLVs do not fit into the header.
     #[error("a header of version 2 whose content does not fit")]
     Truncated,
 }
@@ -39,11 +39,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes bytes of the header from the front of `bytes`. Says how many, and what the header is
-    /// once it is complete; until then, all are taken.
+    /// Takes bytes of the header from the front of `bytes`.
+    ///
+    /// Returns their number, and the header once it is complete; until then, all bytes are taken.
     ///
     /// # Errors
-    /// When this is no header. The connection can't be used any more then.
+    /// The bytes are no header. The connection cannot be used any more.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Header>), HeaderError> {
         let before = self.taken.len();
         for byte in bytes {
@@ -55,7 +56,7 @@ impl Decoder {
         Ok((bytes.len(), None))
     }
 
-    /// Whether the header is complete with the byte that was taken last.
+    /// Whether the last byte completed the header.
     fn look(&self) -> Result<Option<Header>, HeaderError> {
         let taken = self.taken.as_slice();
         let is_start = |of: &[u8]| taken.starts_with(of) || of.starts_with(taken);

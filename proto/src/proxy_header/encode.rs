@@ -1,10 +1,10 @@
-//! A header to bytes.
+//! The encoder of headers.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::v2::SIGNATURE;
 
-/// Something more that version 2 says of a connection.
+/// Additional information about a connection, in version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tlv<'a> {
     kind: u8,
@@ -12,7 +12,7 @@ pub struct Tlv<'a> {
 }
 
 impl<'a> Tlv<'a> {
-    /// The protocol that was agreed on by ALPN (`PP2_TYPE_ALPN`).
+    /// The protocol that ALPN selected (`PP2_TYPE_ALPN`).
     #[must_use]
     pub fn alpn(protocol: &'a [u8]) -> Self {
         Self {
@@ -21,7 +21,7 @@ impl<'a> Tlv<'a> {
         }
     }
 
-    /// The name of the server that the client gave (`PP2_TYPE_AUTHORITY`).
+    /// The server name that the client sent (`PP2_TYPE_AUTHORITY`).
     #[must_use]
     pub fn authority(name: &'a str) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl<'a> Tlv<'a> {
     }
 }
 
-/// A line of version 1. Where the two addresses are of different families, it says nothing of them.
+/// A line of version 1. It leaves out addresses of different families.
 #[must_use]
 pub fn write_v1(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
@@ -44,8 +44,10 @@ pub fn write_v1(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     format!("PROXY {family} {from} {to} {source} {destination}\r\n").into_bytes()
 }
 
-/// A header of version 2. Addresses of different families are both written as IPv6. TLVs that do
-/// not fit (64 KiB) are left out.
+/// A header of version 2.
+///
+/// Addresses of different families are both written as IPv6. TLVs that do not fit into 64 KiB are
+/// left out.
 #[must_use]
 pub fn write_v2(source: SocketAddr, destination: SocketAddr, tlvs: &[Tlv<'_>]) -> Vec<u8> {
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());

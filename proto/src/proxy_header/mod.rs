@@ -1,6 +1,6 @@
-//! The header of the PROXY protocol, by which a proxy in front tells the address of its client.
+//! The header of the PROXY protocol, by which a proxy sends the address of its client.
 //!
-//! It stands before the first byte of a connection, in one of two forms (`proxy-protocol.txt` of
+//! It precedes the first byte of a connection, in one of two forms (`proxy-protocol.txt` of
 //! HAProxy is the specification; there is no RFC):
 //!
 //! ```text
@@ -8,9 +8,9 @@
 //! version 2   12 bytes of signature · version and command · family · length · addresses · TLVs
 //! ```
 //!
-//! Reading is strict: whoever is allowed to send a header sends a proper one, and a header that can
-//! be read in two ways is an attack on whoever reads it in the other. [`Decoder`] takes bytes as they
-//! come, and never one behind the header: these belong to the connection.
+//! The decoder is strict: a header that can be read in two ways is an attack on the reader that reads
+//! it the other way. [`Decoder`] takes bytes in any chunks, and none after the header: those belong to
+//! the connection.
 
 mod decode;
 mod encode;
@@ -25,22 +25,24 @@ use std::net::SocketAddr;
 /// Longest header of version 1, with its line end.
 pub const MAX_V1: usize = 107;
 
-/// Longest header of version 2 that is read. The format allows 64 KiB; what load balancers send is
-/// a few hundred bytes, with a client certificate in it a few thousand.
+/// Longest header of version 2 that is read.
+///
+/// The format allows 64 KiB. Load balancers send a few hundred bytes, or a few thousand with a client
+/// certificate.
 pub const MAX_V2: usize = 8 * 1024;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// The proxy speaks for itself (LOCAL: a health check).
+    /// The connection is the proxy's own (LOCAL), such as a health check.
     Local,
-    /// The connection is somebody's, of whom no IP address is known.
+    /// The connection is a client's, without a known IP address.
     Unknown,
     /// The connection of a client.
     Proxied {
         /// The client.
         source: SocketAddr,
-        /// What it connected to.
+        /// The address that the client connected to.
         destination: SocketAddr,
     },
 }

@@ -12,7 +12,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Header, HeaderError> {
 
 fn header(line: &[u8]) -> Option<Header> {
     let rest = line.strip_prefix(b"PROXY ")?.strip_suffix(b"\r\n")?;
-    // Whatever follows UNKNOWN is to be ignored.
+    // The rest of a line after UNKNOWN must be ignored.
     if rest == b"UNKNOWN" || rest.starts_with(b"UNKNOWN ") {
         return Some(Header::Unknown);
     }
@@ -32,7 +32,7 @@ fn header(line: &[u8]) -> Option<Header> {
     })
 }
 
-/// Digits without a sign and without zeros in front.
+/// Reads digits without a sign and without leading zeros.
 fn port(word: &str) -> Option<u16> {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_digit());
     if !is_plain || (word.len() > 1 && word.starts_with('0')) {

@@ -14,7 +14,7 @@ const UNIX: usize = 216;
 /// Bytes before the value of a TLV.
 const TLV_HEAD: usize = 3;
 
-/// The length of the whole header, once its head has come.
+/// The length of the whole header, once its first bytes are there.
 pub(crate) fn length(taken: &[u8]) -> Result<Option<usize>, HeaderError> {
     let Some(head) = taken.first_chunk::<HEAD>() else {
         return Ok(None);
@@ -32,13 +32,13 @@ pub(crate) fn parse(header: &[u8]) -> Result<Header, HeaderError> {
         .split_first_chunk::<HEAD>()
         .ok_or(HeaderError::Truncated)?;
     match head[12] {
-        // Everything else is to be skipped, whatever it says.
+        // The rest must be skipped, whatever it contains.
         0x20 => return Ok(Header::Local),
         0x21 => {}
         _ => return Err(HeaderError::Command),
     }
     match head[13] {
-        // Nothing is known of the addresses, and so of where they would end.
+        // The length of the addresses is not known.
         0x00 => Ok(Header::Unknown),
         0x11 => addresses::<4>(content),
         0x21 => addresses::<16>(content),
@@ -50,7 +50,7 @@ pub(crate) fn parse(header: &[u8]) -> Result<Header, HeaderError> {
     }
 }
 
-/// Two addresses of so many bytes, two ports, and TLVs.
+/// Reads two addresses of this many bytes, two ports, and TLVs.
 fn addresses<const N: usize>(content: &[u8]) -> Result<Header, HeaderError>
 where
     std::net::IpAddr: From<[u8; N]>,
@@ -70,7 +70,7 @@ where
     skip(tlvs).map(|()| header)
 }
 
-/// Nothing in TLVs is of use here, but they must be whole.
+/// Checks that TLVs are complete. Their content is not used.
 fn skip(mut tlvs: &[u8]) -> Result<(), HeaderError> {
     while let Some((head, rest)) = tlvs.split_first_chunk::<TLV_HEAD>() {
         let length = usize::from(u16::from_be_bytes([head[1], head[2]]));

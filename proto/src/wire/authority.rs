@@ -1,5 +1,4 @@
-//! Targets as they stand in a request: `:authority`, the path of connect-udp, and the header with
-//! the further candidates.
+//! Targets in requests: `:authority`, the path of connect-udp, and the header with candidates.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,8 +6,9 @@ use http::HeaderName;
 
 use crate::{HOST_ALIAS, Target, TargetHost};
 
-/// Header with the addresses to try after the one in the authority or path: a comma-separated
-/// list of quoted addresses (a List of Strings in the terms of RFC 9651).
+/// Header with the addresses to try after the one in the authority or path.
+///
+/// It is a comma-separated list of quoted addresses (a List of Strings, RFC 9651).
 pub static CANDIDATES: HeaderName = HeaderName::from_static("odyn-candidates");
 
 /// Most addresses of one target, the first included.
@@ -17,40 +17,40 @@ pub const MAX_CANDIDATES: usize = 64;
 /// Start of the path of a connect-udp request (RFC 9298 section 3.1).
 pub const UDP_PREFIX: &str = "/.well-known/masque/udp/";
 
-/// A target that can't be asked for.
+/// Why a request has no valid target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Not `address:port`.
+    /// The authority is not `address:port`.
     #[error("the target is not an address and a port")]
     Malformed,
     /// The port is missing, 0 or too large.
     #[error("the target's port is not in 1 to 65535")]
     Port,
-    /// The host is neither an address nor the parent.
+    /// The host part is neither an address nor [`HOST_ALIAS`].
     #[error("the target's host is not an address")]
     Host,
-    /// The header with the candidates can't be read.
+    /// The header with the candidates is malformed.
     #[error("the list of candidates is malformed")]
     Candidates,
-    /// More addresses than [`MAX_CANDIDATES`].
+    /// There are more addresses than [`MAX_CANDIDATES`].
     #[error("too many candidates")]
     TooMany,
-    /// No address at all.
+    /// There is no address.
     #[error("the target has no address")]
     Empty,
 }
 
 /// The target of a CONNECT request.
 ///
-/// `candidates` is the value of [`CANDIDATES`], when there is one.
+/// `candidates` is the value of [`CANDIDATES`], if there is one.
 ///
 /// # Errors
-/// When either is malformed, or candidates are given for the parent.
+/// Either is malformed, or there are candidates for the host's loopback.
 pub fn parse_connect(authority: &str, candidates: Option<&[u8]>) -> Result<Target, TargetError> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once("]:").ok_or(TargetError::Malformed)?;
-        // Only IPv6 stands in brackets.
+        // Only IPv6 addresses have brackets.
         let host: Ipv6Addr = host.parse().map_err(|_| TargetError::Host)?;
         (AuthorityHost::Address(IpAddr::V6(host)), port)
     } else {
@@ -98,7 +98,7 @@ fn assemble(
     port: &str,
     candidates: Option<&[u8]>,
 ) -> Result<Target, TargetError> {
-    // `u16::from_str` takes a sign: not here.
+    // `u16::from_str` would accept a sign.
     if !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err(TargetError::Port);
     }
@@ -107,7 +107,7 @@ fn assemble(
         Ok(port) => port,
     };
     let host = match (host, candidates) {
-        (AuthorityHost::Parent, None) => TargetHost::ParentLoopback,
+        (AuthorityHost::Parent, None) => TargetHost::HostLoopback,
         (AuthorityHost::Parent, Some(_)) => return Err(TargetError::Candidates),
         (AuthorityHost::Address(first), None) => TargetHost::Addresses(vec![first]),
         (AuthorityHost::Address(first), Some(list)) => {
@@ -138,7 +138,7 @@ fn parse_candidates(list: &[u8], into: &mut Vec<IpAddr>) -> Result<(), TargetErr
 /// The `:authority` of a CONNECT request, and the value of [`CANDIDATES`].
 ///
 /// # Errors
-/// When the target has no address, too many, or port 0.
+/// The target has no address, too many, or port 0.
 pub fn write_connect(target: &Target) -> Result<(String, Option<String>), TargetError> {
     let (first, rest) = split(target)?;
     let authority = match first {
@@ -171,7 +171,7 @@ fn split(target: &Target) -> Result<(Option<IpAddr>, &[IpAddr]), TargetError> {
         return Err(TargetError::Port);
     }
     match &target.host {
-        TargetHost::ParentLoopback => Ok((None, &[])),
+        TargetHost::HostLoopback => Ok((None, &[])),
         TargetHost::Addresses(list) if list.len() > MAX_CANDIDATES => Err(TargetError::TooMany),
         TargetHost::Addresses(list) => match list.as_slice() {
             [] => Err(TargetError::Empty),
@@ -209,7 +209,7 @@ mod tests {
             addresses(&["192.0.2.1"], 443),
             addresses(&["2001:db8::1"], 1),
             addresses(&["2001:db8::1", "192.0.2.1", "::ffff:192.0.2.1"], 65535),
-            Target::parent(8080),
+            Target::host_loopback(8080),
         ] {
             let (authority, candidates) = write_connect(&target).unwrap();
             let read = parse_connect(&authority, candidates.as_deref().map(str::as_bytes));
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(
             parse_connect("host:1", Some(b"\"1.2.3.4\"")),
             Err(TargetError::Candidates),
-            "the parent has no further candidates"
+            "the loopback has no further candidates"
         );
         let none = Target {
             host: TargetHost::Addresses(vec![]),

@@ -16,11 +16,11 @@ pub const OVERHEAD: usize = 6;
 /// The DATAGRAM capsule.
 const DATAGRAM: u64 = 0;
 
-/// Bytes of the other side that are not a capsule.
+/// Bytes that are not a capsule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CapsuleError {
-    /// A DATAGRAM capsule longer than any datagram.
+    /// A DATAGRAM capsule is longer than any datagram.
     #[error("a datagram of {0} bytes")]
     TooLong(u64),
     /// The stream ended inside a capsule.
@@ -28,14 +28,14 @@ pub enum CapsuleError {
     Truncated,
 }
 
-/// Writes one datagram.
+/// Writes a datagram.
 pub fn encode(payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(payload.len() + OVERHEAD);
     put(&mut out, payload);
     out.freeze()
 }
 
-/// Writes one datagram behind others.
+/// Appends a datagram.
 pub fn put(out: &mut BytesMut, payload: &[u8]) {
     put_varint(out, DATAGRAM);
     put_varint(out, payload.len() as u64 + 1);
@@ -43,7 +43,7 @@ pub fn put(out: &mut BytesMut, payload: &[u8]) {
     out.put_slice(payload);
 }
 
-/// A variable-length integer (RFC 9000 section 16). Values over 2^62 are cut: none is that large.
+/// A variable-length integer (RFC 9000 section 16). Values over 2^62 would be cut; none is that large.
 fn put_varint(out: &mut BytesMut, value: u64) {
     match value {
         0..=0x3f => out.put_u8(value as u8),
@@ -53,7 +53,7 @@ fn put_varint(out: &mut BytesMut, value: u64) {
     }
 }
 
-/// Reads a variable-length integer: the value and its length, `None` when it is not there yet.
+/// Reads a variable-length integer and its length; `None` if it is not complete.
 fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let first = *bytes.first()?;
     let len = 1usize << (first >> 6);
@@ -64,19 +64,19 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
-/// Cuts a stream of bytes into datagrams. Holds at most one capsule, and no unknown one.
+/// Splits a stream of bytes into datagrams. Holds at most one capsule, and no unknown one.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// What was pushed and not yet looked at.
+    /// The pushed bytes that have not been parsed.
     input: Bytes,
-    /// The start of a capsule whose end has not come.
+    /// The start of an incomplete capsule.
     partial: BytesMut,
-    /// Bytes of an unknown capsule that are still to come.
+    /// The number of missing bytes of an unknown capsule.
     skip: u64,
 }
 
 impl Decoder {
-    /// Adds bytes. Only to be called when [`Decoder::next`] has said that it needs more.
+    /// Adds bytes. Call it only after [`Decoder::next`] has returned `None`.
     pub fn push(&mut self, bytes: Bytes) {
         if self.input.is_empty() && self.partial.is_empty() {
             self.input = bytes;
@@ -87,10 +87,10 @@ impl Decoder {
         self.partial.extend_from_slice(&bytes);
     }
 
-    /// The next datagram; `None` when more bytes are needed.
+    /// The next datagram; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// When a datagram is longer than [`MAX_DATAGRAM`]. The stream can't be read on.
+    /// A datagram is longer than [`MAX_DATAGRAM`]. The stream cannot be read further.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Bytes>, CapsuleError> {
         loop {
@@ -128,16 +128,16 @@ impl Decoder {
                     self.advance(head + context_len);
                     return Ok(Some(self.take(len - context_len)));
                 }
-                // Another context (RFC 9298 section 4), or none at all: not for us.
+                // Another context (RFC 9298 section 4), or none: ignored.
                 _ => self.advance(head + len),
             }
         }
     }
 
-    /// Says whether the stream may end here.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
-    /// When it ends inside a capsule.
+    /// The stream ends inside a capsule.
     pub fn finish(&self) -> Result<(), CapsuleError> {
         if self.input.is_empty() && self.partial.is_empty() && self.skip == 0 {
             Ok(())
@@ -146,7 +146,7 @@ impl Decoder {
         }
     }
 
-    /// Moves the rest out of the shared buffer, so that it does not keep all of it alive.
+    /// Moves the rest out of the shared buffer, so that the rest does not keep it alive.
     fn starve(&mut self) -> Option<Bytes> {
         if !self.input.is_empty() {
             self.partial

@@ -1,11 +1,11 @@
-//! Feeds: what a request for one says, its records, and the acknowledgements that come back.
+//! Feeds: the request, the records, and the acknowledgements.
 //!
 //! ```text
 //! POST /feed/NAME            odyn-guest: NAME   odyn-run: 32 hex digits
 //!                            odyn-first: number of the first record that the guest still has
 //! 200                        odyn-next: number of the record that the host wants next
 //! guest → host  records      u32 length | u64 microseconds since the epoch | bytes
-//! host → guest  numbers      u64: so many records are written for good
+//! host → guest  numbers      u64: this many records are written durably
 //! ```
 //!
 //! All numbers are big-endian. Records count from 0; END_STREAM is the end of the feed.
@@ -28,11 +28,12 @@ pub const OVERHEAD: usize = 12;
 /// Longest name of a feed, in bytes.
 pub const MAX_NAME: usize = 32;
 
-/// What can't be understood.
+/// Why a feed cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The feed's name is empty, too long, or has other than lower-case letters and digits.
+    /// The feed's name is empty, too long, or has characters other than lower-case letters and
+    /// digits.
     #[error("malformed name of a feed")]
     Name,
     /// The guest's name or run is missing or is not one.
@@ -49,12 +50,12 @@ pub enum FeedError {
     Truncated,
 }
 
-/// What a request for a feed says.
+/// A request for a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// Which feed.
+    /// The name of the feed.
     pub name: String,
-    /// Whose, as the guest says.
+    /// The identity that the guest claims.
     pub guest: Identity,
     /// The first record that the guest still has.
     pub first: u64,
@@ -63,7 +64,7 @@ pub struct Opening {
 /// Reads the path and the headers of a request.
 ///
 /// # Errors
-/// What is malformed.
+/// A part is malformed.
 pub fn parse_opening<'a>(
     path: &str,
     header: impl Fn(&str) -> Option<&'a [u8]>,
@@ -90,7 +91,7 @@ pub fn parse_opening<'a>(
 /// Reads a number of a record in a header.
 ///
 /// # Errors
-/// When it is anything but decimal digits, or too large.
+/// The value is not decimal digits, or too large.
 pub fn parse_number(value: &[u8]) -> Result<u64, FeedError> {
     let text = std::str::from_utf8(value).map_err(|_| FeedError::Number)?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -102,19 +103,19 @@ pub fn parse_number(value: &[u8]) -> Result<u64, FeedError> {
 /// One record of a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// When it was made, in microseconds since the epoch, by the guest's clock.
+    /// The time of the record by the guest's clock, in microseconds since the epoch.
     pub at: u64,
-    /// What it says; at most [`MAX_RECORD`] bytes.
+    /// The content; at most [`MAX_RECORD`] bytes.
     pub bytes: Bytes,
 }
 
 impl Record {
-    /// Bytes that it takes on the wire.
+    /// The length on the wire, in bytes.
     pub fn size(&self) -> usize {
         OVERHEAD + self.bytes.len()
     }
 
-    /// Writes it. What is longer than [`MAX_RECORD`] can't be read again.
+    /// Writes the record. A reader refuses content longer than [`MAX_RECORD`].
     pub fn encode(&self, out: &mut BytesMut) {
         debug_assert!(self.bytes.len() <= MAX_RECORD);
         out.put_u32(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
@@ -123,23 +124,22 @@ impl Record {
     }
 }
 
-/// Reads records from a stream that is cut anywhere. Holds no more than one record and what was
-/// pushed last.
+/// Reads records from a stream in any chunks. Holds at most one record and the last chunk.
 #[derive(Debug, Default)]
 pub struct RecordDecoder {
     buffer: BytesMut,
 }
 
 impl RecordDecoder {
-    /// Bytes that came.
+    /// The bytes that were pushed.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next record, when it is complete.
+    /// The next record, if it is complete.
     ///
     /// # Errors
-    /// When it is too long.
+    /// The record is too long.
     pub fn record(&mut self) -> Result<Option<Record>, FeedError> {
         let Some((mut header, rest)) = self.buffer.split_at_checked(OVERHEAD) else {
             return Ok(None);
@@ -159,10 +159,10 @@ impl RecordDecoder {
         Ok(Some(Record { at, bytes }))
     }
 
-    /// Whether the stream may end here.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
-    /// When it ended inside a record.
+    /// The stream ended inside a record.
     pub fn finish(&self) -> Result<(), FeedError> {
         if self.buffer.is_empty() {
             Ok(())
@@ -180,10 +180,10 @@ pub struct AckDecoder {
 }
 
 impl AckDecoder {
-    /// Reads the bytes that came; `each` gets every number in turn.
+    /// Reads bytes; `each` gets every number in turn.
     ///
     /// # Errors
-    /// The first that `each` does not like.
+    /// The first error of `each`.
     pub fn push<E>(
         &mut self,
         bytes: &[u8],
@@ -200,10 +200,10 @@ impl AckDecoder {
         Ok(())
     }
 
-    /// Whether the stream may end here.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
-    /// When it ended inside a number.
+    /// The stream ended inside a number.
     pub fn finish(&self) -> Result<(), FeedError> {
         if self.have == 0 {
             Ok(())

@@ -1,20 +1,20 @@
 //! `POST /flush`: is everything delivered?
 //!
-//! The guest asks it on each connection when it has nothing more to send on it. The header
-//! [`WAIT`] says how long the host half may wait until it is so, in milliseconds. The answer (200)
-//! has a line for each flow of that connection that is not delivered by then:
+//! The guest sends this request on each connection when it has nothing more to send on it. The header
+//! [`WAIT`] limits how long the host may wait for delivery, in milliseconds. The answer (200) has a
+//! line for each flow of that connection that is not delivered by then:
 //!
 //! ```text
 //! STREAM ACKNOWLEDGED PENDING ADDRESS
 //! ```
 //!
-//! the number of its stream, the bytes that its peer's kernel has acknowledged, those that the
-//! host half still holds, and the address that it was dialled at. No line: all is delivered.
+//! These are the number of the stream, the bytes that the peer's kernel has acknowledged, the bytes
+//! that the host still holds, and the dialled address. An answer without lines: all is delivered.
 //!
-//! On a reversed connection the host half opens the streams, so it sends the request as soon as the
-//! connection is there, and twice. The guest answers one to ask: [`WAIT`] is in its answer, and the
-//! lines are the body of the request, with [`LAST_LINE`] behind them. The address is the client's. A
-//! host half that has no more flows and closes the connection sends the lines unasked.
+//! On a reversed connection the host opens the streams, so it sends the request twice, as soon as the
+//! connection is up. The guest asks by answering one of them: [`WAIT`] is in the answer, and the lines
+//! are the body of the request, followed by [`LAST_LINE`]. The address is the client's. A host without
+//! flows that closes the connection sends the lines without being asked.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Path of the request.
 pub const PATH: &str = "/flush";
 
-/// The header that says how long the host half may wait.
+/// Header with the time that the host may wait, in milliseconds.
 pub const WAIT: &str = "odyn-wait";
 
 /// End of the lines on a reversed connection. No other line begins with a dot.
@@ -32,11 +32,12 @@ pub const LAST_LINE: &str = ".\n";
 /// Media type of the answer.
 pub const TYPE: &str = "text/plain";
 
-/// Longest wait that is taken seriously.
+/// Longest wait; longer values count as this.
 pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most lines of an answer: all streams that can be open on a connection, and as many that have
-/// ended for the guest.
+/// Most lines of an answer.
+///
+/// That is all streams that can be open on a connection, and as many that have ended for the guest.
 pub const MAX_LINES: usize = 8192;
 
 /// Longest line: four numbers and an address with a scope, in bytes.
@@ -48,11 +49,11 @@ pub const MAX_ANSWER: usize = MAX_LINES * MAX_LINE;
 /// A flow whose bytes have not all arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undelivered {
-    /// Its HTTP/2 stream.
+    /// The HTTP/2 stream of the flow.
     pub stream: u32,
     /// Bytes that the peer's kernel has acknowledged.
     pub acknowledged: u64,
-    /// Bytes that the host half holds, in its own memory and in the socket.
+    /// Bytes that the host holds, in its memory and in the socket.
     pub pending: u64,
     /// The address that was dialled.
     pub dialled: SocketAddr,
@@ -63,14 +64,16 @@ pub fn write_wait(wait: Duration) -> String {
     wait.min(MAX_WAIT).as_millis().to_string()
 }
 
-/// Reads the value of [`WAIT`]; what is longer than [`MAX_WAIT`] is that.
+/// Reads the value of [`WAIT`], limited to [`MAX_WAIT`].
 pub fn parse_wait(value: &[u8]) -> Option<Duration> {
     let millis = number(std::str::from_utf8(value).ok()?)?;
     Some(Duration::from_millis(millis).min(MAX_WAIT))
 }
 
-/// The answer's body. One that would have more than [`MAX_LINES`] has one too many, so that its
-/// reader takes nothing for delivered.
+/// The answer's body.
+///
+/// A list of more than [`MAX_LINES`] flows becomes one line more than that. A reader refuses such a
+/// body, so it takes nothing for delivered.
 pub fn write_answer(list: &[Undelivered]) -> String {
     let mut body = String::new();
     for flow in list.iter().take(MAX_LINES + 1) {
@@ -86,7 +89,7 @@ pub fn write_answer(list: &[Undelivered]) -> String {
     body
 }
 
-/// Reads an answer's body; `None` when it is malformed.
+/// Reads an answer's body; `None` if it is malformed.
 pub fn parse_answer(body: &[u8]) -> Option<Vec<Undelivered>> {
     if body.len() > MAX_ANSWER {
         return None;

@@ -1,20 +1,21 @@
-//! The handshake of hybrid vsock: the Unix-socket face that Firecracker, Cloud Hypervisor and
-//! vhost-device-vsock give to a guest's vsock.
+//! The handshake of hybrid vsock.
+//!
+//! Firecracker, Cloud Hypervisor and vhost-device-vsock offer a guest's vsock as a Unix socket.
 
 /// Longest answer, its newline included, in bytes. `OK 4294967295\n` has 14.
 pub const MAX_REPLY: usize = 64;
 
-/// The virtual machine monitor's answer was not what we hoped for.
+/// Why the virtual machine monitor did not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HybridError {
-    /// Closed before a whole line came: Firecracker does so when nothing listens in the guest.
+    /// The monitor closed before a whole line: Firecracker does so if nothing listens in the guest.
     #[error("nothing listens on that port in the guest")]
     Closed,
-    /// The line has no end.
+    /// The line is too long.
     #[error("the monitor's answer is longer than {MAX_REPLY} bytes")]
     TooLong,
-    /// Something else than OK.
+    /// The answer is not OK.
     #[error("the monitor answered {0:?}")]
     NotOk(String),
 }
@@ -24,10 +25,10 @@ pub fn request(port: u32) -> String {
     format!("CONNECT {port}\n")
 }
 
-/// Reads the answer so far: `None` when the line has no end yet.
+/// Reads the answer so far; `None` if the line is not complete.
 ///
 /// # Errors
-/// When it can't become `OK …` any more.
+/// The answer cannot become `OK …` any more.
 pub fn parse_reply(bytes: &[u8]) -> Result<Option<()>, HybridError> {
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
         return if bytes.len() >= MAX_REPLY {

@@ -1,7 +1,7 @@
-//! What the host asks a guest on a reversed connection, and what the guest answers.
+//! Requests of the host to a guest on a reversed connection, and the answers.
 //!
-//! `GET /ingress` is answered with who the guest is and the ports on which it wants clients; a
-//! client's connection is a CONNECT to `ingress:PORT`, with the addresses of its two ends.
+//! The answer to `GET /ingress` has the guest's identity and the ports on which it wants clients. A
+//! client's connection is a CONNECT to `ingress:PORT`, with the addresses of both ends.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -11,8 +11,9 @@ use crate::identity::{GuestName, Identity, RunId};
 /// Path of the first request.
 pub const PATH: &str = "/ingress";
 
-/// Header with the wanted ports: a comma-separated list of numbers. Parameters behind a semicolon
-/// (RFC 9651 section 3.1.2) are left to later versions.
+/// Header with the wanted ports: a comma-separated list of numbers.
+///
+/// Parameters after a semicolon (RFC 9651 section 3.1.2) are left to later versions.
 pub const PORTS: &str = "odyn-ports";
 
 /// Header with the client's address.
@@ -27,12 +28,12 @@ const HOST: &str = "ingress";
 /// Most ports of one guest.
 pub const MAX_PORTS: usize = 1024;
 
-/// What a guest says of itself on a reversed connection.
+/// The identity and the ports of a guest on a reversed connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Who it is.
+    /// The identity that the guest claims.
     pub identity: Identity,
-    /// Ports on which its policy wants clients.
+    /// The ports on which its policy wants clients.
     pub ports: Vec<NonZeroU16>,
 }
 
@@ -41,20 +42,20 @@ pub struct Hello {
 pub struct Incoming {
     /// The port of the policy, not of the host's socket.
     pub port: NonZeroU16,
-    /// Address of the client, as the host says.
+    /// The client's address, which the host claims.
     pub client: SocketAddr,
-    /// Address that the client connected to, as the host says.
+    /// The address that the client connected to, which the host claims.
     pub local: SocketAddr,
 }
 
-/// A header that can't be read.
+/// Why a header cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IngressError {
-    /// The name is missing or none.
+    /// The name is missing or malformed.
     #[error("no name of a guest")]
     Name,
-    /// The run is missing or none.
+    /// The run is missing or malformed.
     #[error("no run of a guest")]
     Run,
     /// The list of ports is missing, malformed or too long.
@@ -63,13 +64,13 @@ pub enum IngressError {
     /// The authority is not `ingress:PORT`.
     #[error("not a port of ingress")]
     Authority,
-    /// An address of a client's connection is missing or none.
+    /// An address of a client's connection is missing or malformed.
     #[error("no address of a client")]
     Address,
 }
 
 impl Incoming {
-    /// A connection; the addresses without scopes, and IPv4 as IPv4.
+    /// A connection. Addresses lose their scopes, and IPv4-mapped ones become IPv4.
     pub fn new(port: NonZeroU16, client: SocketAddr, local: SocketAddr) -> Self {
         Self {
             port,
@@ -84,10 +85,10 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The hello that these headers are.
+/// Reads the hello from headers.
 ///
 /// # Errors
-/// When one is missing or malformed.
+/// A header is missing or malformed.
 pub fn parse_hello(
     name: Option<&[u8]>,
     run: Option<&[u8]>,
@@ -109,7 +110,7 @@ pub fn parse_hello(
     })
 }
 
-/// Ports in ascending order, each once; an empty list is one.
+/// Reads ports in ascending order, each once; the list may be empty.
 fn parse_ports(list: &str) -> Option<Vec<NonZeroU16>> {
     let mut ports = Vec::new();
     if list.trim().is_empty() {
@@ -133,7 +134,7 @@ fn parse_port(text: &str) -> Option<NonZeroU16> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// The value of [`PORTS`]; what is over [`MAX_PORTS`] is left out.
+/// The value of [`PORTS`]; ports beyond [`MAX_PORTS`] are left out.
 pub fn write_ports(ports: &[NonZeroU16]) -> String {
     let list: Vec<String> = ports
         .iter()
@@ -143,10 +144,10 @@ pub fn write_ports(ports: &[NonZeroU16]) -> String {
     list.join(", ")
 }
 
-/// The connection that a CONNECT request is about.
+/// Reads the client's connection from a CONNECT request.
 ///
 /// # Errors
-/// When the authority or one of the headers [`CLIENT`] and [`LOCAL`] is malformed.
+/// The authority or one of the headers [`CLIENT`] and [`LOCAL`] is malformed.
 pub fn parse_incoming(
     authority: &str,
     client: Option<&[u8]>,

@@ -1,5 +1,4 @@
-//! What a guest and the host say of a lane: a connection of the transport that one flow has for
-//! itself (`link/src/flow/lane`).
+//! The protocol of lanes. A lane is a connection of the transport for one flow (`link/src/flow/lane`).
 //!
 //! The host names each HTTP/2 connection by a header ([`HEADER`]) of its answers and requests; the
 //! guest asks for a lane of a flow by that name and the number of the flow's stream:
@@ -13,49 +12,48 @@
 //!   bytes ◀─────────────────────────────────────▶ bytes
 //! ```
 //!
-//! An offset is the number of bytes of that direction that went through HTTP/2; those of the lane
-//! follow them. A direction that has ended before has none ([`NO_OFFSET`]) and stays where it is, and
-//! so does the down direction of a lane that ends before its offset has come. Until the guest has
-//! sent its offset nothing has changed, and it may leave.
+//! An offset is the number of bytes of that direction that went through HTTP/2; the bytes of the lane
+//! follow them. A direction that has already ended has none ([`NO_OFFSET`]) and does not move. The down
+//! direction also stays if the lane ends before its offset arrives. The guest may give up until it has
+//! sent its offset.
 //!
-//! A direction that has moved ends with a last DATA frame on the stream, of eight bytes behind the
-//! offset: how many bytes went through the lane; then END_STREAM. The frame is sent when the other
-//! half's offset has come, not before: only then it knows ours, by which it tells the frame from
-//! bytes. All numbers are in network byte order.
+//! A direction that has moved ends with a last DATA frame on the stream, then END_STREAM. The frame has
+//! the number of bytes that went through the lane, in eight bytes. A sender sends it only after the
+//! peer's offset has arrived: from then on the peer knows the sender's offset, and so that the frame is
+//! not payload. All numbers are in network byte order.
 
 use http::HeaderName;
 
-/// What a guest sends first on a lane. As long as HTTP/2's preface, and different in its first
-/// byte.
+/// The first bytes of a lane: as long as HTTP/2's preface, with another first byte.
 pub const PREAMBLE: &[u8; 24] = b"ODYN * ONELANE/1\r\n\r\nGO\r\n";
 
 /// Header with the name of a connection, 32 hex digits.
 pub static HEADER: HeaderName = HeaderName::from_static("odyn-lane");
 
-/// What the host says to a guest whose flow it knows.
+/// The host's answer to a guest whose flow it knows.
 pub const READY: u8 = 1;
 
 /// Bytes of a [`Key`].
 pub const KEY_BYTES: usize = 20;
 
-/// In place of an offset: this direction has ended and does not move.
+/// The value in place of an offset: the direction has ended and does not move.
 pub const NO_OFFSET: u64 = u64::MAX;
 
 /// Bytes of an offset, and of a direction's last frame.
 pub const OFFSET_BYTES: usize = 8;
 
-/// A connection's name: 128 random bits, which nobody but its two halves knows.
+/// The name of a connection: 128 random bits, which only its two ends know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name(pub u128);
 
 impl std::fmt::Debug for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Who knows it may take over a flow.
+        // A peer that knows the name can take over a flow.
         f.write_str("Name(…)")
     }
 }
 
-/// Which flow a lane is for.
+/// The flow of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The connection.
@@ -84,7 +82,7 @@ impl Name {
 }
 
 impl Key {
-    /// What follows the preamble.
+    /// The bytes after the preamble.
     #[must_use]
     pub fn write(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
@@ -94,7 +92,7 @@ impl Key {
         bytes
     }
 
-    /// Reads what follows the preamble.
+    /// Reads the bytes after the preamble.
     #[must_use]
     pub fn parse(bytes: &[u8; KEY_BYTES]) -> Self {
         let (mut name, mut stream) = ([0; 16], [0; 4]);

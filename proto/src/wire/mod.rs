@@ -1,7 +1,6 @@
-//! Parsers and writers of what crosses the link outside HTTP/2 itself.
+//! Parsers and writers of everything on the link except HTTP/2 itself.
 //!
-//! Pure functions over bytes that the other side chose: no I/O, no clock. They are public so that
-//! they can be fuzzed.
+//! They are pure functions over bytes of the peer, without I/O or clock. Fuzz targets use them.
 
 pub mod authority;
 pub mod capsule;

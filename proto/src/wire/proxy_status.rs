@@ -1,4 +1,4 @@
-//! The `proxy-status` header (RFC 9209): what became of a dial.
+//! The `proxy-status` header (RFC 9209), with the result of a dial.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use crate::Refusal;
 /// Name of the header.
 pub static HEADER: HeaderName = HeaderName::from_static("proxy-status");
 
-/// Name of the outer half in the header.
+/// Name of the host in the header.
 pub const PROXY: &str = "enclaver-outer";
 
-/// Longest value that is looked at, in bytes.
+/// Longest value that is read, in bytes.
 const MAX_LEN: usize = 4096;
 
-/// What a `proxy-status` value says that we use.
+/// The content of a `proxy-status` value.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ProxyStatus {
     /// The address that was dialled.
     pub next_hop: Option<SocketAddr>,
-    /// The error type, when it is one that we know.
+    /// The error type, if it is a known one.
     pub error: Option<Refusal>,
 }
 
@@ -54,7 +54,7 @@ impl Refusal {
         }
     }
 
-    /// The status code that goes with it.
+    /// The status code of the response.
     pub fn status(self) -> StatusCode {
         match self {
             Self::ConnectionRefused | Self::Unroutable | Self::DnsError => StatusCode::BAD_GATEWAY,
@@ -66,7 +66,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal that a response means: by its `proxy-status`, else by its status code.
+    /// The refusal of a response, by its `proxy-status` or else by its status code.
     pub fn from_response(status: StatusCode, header: Option<&[u8]>) -> Self {
         if let Some(error) = header.and_then(parse).and_then(|parsed| parsed.error) {
             return error;
@@ -92,8 +92,9 @@ pub fn write_error(refusal: Refusal) -> String {
     format!("{PROXY}; error={}", refusal.token())
 }
 
-/// Reads a value: one member, with its parameters. `None` when it is malformed or has several
-/// members (there is one proxy on the link, so a second can't be told from the first).
+/// Reads a value: one member with its parameters.
+///
+/// `None` if the value is malformed or has several members: the link has one proxy only.
 pub fn parse(value: &[u8]) -> Option<ProxyStatus> {
     if value.len() > MAX_LEN {
         return None;
@@ -136,7 +137,7 @@ impl<'a> ItemCursor<'a> {
         Some(())
     }
 
-    /// A token or key (RFC 9651 sections 3.3.4 and 3.1.2), loosely.
+    /// Reads a token or key (RFC 9651 sections 3.3.4 and 3.1.2), loosely.
     fn word(&mut self) -> Option<&'a str> {
         let end = self
             .0
@@ -147,12 +148,12 @@ impl<'a> ItemCursor<'a> {
         (!word.is_empty()).then_some(word)
     }
 
-    /// A token, number or string (RFC 9651 section 3.3).
+    /// Reads a token, number or string (RFC 9651 section 3.3).
     fn bare_item(&mut self) -> Option<Cow<'a, str>> {
         if self.eat('"').is_none() {
             return self.word().map(Cow::Borrowed);
         }
-        // What is escaped has to be put together; nothing that we read is.
+        // Most strings have no escapes and are borrowed; one with escapes is copied below.
         let plain = self.0.find(['"', '\\'])?;
         let (start, rest) = self.0.split_at_checked(plain)?;
         if !start.bytes().all(is_text) {
@@ -181,7 +182,7 @@ impl<'a> ItemCursor<'a> {
     }
 }
 
-/// Printable ASCII.
+/// Whether a byte is printable ASCII.
 fn is_text(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
 }

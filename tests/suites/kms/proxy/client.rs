@@ -122,7 +122,7 @@ pub(crate) async fn world(wanted: Wanted) -> World {
         module: Arc::new(Simulated::new().expect("a module")),
         dial: Arc::new(Loopback(direct)),
         credentials: CredentialsCache::new(Given(Arc::clone(&given))),
-        program: app(),
+        app: app(),
         endpoints: Endpoints::new([(REGION.to_owned(), endpoint)].into()),
         demands: wanted.demands,
         roots: roots.clone(),

@@ -1,4 +1,4 @@
-//! The entries of the file as words of the command line.
+//! The entries of the file as arguments of the command line.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,27 +11,25 @@ use odyn_yaml::{ScalarKind, YamlKey, YamlNode, YamlValue, nearest, short};
 
 use crate::error::{Error, Wrong};
 use crate::file::name;
-use crate::{CONFIG, PRINT, Section, is_set};
+use crate::{CONFIG, PRINT, is_set};
 
-/// What the entries are held against.
-pub(crate) struct Feed<'a> {
+/// Checks the entries of the file against a command.
+pub(crate) struct FileArgsReader<'a> {
     pub(crate) root: &'a Command,
     pub(crate) command: &'a Command,
-    /// What the user has given by flag and environment.
+    /// The arguments that flags and environment variables have set.
     pub(crate) given: &'a ArgMatches,
-    pub(crate) sections: &'a [&'static str],
     /// Keys that another executable reads from the same file.
     pub(crate) foreign: &'static [&'static str],
     pub(crate) file: &'a Arc<Path>,
 }
 
-/// What came of them.
+/// The file's arguments.
 #[derive(Default)]
-pub(crate) struct Fed {
-    pub(crate) words: Vec<OsString>,
-    /// The arguments that the file decides, by id, with the line.
+pub(crate) struct FileArgs {
+    pub(crate) args: Vec<OsString>,
+    /// The lines of the arguments that the file decides, by the arguments' IDs.
     pub(crate) used: BTreeMap<String, u32>,
-    pub(crate) sections: Vec<Section>,
 }
 
 /// Whether a command reads a file.
@@ -53,30 +51,27 @@ pub(crate) fn settable(command: &Command) -> impl Iterator<Item = (String, &Arg)
         .filter_map(|arg| Some((name(arg.get_long()?), arg)))
 }
 
-impl Feed<'_> {
-    /// Checks every entry, those that flag or environment override too: a file that is wrong
-    /// today is not to be found wrong on the day that the flag goes away.
-    pub(crate) fn take(&self, entries: Vec<(YamlKey, YamlNode)>) -> Result<Fed, Error> {
+impl FileArgsReader<'_> {
+    /// Checks every entry, also those that a flag or a variable overrides.
+    ///
+    /// So a mistake in the file is found now, not when the flag is removed.
+    pub(crate) fn take(&self, entries: Vec<(YamlKey, YamlNode)>) -> Result<FileArgs, Error> {
         let known: BTreeMap<String, &Arg> = settable(self.command).collect();
-        let mut fed = Fed::default();
+        let mut file_args = FileArgs::default();
         let mut wrong = Vec::new();
         for (key, value) in entries {
             let key_name = name(&key.text);
             if let Some(arg) = known.get(&key_name) {
-                match self.words(&key_name, arg, &value) {
-                    Ok(words) if self.has_say(arg) => {
-                        fed.used.insert(arg.get_id().to_string(), key.span.line);
-                        fed.words.extend(words);
+                match self.args(&key_name, arg, &value) {
+                    Ok(args) if self.decides(arg) => {
+                        file_args
+                            .used
+                            .insert(arg.get_id().to_string(), key.span.line);
+                        file_args.args.extend(args);
                     }
                     Ok(_) => {}
                     Err(mistakes) => wrong.extend(mistakes),
                 }
-            } else if self.sections.contains(&key_name.as_str()) {
-                fed.sections.push(Section {
-                    key,
-                    value,
-                    file: Arc::clone(self.file),
-                });
             } else if !self.is_of_another_command(&key_name)
                 && !self.foreign.contains(&key_name.as_str())
             {
@@ -84,19 +79,21 @@ impl Feed<'_> {
             }
         }
         if wrong.is_empty() {
-            Ok(fed)
+            Ok(file_args)
         } else {
             Err(Error::Wrong(wrong))
         }
     }
 
-    /// Whether nothing stronger than the file sets the argument, or one that excludes it.
-    fn has_say(&self, arg: &Arg) -> bool {
+    /// Whether the file decides an argument.
+    ///
+    /// It does unless a flag or a variable sets this argument, or one that conflicts with it.
+    fn decides(&self, arg: &Arg) -> bool {
         let excludes = |one: &Arg, other: &Arg| {
             let mut excluded = self.command.get_arg_conflicts_with(one).into_iter();
             excluded.any(|arg| arg.get_id() == other.get_id())
         };
-        // Whichever of the two declares it.
+        // Either of the two may declare the conflict.
         !self
             .command
             .get_arguments()
@@ -124,10 +121,7 @@ impl Feed<'_> {
             .help("it is a flag only: remove the line");
         }
         let message = format!("`{shown}` is not a setting of {}", self.root.get_name());
-        let names = || {
-            let sections = self.sections.iter().copied();
-            known.keys().map(String::as_str).chain(sections)
-        };
+        let names = || known.keys().map(String::as_str);
         let help = if key.text == "<<" {
             "merge keys are not supported: write the keys out".to_owned()
         } else if let Some(near) = nearest(key_name, names()) {
@@ -139,8 +133,8 @@ impl Feed<'_> {
         Wrong::new(self.file, key.span, message).help(help)
     }
 
-    /// The flag with each of the values, when clap takes them.
-    fn words(&self, key: &str, arg: &Arg, value: &YamlNode) -> Result<Vec<OsString>, Vec<Wrong>> {
+    /// The flag with each of the values, if clap accepts them.
+    fn args(&self, key: &str, arg: &Arg, value: &YamlNode) -> Result<Vec<OsString>, Vec<Wrong>> {
         let flag = format!("--{}", arg.get_long().unwrap_or_default());
         let one = |wrong| vec![wrong];
         if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -159,22 +153,22 @@ impl Feed<'_> {
             YamlValue::Sequence(items) if repeatable => items.as_slice(),
             _ => std::slice::from_ref(value),
         };
-        let mut words = Vec::new();
+        let mut args = Vec::new();
         let mut wrong = Vec::new();
         for item in items {
-            match self.word(key, &flag, repeatable, item) {
-                Ok(word) => words.push(word),
+            match self.arg(key, &flag, repeatable, item) {
+                Ok(arg) => args.push(arg),
                 Err(mistake) => wrong.push(mistake),
             }
         }
         if wrong.is_empty() {
-            Ok(words)
+            Ok(args)
         } else {
             Err(wrong)
         }
     }
 
-    fn word(
+    fn arg(
         &self,
         key: &str,
         flag: &str,
@@ -185,7 +179,7 @@ impl Feed<'_> {
         let scalar = match &item.value {
             YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null => {
                 return Err(wrong(format!("`{key}` has no value"))
-                    .help("give it one, or remove the line: then the default holds"));
+                    .help("give it one, or remove the line to use the default"));
             }
             YamlValue::Scalar(scalar) => scalar,
             YamlValue::Sequence(_) | YamlValue::Mapping(_) => {
@@ -205,11 +199,11 @@ impl Feed<'_> {
         }
     }
 
-    /// What clap has against a word, in its own words.
+    /// The error message of clap about an argument, if it refuses it.
     fn objection(&self, word: &str) -> Option<String> {
         let command = self.command.clone().no_binary_name(true);
         let error = command.try_get_matches_from([word]).err()?;
-        // Values are judged before what is missing or does not go together.
+        // Other arguments may be missing or conflict; that is no fault of this value.
         if matches!(
             error.kind(),
             ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
