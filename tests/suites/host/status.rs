@@ -138,12 +138,12 @@ fn every_end_has_its_name() {
     );
 
     let user = Guest::sh("true")
-        .flag("--user=nobody-like-this")
+        .flag("--user=no-such-user")
         .run(&world);
     assert_eq!(user.code, 78, "{}", user.describe());
     let is_told = |guest: &Value| {
         let reason = guest["reason"].as_str().unwrap_or_default();
-        reason.contains("nobody-like-this")
+        reason.contains("no-such-user")
     };
     assert!(guests(&world).iter().any(is_told));
 }
@@ -156,11 +156,11 @@ fn a_failure_waits_for_a_host_to_tell() {
     }
     world.outer().kill();
     let mut running = Guest::sh("true")
-        .flag("--user=nobody-like-this")
+        .flag("--user=no-such-user")
         .flag("--drain-timeout=10m")
         .spawn(&world);
     until(SOON, "the reason on the console", || {
-        String::from_utf8_lossy(&running.process.stderr()).contains("nobody-like-this")
+        String::from_utf8_lossy(&running.process.stderr()).contains("no-such-user")
     });
     assert!(running.process.ended().is_none(), "it did not wait");
     world.start_outer();
@@ -170,11 +170,11 @@ fn a_failure_waits_for_a_host_to_tell() {
     // And a signal ends the wait.
     world.outer().kill();
     let running = Guest::sh("true")
-        .flag("--user=nobody-like-this")
+        .flag("--user=no-such-user")
         .flag("--drain-timeout=10m")
         .spawn(&world);
     until(SOON, "the reason on the console", || {
-        String::from_utf8_lossy(&running.process.stderr()).contains("nobody-like-this")
+        String::from_utf8_lossy(&running.process.stderr()).contains("no-such-user")
     });
     until(SOON, "the end", || {
         let pid = running.process.pid();
