@@ -1,4 +1,4 @@
-//! Who takes part, and in what: names, or with a `*` behind them beginnings of names.
+//! The contenders and loads of a run, by name, or by the beginning of names with a `*` behind it.
 
 use crate::contenders::Contender;
 use crate::loads::{Figure, Load};
@@ -8,7 +8,7 @@ use crate::loads::{Figure, Load};
 pub(crate) struct Rows(Vec<String>);
 
 impl Rows {
-    /// Those with these names, or in the groups with these names.
+    /// Picks figures by name, or by the name of their group.
     ///
     /// # Errors
     /// When there is no such row and no such group.
@@ -34,12 +34,12 @@ impl Rows {
         Ok(Self(wanted.to_vec()))
     }
 
-    /// Whether it is one of them.
+    /// Whether a figure is among them.
     pub(crate) fn has(&self, figure: &Figure) -> bool {
         self.0.is_empty() || self.0.iter().any(|part| is_named(figure, part))
     }
 
-    /// Whether one of the load's figures is one of them.
+    /// Whether one of the load's figures is among them.
     pub(crate) fn want(&self, load: &dyn Load) -> bool {
         load.figures().iter().any(|figure| self.has(figure))
     }

@@ -17,7 +17,7 @@ const OPENERS: usize = 32;
 /// Between two looks whether odyn-net has ended.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
-/// What is drained: a number of flows, and the bytes that each writes last.
+/// A drain to measure: a number of flows, and the bytes that each writes last.
 const CASES: [(usize, usize); 5] = [(0, 0), (100, 0), (100, 65_536), (5000, 0), (5000, 65_536)];
 
 /// Prints the table.

@@ -53,7 +53,7 @@ struct Args {
     /// the host, others to the guest; ODYN_NET and ENCLAVER_OUTER are executables of another build.
     #[arg(long = "variant", value_name = "NAME[:VARIABLE=VALUE,...]")]
     variants: Vec<Ours>,
-    /// What carries the links of those that can take either, odyn-net and socat: unix, vsock, or both
+    /// Transport of the links of odyn-net and socat: unix, vsock, or both
     /// beside each other. vsock is that of this machine (CID 1), and is in the contender's name.
     #[arg(
         long,
@@ -91,7 +91,7 @@ struct Args {
 enum Command {
     /// Prints the tables of an earlier run again.
     Report {
-        /// What --json wrote.
+        /// The file that --json wrote.
         file: PathBuf,
         /// Everybody's figures as multiples of this one's, too.
         #[arg(long, value_name = "NAME")]

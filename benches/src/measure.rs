@@ -95,7 +95,7 @@ pub(crate) fn run(
     report(&results.of_rows(&plan.only))
 }
 
-/// One load with one contender.
+/// Runs a load with a contender.
 fn one(
     stage: &Stage,
     load: &dyn Load,

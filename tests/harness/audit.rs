@@ -38,7 +38,7 @@ pub struct AuditRecord {
     pub bytes_sent: u64,
     /// Payload bytes from the peer to the app.
     pub bytes_received: u64,
-    /// Of a flow that was cut: bytes that are not known to have arrived.
+    /// Bytes of a flow that was cut, which are not known to have arrived.
     #[serde(default)]
     pub bytes_undelivered: Option<u64>,
     /// How long the flow lived, in milliseconds.
@@ -82,7 +82,7 @@ pub fn read(path: &Path) -> Vec<AuditRecord> {
     parse(&text)
 }
 
-/// As [`read`], while odyn-net writes: who reads at the same time may find half of what one write()
+/// Like [`read`], while odyn-net writes: a reader may then find half of what one write()
 /// appends, and the last line then has no end yet.
 ///
 /// # Panics

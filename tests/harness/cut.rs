@@ -64,7 +64,7 @@ impl Wire {
         wire
     }
 
-    /// Its connections at this moment.
+    /// The open connections of the wire.
     pub fn connections(&self) -> Vec<u64> {
         let mut all: Vec<u64> = lock(&self.shared.pairs).keys().copied().collect();
         all.sort_unstable();

@@ -22,7 +22,7 @@ def send(s, total):
         total -= len(part)
 ";
 
-/// What a reader has seen of a connection.
+/// The bytes and the end that a reader saw.
 #[derive(Debug)]
 pub struct Received {
     /// Bytes, all of which were the right ones.

@@ -35,7 +35,7 @@ while True:
 while ! grep -q capturing leaks 2>/dev/null; do sleep 0.01; done
 "#;
 
-/// What makes the Ethernet: to run in the guest before `odyn-net`. It leaves
+/// The script that makes the Ethernet, for the guest to run before `odyn-net`. It leaves
 /// `$peer`, a process in the neighbour's namespace.
 pub fn prelude(world: &World) -> String {
     format!("cd {}\n{SCRIPT}", world.scratch().display())

@@ -60,14 +60,14 @@ pub struct Guest {
     world_at: Option<PathBuf>,
 }
 
-/// What an app left behind.
+/// The result of an app's run.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit code; 128 + n when signal n ended it.
+    /// The exit code; 128 + n when signal n ended the app.
     pub code: i32,
-    /// Its standard output.
+    /// The standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error.
     pub stderr: String,
     /// The audit records of its run.
     pub audit: Vec<AuditRecord>,
@@ -332,7 +332,7 @@ impl Running {
         audit::read_so_far(&self.audit)
     }
 
-    /// Where the audit records are.
+    /// The path of the audit file.
     pub fn audit_path(&self) -> &std::path::Path {
         &self.audit
     }
@@ -369,7 +369,7 @@ impl Output {
         &self.stdout
     }
 
-    /// That the app failed.
+    /// Asserts that the app failed.
     ///
     /// # Panics
     /// When it exited with 0.
@@ -408,7 +408,7 @@ impl Output {
             .collect()
     }
 
-    /// That exactly one flow to `who` was allowed, by this rule.
+    /// Asserts that exactly one flow to `who` was allowed, by this rule.
     ///
     /// # Panics
     /// When not.
@@ -422,7 +422,7 @@ impl Output {
         self
     }
 
-    /// That exactly one flow to `who` was denied, for this reason.
+    /// Asserts that exactly one flow to `who` was denied, for this reason.
     ///
     /// # Panics
     /// When not.
@@ -442,7 +442,7 @@ impl Output {
         self
     }
 
-    /// That the name was refused by the resolver: each query has its record,
+    /// Asserts that the resolver refused the name: each query has its record,
     /// and no flow came of it.
     ///
     /// # Panics

@@ -49,12 +49,12 @@ impl Process {
         }
     }
 
-    /// What it has written to its standard output so far.
+    /// The standard output so far.
     pub fn stdout(&self) -> Vec<u8> {
         fs::read(&self.stdout).unwrap_or_default()
     }
 
-    /// What it has written to its standard error so far.
+    /// The standard error so far.
     pub fn stderr(&self) -> Vec<u8> {
         fs::read(&self.stderr).unwrap_or_default()
     }

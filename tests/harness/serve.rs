@@ -1,6 +1,6 @@
 //! Small servers as threads of the test, on sockets made in a namespace.
 //!
-//! Their threads end with the test process: they hold nothing but sockets.
+//! The threads end with the test process: they hold nothing but sockets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};

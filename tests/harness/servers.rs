@@ -47,7 +47,7 @@ http {{
     process
 }
 
-/// Where nginx's files are.
+/// The folder of nginx's files.
 pub fn www(world: &World) -> PathBuf {
     world.dir().join("www")
 }
@@ -164,7 +164,7 @@ pub fn quic(world: &World, executable: &Path, address: &str) -> Process {
 }
 
 /// The words that start nginx in a guest, at 127.0.0.1:8080 with these further words of `listen`.
-/// It serves `www` of the world's directory: 8 MB at `/blob` and a line at each of `/0` to `/9`;
+/// nginx serves `www` of the world's directory: 8 MB at `/blob` and a line at each of `/0` to `/9`;
 /// what is put below `/up/` comes to the app's own directory.
 ///
 /// # Panics

@@ -12,7 +12,7 @@ use crate::world::{World, executable};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// It runs in the network of a world's host. What it started dies with it.
+/// systemd runs in the network of a world's host. Its processes die with it.
 #[derive(Debug)]
 pub struct Systemd {
     // Dropped first: it holds the cgroup.
@@ -150,7 +150,7 @@ impl Systemd {
         self.systemctl(&["daemon-reload"]);
     }
 
-    /// Where a file of its `/run` is for everyone else.
+    /// The path of a file of its `/run`, seen from outside.
     pub fn run_path(&self, name: &str) -> PathBuf {
         self.dir.join("run").join(name)
     }

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate, PEM.
+    /// The authority's certificate, PEM.
     pub pem: String,
 }
 
@@ -88,9 +88,9 @@ impl Issued {
 pub struct Client {
     /// Only TLS 1.2.
     pub old: bool,
-    /// What is offered by ALPN.
+    /// The protocols offered by ALPN.
     pub alpn: Vec<Vec<u8>>,
-    /// Its own certificate.
+    /// The client's own certificate.
     pub own: Option<Issued>,
 }
 
@@ -101,7 +101,7 @@ impl Client {
     /// Makes the handshake, and asks for the server of this name.
     ///
     /// # Errors
-    /// As the handshake.
+    /// The errors are those of the handshake.
     ///
     /// # Panics
     /// When the certificates can't be used.

@@ -31,7 +31,7 @@ const INTERNET_NETS: &[&str] = &[
     "8.8.8.8/32",
     "169.254.169.254/32",
 ];
-/// Its addresses proper: what dnsmasq listens on, and IPv6, as the kernel does
+/// The internet's own addresses: what dnsmasq listens on, and IPv6, as the kernel does
 /// not let a server bind to an address out of a local IPv6 prefix.
 const INTERNET_ADDRESSES: &[&str] = &[
     RESOLVER,
@@ -120,7 +120,7 @@ impl World {
         self.dir().join("link.sock")
     }
 
-    /// Where every part's output goes; printed when the test fails.
+    /// The folder of every part's output; printed when the test fails.
     pub fn logs(&self) -> PathBuf {
         self.dir().join("logs")
     }
@@ -206,7 +206,7 @@ impl World {
         self.outer.as_mut().expect("not in the control run")
     }
 
-    /// What `enclaver-outer` has written to its standard output so far.
+    /// The standard output of `enclaver-outer` so far.
     pub fn outer_stdout(&self) -> String {
         let bytes = self.outer.as_ref().map(Process::stdout);
         String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
@@ -339,7 +339,7 @@ impl Builder {
 }
 
 impl World {
-    /// What odyn-net has logged in every guest of this world.
+    /// The logs of odyn-net of all guests of this world.
     ///
     /// # Panics
     /// When the world's directory cannot be read.
@@ -473,7 +473,7 @@ fn raise_file_limit() {
     }
 }
 
-/// Where an executable of the product is, or an example of ours (`examples/NAME`): the variable
+/// The path of an executable of the product, or of an example (`examples/NAME`): the variable
 /// says, or it lies in the target directory that this test was built in.
 ///
 /// # Panics

@@ -1,4 +1,4 @@
-//! As many bytes as will go.
+//! Bulk transfers: as many bytes as the path carries.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};

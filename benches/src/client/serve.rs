@@ -40,7 +40,7 @@ fn listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// One byte each, and no thread is made for it.
+/// Answers each connection with a byte, without a thread for it.
 fn serve_short(address: SocketAddr) -> anyhow::Result<()> {
     let listener = Arc::new(listener(address)?);
     for _ in 0..SHORT_SERVERS {

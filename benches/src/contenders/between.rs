@@ -12,7 +12,7 @@ use nix::sys::socket::{
 
 use super::text;
 
-/// What carries the link.
+/// The transport of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Link {
     /// Unix sockets.
@@ -25,7 +25,7 @@ pub(crate) enum Link {
 const FIRST_PORT: u32 = 10_000;
 const PORTS_EACH: u32 = 16;
 
-/// One place where the half on the far side listens, in either kind.
+/// An endpoint on the far side, of either transport.
 #[derive(Debug)]
 pub(crate) struct Between {
     link: Link,
@@ -40,7 +40,7 @@ impl Between {
         Self { link, socket, port }
     }
 
-    /// What both of ours take.
+    /// The URL for odyn-net and enclaver-outer.
     pub(crate) fn url(&self) -> String {
         match self.link {
             Link::Unix => format!("unix://{}", text(&self.socket)),
@@ -48,7 +48,7 @@ impl Between {
         }
     }
 
-    /// What socat takes to listen.
+    /// The address for socat to listen on.
     pub(crate) fn socat_listen(&self) -> String {
         match self.link {
             Link::Unix => format!("UNIX-LISTEN:{},fork,backlog=4096", text(&self.socket)),
@@ -56,7 +56,7 @@ impl Between {
         }
     }
 
-    /// What socat takes to dial.
+    /// The address for socat to dial.
     pub(crate) fn socat_dial(&self) -> String {
         match self.link {
             Link::Unix => format!("UNIX-CONNECT:{}", text(&self.socket)),

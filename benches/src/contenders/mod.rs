@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The contenders: each way to carry a flow that is measured.
 
 pub(crate) mod between;
 mod direct;
@@ -21,7 +21,7 @@ use self::haproxy::{Haproxy, Splice};
 use crate::procs;
 use crate::stage::Stage;
 
-/// What sort of a thing a contender is: tables and targets go by it.
+/// The kind of a contender; tables and targets are grouped by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Family {
@@ -37,13 +37,13 @@ pub(crate) enum Family {
 
 /// A way from the guest to the internet and back.
 pub(crate) trait Contender {
-    /// Its name in tables and on the command line.
+    /// The name in tables and on the command line.
     fn name(&self) -> &str;
 
-    /// What it is.
+    /// The kind.
     fn family(&self) -> Family;
 
-    /// What is missing here to run it.
+    /// The tools that are missing here to run it.
     fn missing(&self) -> Option<String>;
 
     /// Starts it; `number` tells it apart from the others that run on the same host.
@@ -62,20 +62,20 @@ pub(crate) struct Running {
     pub(crate) guest_half: Vec<Process>,
     pub(crate) host_half: Vec<Process>,
     pub(crate) app: Option<Process>,
-    /// Where programs run; `None` is the host itself.
+    /// The namespace of its programs; `None` is the host itself.
     pub(crate) guest: Option<Namespace>,
-    /// Where the internet's clients reach nginx in the guest: HTTP/1.1 and HTTP/2.
+    /// The addresses at which the internet's clients reach nginx in the guest: HTTP/1.1 and HTTP/2.
     pub(crate) http: [String; 2],
     /// A resolver that answers programs in the guest.
     pub(crate) resolver: Option<String>,
-    /// Whether it carries UDP.
+    /// Whether the contender carries UDP.
     pub(crate) udp: bool,
     /// Files that one flow takes in a half.
     pub(crate) files_per_flow: usize,
 }
 
 impl Running {
-    /// Where programs run.
+    /// The namespace of its programs.
     pub(crate) fn space<'a>(&'a self, stage: &'a Stage) -> &'a Namespace {
         self.guest.as_ref().unwrap_or_else(|| stage.world.host())
     }
@@ -90,7 +90,7 @@ impl Running {
         [&self.guest_half, &self.host_half].map(|half| procs::resident(&pids(half)))
     }
 
-    /// Whether there is anything to weigh.
+    /// Whether it has processes whose memory can be measured.
     pub(crate) fn has_processes(&self) -> bool {
         !(self.guest_half.is_empty() && self.host_half.is_empty())
     }
@@ -162,7 +162,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// What to say when an executable is missing.
+/// The message when an executable is missing.
 fn lacks(name: &str, package: &str) -> Option<String> {
     match find(name) {
         Some(_) => None,

@@ -14,7 +14,7 @@ use super::between::{Between, Link};
 use super::{Contender, Family, Running, text};
 use crate::stage::{HOST, HTTP, PORT, SINK, SINK_NAME, Stage, until, wait};
 
-/// What is measured unless the command line names variants. A variable of `OUTER_` goes to the
+/// The variants that are measured unless the command line names some. A variable of `OUTER_` goes to the
 /// host, any other to the guest; `ODYN_NET` and `ENCLAVER_OUTER` name the executables of another
 /// build. A variant whose variables its build does not know is named and left out.
 pub(crate) const VARIANTS: [&str; 4] = [
@@ -24,12 +24,12 @@ pub(crate) const VARIANTS: [&str; 4] = [
     "odyn-net-h2:ODYN_CAPTURE=nftables,ODYN_LANES=never,OUTER_LANES=never",
 ];
 
-/// How long the halves of a pair may take to be there: in an emulated machine some time.
+/// The time limit for a pair's start; an emulated machine is slow.
 pub(super) const UP: Duration = Duration::from_secs(60);
 /// The number of those that are only started: beyond everybody's, and their second instances'.
 const STARTS: u16 = 200;
 
-/// One variant of ours.
+/// A variant of guest and host.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
     name: String,
@@ -149,7 +149,7 @@ fn mappings(http: &[String; 2]) -> Vec<String> {
     pairs.map(|(port, host)| format!("{port}={host}")).collect()
 }
 
-/// Where the host listens for a contender of this number.
+/// The address of the host's listener for the contender of this number.
 pub(crate) fn host_ports(number: u16) -> [String; 2] {
     [0, 1].map(|more| format!("{HOST}:{}", 8100 + number * 2 + more))
 }

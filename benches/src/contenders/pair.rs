@@ -14,7 +14,7 @@ use super::between::{Between, Link};
 use super::ours::{UP, host_ports};
 use crate::stage::{HTTP, PORTS, SINK, Stage, until};
 
-/// One port that is carried: from a listener to a place on the link, and from there to a destination.
+/// A port that a pair carries: from a listener to a place on the link, and from there to a destination.
 pub(crate) struct Leg {
     pub(crate) listen: String,
     pub(crate) between: Between,

@@ -12,7 +12,7 @@ struct Http {
     seconds: u64,
     /// Which of nginx's two ports.
     port: usize,
-    /// What follows the rate in the client's output, or comes before it.
+    /// The text beside the rate in the client's output.
     rate: fn(&str) -> Option<f64>,
 }
 

@@ -11,9 +11,9 @@ const OTHER_FILES: usize = 500;
 const SETTLE: Duration = Duration::from_millis(500);
 
 pub(super) struct Idle {
-    /// What was asked for: names the figure.
+    /// The number of flows that was asked for; it names the figure.
     wanted: usize,
-    /// What the limit of open files allows.
+    /// The number of flows that the limit of open files allows.
     flows: usize,
     /// Whether what guest and host take at rest is a figure too.
     rest: bool,

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The loads: what is measured of each contender.
 
 mod churn;
 mod http;
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::contenders::{Contender, Family, Running};
 use crate::stage::Stage;
 
-/// One number that a load yields.
+/// A number that a load yields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figure {
-    /// What targets and the JSON file call it.
+    /// The name in targets and in the JSON file.
     pub(crate) id: String,
     /// The table and picture it stands in.
     pub(crate) group: String,
@@ -44,13 +44,13 @@ const LOOKS: usize = 20;
 
 /// Something to do with each contender.
 pub(crate) trait Load {
-    /// What it yields, in this order.
+    /// The figures of the load, in this order.
     fn figures(&self) -> Vec<Figure>;
 
     /// Whether this contender can do it.
     fn fits(&self, entrant: &Entrant) -> bool;
 
-    /// What the report must say about it.
+    /// A remark for the report.
     fn note(&self) -> Option<String> {
         None
     }
@@ -70,11 +70,11 @@ pub(crate) struct Entrant {
     /// Tells its ports on the host apart from the others'.
     number: u16,
     running: Option<Running>,
-    /// What the last start showed.
+    /// The figures of the last start.
     traits: Option<Traits>,
 }
 
-/// What a load asks of a contender.
+/// The services that a load needs of a contender.
 #[derive(Debug, Clone, Copy)]
 struct Traits {
     http: bool,

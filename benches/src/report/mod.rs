@@ -1,4 +1,4 @@
-//! What comes out of a run: results, tables, verdicts on the targets, pictures.
+//! The output of a run: results, tables, verdicts on the targets, pictures.
 
 mod ratios;
 pub(crate) mod results;
@@ -34,7 +34,7 @@ pub(crate) fn ratios(results: &Results, peer: &str) -> String {
     }
 }
 
-/// One picture for each group of figures.
+/// Draws a picture for each group of figures.
 pub(crate) fn pictures(results: &Results, dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     for (group, title) in GROUPS {

@@ -22,12 +22,12 @@ pub(crate) struct Results {
     #[serde(default)]
     pub(crate) planned: usize,
     pub(crate) seconds: f64,
-    /// Who was there, and what they are.
+    /// The contenders, with their kinds.
     pub(crate) contenders: BTreeMap<String, Family>,
-    /// Their names as they stand in tables.
+    /// The contenders' names as they stand in tables.
     pub(crate) order: Vec<String>,
     pub(crate) rows: Vec<Row>,
-    /// What was left out, and what failed.
+    /// Loads that were left out or failed.
     pub(crate) notes: Vec<String>,
 }
 
@@ -57,13 +57,13 @@ impl Row {
     }
 }
 
-/// Where it was measured.
+/// The machine of the measurement.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
-    /// Of the last minute, before the run began.
+    /// The load average of the last minute before the run.
     pub(crate) load: String,
     pub(crate) build: String,
 }
@@ -147,7 +147,7 @@ impl Results {
         names.filter(move |name| self.family(name) == Some(family))
     }
 
-    /// What was measured of these rows.
+    /// The measured rows.
     pub(crate) fn of_rows(&self, rows: &Rows) -> Self {
         let mut results = self.clone();
         results
@@ -156,7 +156,7 @@ impl Results {
         results
     }
 
-    /// That results can be written there, before they are measured.
+    /// Checks, before anything is measured, that results can be written there.
     pub(crate) fn writable(path: &Path) -> anyhow::Result<()> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;

@@ -50,7 +50,7 @@ pub(super) fn picture(title: &str, rows: &[&Row], results: &Results) -> String {
     )
 }
 
-/// One figure; returns where the next begins.
+/// Draws a figure; returns the place of the next.
 fn figure(body: &mut String, row: &Row, results: &Results, top: u32) -> u32 {
     let names: Vec<&String> = results
         .order

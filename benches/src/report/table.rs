@@ -27,7 +27,7 @@ pub(super) fn tables(results: &Results) -> String {
     text
 }
 
-/// Who has a figure here, in the order of the run. The second table says nothing that the first
+/// The contenders that have a figure here, in the order of the run. The second table says nothing that the first
 /// has said already: without a network in user space it is left out.
 fn names<'a>(results: &'a Results, family: Family, rows: &[&Row]) -> Vec<&'a str> {
     let has = |name: &str| rows.iter().any(|row| row.samples.contains_key(name));

@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it is.
+//! Targets of speed and size, and whether a run reaches them.
 
 use super::number;
 use super::results::{Results, Row};
@@ -13,7 +13,7 @@ const BULK: &[&str] = &[
 ];
 const NGINX: &[&str] = &["nginx"];
 
-/// What a figure must be.
+/// The bound of a figure.
 enum Rule {
     /// So many times the best of these, or more; less is better: or less.
     Of(f64, &'static [&'static str]),

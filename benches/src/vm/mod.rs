@@ -1,7 +1,7 @@
 //! The same in a virtual machine: with a distribution's kernel and real AF_VSOCK, which the machine that
 //! we are on need not have.
 //!
-//! An initramfs holds this program, guest and host and everybody else with their libraries, and the kernel's
+//! An initramfs holds this program, guest, host and all other contenders with their libraries, and the kernel's
 //! modules. Guest and host of a contender are in the one machine, and vsock's loopback is between them.
 
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use odyn_tests::world::executable;
 use crate::contenders::find;
 use crate::report::results::Results;
 
-/// What the namespaces and the pairs' rules need beyond what ours do.
+/// The modules that namespaces and the pairs' rules need in addition.
 const MODULES: [&str; 3] = ["veth", "tun", "nft_redir"];
 
-/// What namespaces, servers and contenders are made with. Busybox has the rest.
+/// The tools of namespaces, servers and contenders. Busybox has the rest.
 const NEEDED: [&str; 8] = [
     "dnsmasq", "ip", "mount", "nft", "nsenter", "openssl", "setpriv", "unshare",
 ];
@@ -35,7 +35,7 @@ const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 
-/// Who everybody is compared with: the best of those that one finds everywhere.
+/// The contender for comparison: the best of those that are widespread.
 pub(crate) const YARDSTICK: &str = "nginx";
 
 /// How to run it.
@@ -56,7 +56,7 @@ pub(crate) struct Vm {
     /// Write all samples to this file.
     #[arg(long, value_name = "FILE")]
     json: PathBuf,
-    /// What odyn-bench is told in the machine.
+    /// The command line of odyn-bench in the machine.
     #[arg(last = true)]
     words: Vec<String>,
 }
@@ -148,7 +148,7 @@ impl Vm {
         Ok(archive.finish())
     }
 
-    /// What the machine runs.
+    /// The script that runs odyn-bench in the machine.
     fn script(&self) -> String {
         let mut script = String::from("exec odyn-bench --json /results.json");
         for word in &self.words {

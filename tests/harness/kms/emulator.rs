@@ -22,7 +22,7 @@ const ATTESTING: [&str; 3] = ["Decrypt", "GenerateDataKey", "GenerateRandom"];
 /// Actions that the stand-in answers by itself in any case.
 const OUR_OWN: [&str; 2] = ["GenerateDataKeyPair", "DeriveSharedSecret"];
 
-/// Where an emulator is.
+/// The address of an emulator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Emulator(pub(super) SocketAddr);
 

@@ -28,7 +28,7 @@ pub const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd";
 /// A key that no caller may use.
 pub const FORBIDDEN: &str = "arn:aws:kms:eu-west-1:111122223333:key/forbidden";
 
-/// What goes wrong with one request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// An error with this status and type.
@@ -43,7 +43,7 @@ pub enum Fault {
     Padded,
     /// The envelope is one for another key: an answer that is replayed.
     Replayed,
-    /// There is no envelope, and the plaintext stands there.
+    /// The answer has the plaintext and no envelope.
     Plain,
     /// An answer of 12 KiB, or what is asked for.
     Long(usize),
@@ -56,7 +56,7 @@ pub struct Seen {
     pub action: String,
     /// The access key that signed it.
     pub access_key: String,
-    /// Its attestation document.
+    /// The request's attestation document.
     pub document: Option<String>,
     /// The number of the connection.
     pub connection: usize,
@@ -70,7 +70,7 @@ struct State {
     accepted: Mutex<Accepted>,
     faults: Mutex<VecDeque<Fault>>,
     seen: Mutex<Vec<Seen>>,
-    /// Who is told of each request before it is answered.
+    /// A function that gets each request before it is answered.
     told: OnceLock<fn(&Seen)>,
     /// Key, context and plaintext of each ciphertext.
     sealed: Mutex<Vec<(String, String, Vec<u8>)>>,
@@ -86,12 +86,12 @@ struct Accepted {
 }
 
 impl StandIn {
-    /// One that takes these credentials.
+    /// A stand-in that accepts these credentials.
     pub fn new(id: &str, secret: &str, token: Option<&str>) -> Self {
         Self::with_emulator(id, secret, token, None)
     }
 
-    /// One that has moto, at this address, answer whatever moto knows: the stand-in verifies
+    /// A stand-in that has moto, at this address, answer what moto knows: the stand-in verifies
     /// signatures, does what `Recipient` wants, and has its faults.
     pub fn with_emulator(
         id: &str,
@@ -122,7 +122,7 @@ impl StandIn {
         };
     }
 
-    /// What goes wrong with the next requests, one after the other.
+    /// Sets the faults of the next requests, one for each.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.0.faults).extend(faults);
     }

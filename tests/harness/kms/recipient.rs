@@ -1,4 +1,4 @@
-//! What KMS does with `Recipient`.
+//! Answers to requests with `Recipient`, as KMS gives them.
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ impl Archive {
     /// Adds a file of this machine, with its mode.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// When the file cannot be read.
     pub fn copy(&mut self, from: &Path, to: &str) -> io::Result<()> {
         let mode = fs::metadata(from)?.permissions().mode() & 0o777;
         let content = fs::read(from)?;
@@ -55,7 +55,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Whether there is something by this name.
+    /// Whether the archive has an entry of this name.
     pub fn has(&self, path: &str) -> bool {
         self.names.contains(path)
     }

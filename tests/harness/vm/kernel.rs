@@ -7,9 +7,9 @@ use std::process::Command;
 
 use super::Archive;
 
-/// What AF_VSOCK within one machine needs.
+/// The modules that AF_VSOCK within one machine needs.
 pub const VSOCK: [&str; 2] = ["vsock", "vsock_loopback"];
-/// What capture by nftables needs.
+/// The modules that capture by nftables needs.
 pub const NFTABLES: [&str; 9] = [
     "nf_tables",
     "nft_chain_nat",
@@ -22,10 +22,10 @@ pub const NFTABLES: [&str; 9] = [
     "nf_log_syslog",
 ];
 
-/// Where the kernel and its modules are.
+/// A folder with a kernel and its modules.
 #[derive(Debug)]
 pub struct Kernel {
-    /// What QEMU boots.
+    /// The kernel that QEMU boots.
     pub image: PathBuf,
     modules: BTreeMap<String, PathBuf>,
     built_in: String,
@@ -34,7 +34,7 @@ pub struct Kernel {
 /// A module, ready to be given to `insmod`.
 #[derive(Debug)]
 struct Module {
-    /// Its name, with underscores.
+    /// The module's name, with underscores.
     name: String,
     /// The file, uncompressed.
     content: Vec<u8>,

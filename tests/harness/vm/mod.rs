@@ -26,7 +26,7 @@ const MEMORY: &str = "768M";
 /// bytes in a step instead of one, and copies take about as much of the time as on a processor.
 const QUICK_COPIES: &str = "max,-erms,-fsrm";
 
-/// What `init` says last.
+/// The last line of `init`.
 const DONE: &str = "RESULT done";
 
 /// Boots and waits until the machine says that it is done.
@@ -47,7 +47,7 @@ pub struct Machine<'a> {
     measures: Option<Measures>,
 }
 
-/// What a machine to measure in has beyond the others.
+/// What a machine for measurements has in addition.
 #[derive(Debug, Clone, Copy)]
 struct Measures {
     accelerator: Accelerator,
@@ -56,7 +56,7 @@ struct Measures {
 }
 
 impl<'a> Machine<'a> {
-    /// One with this kernel and initramfs, and files of its own in `scratch`.
+    /// A machine with this kernel and initramfs; its files go to `scratch`.
     ///
     /// # Panics
     /// When these cannot be written.
@@ -98,7 +98,7 @@ impl<'a> Machine<'a> {
         self
     }
 
-    /// What runs it, and what its kernel is told.
+    /// The emulator's command, and the kernel's command line.
     ///
     /// The kernel measures its clock against timers that an emulator on a busy machine does not serve in time, and
     /// then hangs: it is told. Where times matter it is also told to believe it, or it would count ticks of 4 ms. A
@@ -173,7 +173,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// What carries out a machine's instructions.
+/// The accelerator that executes a machine's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     /// The processor.

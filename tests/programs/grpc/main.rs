@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 
 /// A large message: more than any window of HTTP/2 on the way.
 const LARGE: usize = 4 << 20;
-/// What a message may have at most. The default is `LARGE`, without room for what is around it.
+/// The limit of a message. The default is `LARGE`, without room for what is around it.
 const LIMIT: usize = 8 << 20;
 
 const ECHO: &str = "/odyn.Test/Echo";
@@ -48,7 +48,7 @@ impl Part {
     }
 }
 
-/// What encodes `T` and decodes `U`.
+/// Encodes `T` and decodes `U`.
 fn codec<T, U>() -> ProstCodec<T, U>
 where
     T: prost::Message + Send + 'static,

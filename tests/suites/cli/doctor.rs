@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::start;
 
-/// What the nftables capture stands on.
+/// The checks that the nftables capture needs.
 const NFTABLES: [&str; 9] = [
     "nf-tables",
     "nft-nat",
@@ -76,7 +76,7 @@ fn finish(world: &World, mut command: Command, flags: &[&str]) -> Report {
     }
 }
 
-/// Where every user may run it.
+/// The executable, where every user may run it.
 fn enclaver(world: &World) -> PathBuf {
     let installed = world.dir().join("bin").join("enclaver");
     if installed.exists() {

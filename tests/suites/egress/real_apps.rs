@@ -12,7 +12,7 @@ use crate::{shop, start};
 /// Compilers and virtual machines take their time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(200);
 
-/// What the server tells when it is asked by that name.
+/// The server's answer to a request by that name.
 const WHOAMI: &str = "HTTP/1.1 v4.shop.example 203.0.113.11\n";
 const URL: &str = "http://v4.shop.example/whoami";
 const DENIED: &str = "http://evil.example.net/whoami";

@@ -10,7 +10,7 @@ fn guest(source: &str, words: &[&str]) -> Guest {
     Guest::python(source, words).env("ODYN_CAPTURE", "tun")
 }
 
-/// What connect() itself says, with the kernel's own patience: errno by name.
+/// The result of connect(), within the kernel's own time limit: errno by name.
 const CONNECT: &str = r#"
 import errno, socket, sys
 for host, port in zip(sys.argv[1::2], sys.argv[2::2]):

@@ -8,7 +8,7 @@ use crate::{shop, start};
 /// Lets every user open ping sockets, as most distributions do at boot.
 const PING_SOCKETS: &str = "echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range";
 
-/// That the kernel's rejection of a packet to `who` was recorded.
+/// Asserts that the kernel's rejection of a packet to `who` was recorded.
 #[track_caller]
 fn rejected(out: &Output, protocol: &str, who: &str) {
     let records: Vec<_> = out

@@ -26,7 +26,7 @@ fn probe(world: &World, what: &str) -> Guest {
     Guest::new(&[&probes(world).display().to_string(), what])
 }
 
-/// What each try came to.
+/// The result of each try, by its name.
 fn tries(out: &Output) -> BTreeMap<&str, &str> {
     let tries: BTreeMap<_, _> = out
         .ok()
@@ -184,7 +184,7 @@ fn there_is_no_way_into_odyn_net() {
     }
 }
 
-/// What the kernel offers for writing, apart from the processes.
+/// The kernel's files that can be written, without those of processes.
 const WRITABLE: &str = r#"
 import os
 found = []

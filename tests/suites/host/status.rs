@@ -137,9 +137,7 @@ fn every_end_has_its_name() {
         refused.describe()
     );
 
-    let user = Guest::sh("true")
-        .flag("--user=no-such-user")
-        .run(&world);
+    let user = Guest::sh("true").flag("--user=no-such-user").run(&world);
     assert_eq!(user.code, 78, "{}", user.describe());
     let is_told = |guest: &Value| {
         let reason = guest["reason"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The end of the app or of a half: what was written arrives, and who is cut is reported.
+//! The end of the app, the guest or the host: what was written arrives, and cut clients are reported.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -64,7 +64,7 @@ fn a_response_whose_app_has_exited_arrives_whole() {
     assert_eq!(out.audit[0].end, "closed");
 }
 
-/// That a client of an app that exits gets an answer of more than so many bytes and its end, and
+/// Asserts that a client of an app that exits gets an answer of more than so many bytes and its end, and
 /// that odyn-net ends then.
 fn gets_all(stream: &mut TcpStream, size: usize, running: Running) {
     let mut all = Vec::new();

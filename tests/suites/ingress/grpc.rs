@@ -9,7 +9,7 @@ use super::tls_worlds::{each_way, fine};
 use super::{ADDRESS, MAPPING, SOON, listening};
 use crate::{program, shop, start};
 
-/// Where the service of the last test is, on the internet.
+/// The address of the last test's service, on the internet.
 const SERVICE: &str = "203.0.113.20:50051";
 
 const PYTHON: [&str; 3] = ["/usr/bin/python3", "-c", program!("grpc_calls")];
@@ -46,9 +46,9 @@ fn calls_of_every_kind_and_a_graceful_end_by_grpcio() {
     });
 }
 
-/// What tonic's client says when all was well.
+/// The output of tonic's client when all was well.
 const TONIC_SAYS: &str = "unary\ndown\nup\ndeadline\nreset\nmidway\nboth\n";
-/// What tonic's service says then: two calls were given up.
+/// The output of tonic's service then: two calls were given up.
 const TONIC_SAW: &str = "ready\ngiven up 1\ngiven up 2\nstopping\n";
 
 fn tonic(world: &World) -> String {

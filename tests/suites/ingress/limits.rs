@@ -26,7 +26,7 @@ fn echo(words: &[&str]) -> Option<(World, Running)> {
     Some((world, running))
 }
 
-/// Whether a line comes back.
+/// Whether the server echoes a line.
 fn answers(stream: &mut TcpStream) -> Result<(), ErrorKind> {
     let mut got = [0; 6];
     let done = stream

@@ -27,7 +27,7 @@ use crate::program;
 /// For whatever takes a moment, on a machine that is slow.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 
-/// Where the host listens in most tests, for port 80 of any guest.
+/// The host's listener in most tests, for port 80 of any guest.
 pub(crate) const ADDRESS: &str = "192.0.2.2:8000";
 pub(crate) const MAPPING: &str = "80=192.0.2.2:8000";
 
@@ -44,7 +44,7 @@ pub(crate) fn policy(name: &str, listen: u16, target: u16) -> String {
     )
 }
 
-/// What the host has logged.
+/// The host's log.
 pub(crate) fn outer_log(world: &mut World) -> String {
     String::from_utf8_lossy(&world.outer().stderr()).into_owned()
 }
@@ -94,7 +94,7 @@ pub(crate) fn served(words: &[&str]) -> Option<(World, Running)> {
     Some((world, running))
 }
 
-/// What a server that answers at the end of input says to `sent`.
+/// Sends `sent` and its end, and returns the server's answer.
 pub(crate) fn exchange(mut stream: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut writer = stream.try_clone()?;
     let bytes = sent.to_vec();

@@ -126,7 +126,7 @@ redis-cli $tls GET key
     stop(running);
 }
 
-/// One masked message of text.
+/// A masked text message of a WebSocket.
 fn message(text: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
     let length = u16::try_from(text.len()).expect("short").to_be_bytes();

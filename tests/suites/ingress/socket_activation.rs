@@ -25,7 +25,7 @@ ingress:
     target_port: 8080
 ";
 
-/// What a client gets; an error where it is refused or reset.
+/// The answer to a client; an error where it is refused or reset.
 fn ask(world: &World, address: &str, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let address: SocketAddr = address.parse().expect("an address");
     let mut stream = world

@@ -104,7 +104,7 @@ fn files_that_change_hold_for_new_clients_and_those_that_are_there_stay() {
     stop(secured.running);
 }
 
-/// What a client with this certificate gets from an app that answers, if anything.
+/// The answer of the app to a client with this certificate, if any.
 fn answer(world: &World, authority: &Authority, own: Option<&Issued>) -> std::io::Result<Vec<u8>> {
     let client = Client {
         own: own.cloned(),
@@ -140,7 +140,7 @@ fn clients_have_a_certificate_of_the_right_authority_where_they_must() {
     }
 }
 
-/// What odyn-net says when it does not start.
+/// The message of odyn-net when it does not start.
 fn refused(dir: &Path) -> Option<String> {
     let world = tls_world(dir, "").start()?;
     if world.direct() {

@@ -42,7 +42,7 @@ pub(super) struct Secured {
     pub(super) authority: Authority,
     /// The certificate for `shop.example`.
     pub(super) issued: Issued,
-    /// Where the files are.
+    /// The folder of the files.
     pub(super) dir: TempDir,
 }
 

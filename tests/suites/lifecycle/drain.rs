@@ -24,7 +24,7 @@ fn app(source: &str, words: &[&str]) -> Guest {
 const WRITE_AND_EXIT: &str =
     "send(socket.create_connection((sys.argv[1], 9000)), int(sys.argv[2]))\n";
 
-/// That the app's one flow had its record, and nothing of it was lost.
+/// Asserts that the app's one flow had its record, and lost nothing.
 #[track_caller]
 fn closed(out: &Output, bytes: u64) {
     if let Some(flow) = out.flow("tcp", "v4.shop.example", 9000) {

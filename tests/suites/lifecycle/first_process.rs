@@ -259,7 +259,7 @@ fn the_end_of_the_machine_is_as_asked_for() {
     }
 }
 
-/// What a root app finds in a root file system that odyn-net has mounted itself.
+/// A root app looks at the file systems that odyn-net has mounted.
 #[test]
 fn a_first_process_shields_its_own_mounts() {
     let world = start!(shop());

@@ -1,4 +1,4 @@
-//! What becomes of the app's processes: signals, orphans, leftovers, and who it runs as.
+//! The app's processes: signals, orphans, leftovers, and their user.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ fn assert_untouched(listener: &TcpListener) {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
 
-/// That the name was denied for that reason, by the resolver or at the
+/// Asserts that the name was denied for that reason, by the resolver or at the
 /// connect, and nothing else came of it.
 #[track_caller]
 fn denied_somewhere(out: &Output, name: &str, reason: &str) {

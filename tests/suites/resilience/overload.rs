@@ -7,7 +7,7 @@ use odyn_tests::{Guest, World, serve};
 
 use crate::{program, shop, start};
 
-/// What every flood ends with: a name and a flow that work.
+/// Asserts, after a flood, that a name and a flow work.
 const AFTER: &str = r#"
 import socket
 with socket.create_connection(("v4.shop.example", 7000), timeout=10) as s:

@@ -23,9 +23,9 @@ egress:
     - api.shop.example
 ";
 
-/// What the executable that is given to users may have, as a file and at rest.
+/// The limit of the executable, as a file and in memory at rest.
 const LIMIT_KIB: u64 = 12 * 1024;
-/// What of the latter is its own. Two huge pages would be more.
+/// The limit of anonymous memory at rest. Two huge pages would exceed it.
 const ANONYMOUS_LIMIT_KIB: u64 = 4 * 1024;
 
 /// A world in which `api.shop.example` says hello, and another name and address are there and denied.
@@ -108,7 +108,7 @@ impl Scene {
     }
 }
 
-/// What `probe` says about the three.
+/// The line of `probe` about the three targets.
 const PROBED: &str = "\
 api.shop.example hello
 evil.example.net unknown
@@ -165,7 +165,7 @@ fn a_busybox_root() {
     });
 }
 
-/// As Alpine has it: busybox, and apps that need musl's loader.
+/// A root like Alpine's: busybox, and apps that need musl's loader.
 #[test]
 fn a_musl_root() {
     let Some(scene) = Scene::begin() else { return };

@@ -157,7 +157,7 @@ fn a_guest_behind_real_vsock() {
     guest_behind_vsock(&[&VSOCK[..], &NFTABLES].concat(), &["7", "55", "56"]);
 }
 
-/// As the kernels that AWS ships for enclaves.
+/// A kernel without nf_tables, like those that AWS ships for enclaves.
 #[test]
 fn a_kernel_without_nf_tables() {
     // Refused in the handshake.

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const INSTANCE: (&str, &str, &str) = ("AKIAINSTANCE", "instance-hush", "instance-token");
 pub(crate) const REGION: &str = "eu-west-1";
 
-/// How a world shall be.
+/// How a world is made.
 pub(crate) struct Wanted {
     pub(crate) demands: Demands,
     /// Whether the proxy trusts the stand-in's certificate.

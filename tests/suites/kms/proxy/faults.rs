@@ -135,7 +135,7 @@ async fn long_answers_pass_and_endless_ones_do_not() {
     assert!(message.contains("length limit"), "{message}");
 }
 
-/// What is logged, as text.
+/// The log as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -15,7 +15,7 @@ use odyn_tests::{Guest, Process, World, serve};
 use super::measure::now;
 use crate::program;
 
-/// What a hang would take; no figure of the product.
+/// The time after which something counts as hung; no figure of the product.
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
 pub(super) const POLICY: &str = "\
@@ -29,7 +29,7 @@ ingress:
   - listen_port: 80
     target_port: 8080
 ";
-/// Where the host listens for the app's clients.
+/// The address of the host's listener for the app's clients.
 pub(super) const INGRESS: &str = "80=192.0.2.2:8000";
 
 /// The load, its servers, and the events of its flows.
@@ -41,7 +41,7 @@ pub(super) struct Load {
     control: PathBuf,
     /// Connections that the servers have.
     open: Arc<AtomicUsize>,
-    /// Whether the server that does not read goes on with that.
+    /// Whether the server that does not read continues not to read.
     holding: &'static AtomicBool,
     pub(super) seen: Vec<Event>,
 }

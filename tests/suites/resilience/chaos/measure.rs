@@ -91,7 +91,7 @@ pub(super) fn now() -> f64 {
         .as_secs_f64()
 }
 
-/// What a process takes of the machine.
+/// The memory, descriptors and threads of a process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Footprint {
     pub(super) pss: u64,
@@ -100,7 +100,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Of a process that has come to rest: its connections are all there again.
+    /// Measures a process at rest, when all of its connections are there again.
     pub(super) fn at_rest(pid: Pid) -> Self {
         let mut last = Self::of(pid);
         let mut looks = 0;
@@ -118,7 +118,7 @@ impl Footprint {
         last
     }
 
-    /// Of a process; `pss` in KiB.
+    /// Measures a process; `pss` is in KiB.
     pub(super) fn of(pid: Pid) -> Self {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a process");
         let line = text.lines().find(|line| line.starts_with("Pss:"));
@@ -133,7 +133,7 @@ impl Footprint {
     }
 }
 
-/// That a process at rest comes to take no more than it did, but for what an allocator keeps.
+/// Asserts that a process at rest takes no more than it did, but for what an allocator keeps.
 pub(super) fn back_to(what: &str, pid: Pid, before: Footprint) {
     // What was reset is remembered for half a minute, and an idle thread waits for some seconds.
     let deadline = now() + 60.0;

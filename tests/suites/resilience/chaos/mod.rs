@@ -1,6 +1,6 @@
 //! Either half dies, at any moment, under load.
 //!
-//! `ODYN_TEST_CHAOS` says how many deaths there shall be over all tests here (200 at night), and
+//! `ODYN_TEST_CHAOS` is the number of deaths over all tests here (200 at night), and
 //! `ODYN_TEST_SEED` repeats a run. Each prints how long the link was away for the app: from
 //! the death to the first new flow that carries a byte.
 
@@ -30,7 +30,7 @@ fn world() -> odyn_tests::world::Builder {
         .dns("address=/dyn.shop.example/203.0.113.20")
 }
 
-/// That each flow of a run that ended in peace has exactly one record.
+/// Asserts that each flow of a run that ended in peace has exactly one record.
 fn one_record_each(load: &Load, records: &[AuditRecord]) {
     let ids: HashSet<u64> = records.iter().map(|record| record.flow).collect();
     assert_eq!(ids.len(), records.len(), "a flow has two records");
@@ -43,7 +43,7 @@ fn one_record_each(load: &Load, records: &[AuditRecord]) {
     assert!(cut.is_empty(), "{cut:?}");
 }
 
-/// That the host's file has each line of the app once, in order and whole.
+/// Asserts that the host's file has each line of the app once, in order and whole.
 fn every_line_once(world: &World) {
     let path = world.dir().join("guests/chaos/stdout.log");
     let text = fs::read_to_string(&path).expect("the app's output");
@@ -56,12 +56,12 @@ fn every_line_once(world: &World) {
     println!("lines of the app: {}", numbered.len());
 }
 
-/// One that the app made.
+/// Whether the record is of a TCP connection that the app opened.
 fn is_connection(record: &AuditRecord) -> bool {
     record.protocol == "tcp" && record.direction == "egress"
 }
 
-/// That nothing hung, and every question had an answer.
+/// Asserts that nothing hung, and every question had an answer.
 fn nothing_hung(load: &Load) {
     let hung: Vec<&Event> = load
         .seen

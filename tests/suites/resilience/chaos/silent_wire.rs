@@ -1,4 +1,4 @@
-//! What a death looks like to those who are not told of it.
+//! A wire or a host that falls silent without closing.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::channel;
