@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use odyn_link::{Abandoned, Drain, End as Relayed, IngressHandler, PendingClient, relay};
+use odyn_link::{Abandoned, End as Relayed, IngressHandler, PendingClient, relay};
 use odyn_proto::Refusal as Answer;
 use odyn_proto::wire::ingress::Incoming;
 
@@ -14,36 +15,30 @@ use crate::egress::finish;
 use crate::ingress::denials::Denials;
 use crate::ingress::ports::Port;
 use crate::ingress::proxy_header::ClientHeader;
-use crate::ingress::tls::{Outcome, Pairs, Session, Tls};
+use crate::ingress::tls::{Tls, TlsApp, TlsFailure};
 
 /// Reason of a denial: the port is not in the policy's `ingress`.
 const NOT_WANTED: &str = "no-ingress";
 
 /// Serves the clients that the host half has.
 pub(super) struct ClientHandler {
-    ports: HashMap<NonZeroU16, Port>,
+    ports: HashMap<NonZeroU16, Arc<Port>>,
     audit: Audit,
     handshake: Duration,
-    drain: Drain,
-    pairs: Pairs,
     denials: Denials,
     open: AtomicUsize,
 }
 
 impl ClientHandler {
     /// ClientHandler of these ports go to those of the program.
-    pub(super) fn new(
-        ports: HashMap<NonZeroU16, Port>,
-        audit: Audit,
-        handshake: Duration,
-        drain: Drain,
-    ) -> Self {
+    pub(super) fn new(ports: HashMap<NonZeroU16, Port>, audit: Audit, handshake: Duration) -> Self {
         Self {
-            ports,
+            ports: ports
+                .into_iter()
+                .map(|(number, port)| (number, Arc::new(port)))
+                .collect(),
             audit,
             handshake,
-            drain,
-            pairs: Pairs::default(),
             denials: Denials::default(),
             open: AtomicUsize::new(0),
         }
@@ -60,12 +55,6 @@ impl ClientHandler {
         mut client: PendingClient,
         mut record: Record,
     ) {
-        let program = &port.program;
-        let connecting = async {
-            let mut socket = program.connect(port.patience).await?;
-            greeting.tell(&mut socket, None, None).await?;
-            Ok(socket)
-        };
         let connected = tokio::select! {
             biased;
             gone = client.gone() => {
@@ -77,7 +66,7 @@ impl ClientHandler {
                     }
                 });
             }
-            connected = connecting => connected,
+            connected = port.connect(greeting, None, None) => connected,
         };
         let socket = match connected {
             Ok(socket) => socket,
@@ -87,7 +76,7 @@ impl ClientHandler {
                 return record.ended(end_of_connect(&error));
             }
         };
-        record.dialled(Some(program.address()));
+        record.dialled(Some(port.program.address()));
         let Some(stream) = client.accept() else {
             return record.ended(End::ResetByPeer);
         };
@@ -99,45 +88,38 @@ impl ClientHandler {
     /// the ciphertext.
     async fn secure(
         &self,
-        port: &Port,
+        port: &Arc<Port>,
         tls: &Tls,
         greeting: ClientHeader,
         client: PendingClient,
         mut record: Record,
     ) {
-        let (near, far) = match self.pairs.open().await {
-            Ok(pair) => pair,
+        let session = TlsApp::new(tls.config(), self.handshake, Arc::clone(port), greeting);
+        let (app, report) = match session {
+            Ok(session) => session,
             Err(error) => {
-                tracing::warn!(%error, "no sockets for a client");
-                client.refuse(Answer::LimitReached);
-                return record.ended(End::Exhausted);
+                tracing::warn!(%error, "no TLS session with this configuration");
+                client.refuse(Answer::Internal);
+                return record.ended(End::TlsFailed);
             }
         };
         let Some(stream) = client.accept() else {
             return record.ended(End::ResetByPeer);
         };
-        let session = Session {
-            tls,
-            program: &port.program,
-            patience: port.patience,
-            handshake: self.handshake,
-            drain: &self.drain,
-            greeting,
-        };
-        let relay = relay(near, stream, record.counters());
-        let (end, (outcome, reached, _kept)) = tokio::join!(relay, session.run(far));
-        record.dialled(reached.then(|| port.program.address()));
-        match (end, outcome) {
+        let end = relay(app, stream, record.counters()).await;
+        let dialled = report.is_connected().then(|| port.program.address());
+        record.dialled(dialled);
+        match (end, report.failure()) {
             // It is we who reset it.
-            (Relayed::ResetBySocket, Outcome::Handshake(error)) => {
+            (Relayed::ResetBySocket, Some(TlsFailure::Handshake(error))) => {
                 tracing::debug!(flow = record.id(), %error, "no TLS session");
                 record.ended(End::TlsFailed);
             }
-            (Relayed::ResetBySocket, Outcome::NoProgram(error)) => {
-                tracing::debug!(flow = record.id(), %error, "the program took no connection");
-                record.ended(end_of_connect(&error));
+            (Relayed::ResetBySocket, Some(TlsFailure::NoApp(error))) => {
+                tracing::debug!(flow = record.id(), %error, "the app took no connection");
+                record.ended(end_of_connect(error));
             }
-            (Relayed::ResetBySocket, Outcome::Truncated) => record.ended(End::Truncated),
+            (Relayed::ResetBySocket, Some(TlsFailure::Truncated)) => record.ended(End::Truncated),
             (end, _) => finish(record, end),
         }
     }

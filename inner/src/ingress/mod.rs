@@ -66,7 +66,7 @@ fn start_with(
         );
         listen.truncate(MAX_PORTS);
     }
-    let clients = Arc::new(ClientHandler::new(ports, audit, handshake, drain.clone()));
+    let clients = Arc::new(ClientHandler::new(ports, audit, handshake));
     let reverse = (!listen.is_empty()).then(|| {
         let hello = Hello {
             identity,

@@ -1,16 +1,19 @@
 //! The ports of the policy's `ingress`, with what has to be read for them.
 
 use std::collections::HashMap;
+use std::io;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
 use odyn_ingress_tls::Fault;
 use odyn_policy::{IngressSettings, IngressTls, ProxyProtocol, TlsFiles};
+use tokio::net::TcpStream;
 
 use super::tls::Tls;
 use crate::exit::{Failure, StartError};
 use crate::ingress::app::AppPort;
+use crate::ingress::proxy_header::ClientHeader;
 
 /// Ports that can be served.
 #[derive(Debug, Default)]
@@ -26,6 +29,23 @@ pub(super) struct Port {
     pub(super) patience: Duration,
     pub(super) tls: Option<Tls>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Port {
+    /// A connection of the app, which has been told of the client.
+    ///
+    /// # Errors
+    /// When the app does not listen in time, or does not take the header.
+    pub(super) async fn connect(
+        &self,
+        header: ClientHeader,
+        alpn: Option<&[u8]>,
+        server_name: Option<&str>,
+    ) -> io::Result<TcpStream> {
+        let mut socket = self.program.connect(self.patience).await?;
+        header.tell(&mut socket, alpn, server_name).await?;
+        Ok(socket)
+    }
 }
 
 impl Ports {

@@ -1,20 +1,15 @@
 //! TLS that ends in the guest: the host half, and all behind it, see ciphertext only.
 //!
-//! ```text
-//!   link ◀── relay ──▶ near ◀── loopback ──▶ far ◀── TLS ──▶ program
-//! ```
-//!
-//! The relay of the link knows TCP sockets, their ends and resets, and all that a drain takes; it has
-//! one here too, of a pair on the loopback interface ([`pair`]). At the other end of the pair
-//! [`session`] speaks TLS and carries the plain bytes to the program. So the drain and everything
-//! else that holds for a flow holds for its ciphertext without knowing of it.
+//! The relay of the link carries the ciphertext, and with it everything that holds for a flow: ends,
+//! resets, back-pressure, drain and delivery. At the app's side of the relay stands [`app::TlsApp`],
+//! which shakes hands with the client, connects the app, and translates.
 
+mod app;
 mod files;
-mod pair;
-mod pump;
-mod session;
+mod report;
+#[cfg(test)]
+mod tests;
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,8 +19,8 @@ use rustls::ServerConfig;
 
 use self::files::Stamp;
 
-pub(super) use self::pair::Pairs;
-pub(super) use self::session::{Outcome, Session};
+pub(super) use self::app::TlsApp;
+pub(super) use self::report::TlsFailure;
 
 /// Files are looked at for changes this often, when there are handshakes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -103,18 +98,4 @@ fn stamps(wanted: &TlsFiles) -> Vec<Option<Stamp>> {
         .files()
         .map(|file| files::stamp(&file.path).ok())
         .collect()
-}
-
-/// Bytes that a peer's kernel has not acknowledged; none when it has gone.
-fn unacknowledged(socket: &tokio::net::TcpStream) -> usize {
-    // A socket that was reset has no peer any more, but keeps its count.
-    match socket.peer_addr() {
-        Ok(_) => odyn_link::unacknowledged(socket).unwrap_or(0),
-        Err(_) => 0,
-    }
-}
-
-/// Makes the close of this socket a reset.
-fn make_reset(socket: &tokio::net::TcpStream) -> io::Result<()> {
-    socket.set_zero_linger()
 }
