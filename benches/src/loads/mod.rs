@@ -74,7 +74,7 @@ pub(crate) struct Entrant {
     traits: Option<Traits>,
 }
 
-/// The services that a load needs of a contender.
+/// The abilities of a running contender.
 #[derive(Debug, Clone, Copy)]
 struct Traits {
     http: bool,

@@ -101,8 +101,8 @@ impl<'a> Machine<'a> {
     /// The emulator's command, and the kernel's command line.
     ///
     /// The kernel measures its clock against timers that an emulator on a busy machine does not serve in time, and
-    /// then hangs: it is told. Where times matter it is also told to believe it, or it would count ticks of 4 ms. A
-    /// restart by triple fault ends the emulator.
+    /// then hangs: the command line gives it the frequency. Where times matter it must also trust that clock, or it would
+    /// count ticks of 4 ms. A restart by triple fault ends the emulator.
     fn settings(&mut self) {
         let (accelerator, cpu, clock) = match self.measures.map(|these| these.accelerator) {
             None => ("tcg,thread=multi", "max", ""),
