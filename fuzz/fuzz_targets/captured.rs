@@ -5,8 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use odyn_net::capture::nflog;
-use odyn_net::egress::sni;
-use odyn_net::egress::sni::Hello;
+use odyn_net::egress::conditions::sni;
+use odyn_net::egress::conditions::sni::Hello;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(packet) = nflog::parse(bytes) {

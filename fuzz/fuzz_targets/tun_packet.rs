@@ -13,6 +13,7 @@ use odyn_net::capture::tun::packet::{ICMPV6, Ip, Parsed, TCP, Tcp, UDP, parse};
 use odyn_net::capture::tun::reassembly::Reassembly;
 use odyn_net::capture::tun::rewrite::{is_sound, rewrite};
 use odyn_net::capture::udp_recv::UdpFlowKey;
+use odyn_proto::{ClientAddr, OrigDst};
 
 const ENDS_V4: [&str; 2] = ["198.18.0.77:1025", "198.18.0.1:65498"];
 const ENDS_V6: [&str; 2] = ["[fd6f:6479:6e00::4d]:65535", "[fd6f:6479:6e00::1]:65498"];
@@ -30,8 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
         Parsed::Udp(ip, source, destination, data) => {
             assert!(data.len() + 8 + ip.header <= bytes.len());
             let route = UdpFlowKey {
-                client: SocketAddr::new(ip.source, source),
-                original: SocketAddr::new(ip.destination, destination),
+                client: ClientAddr(SocketAddr::new(ip.source, source)),
+                original: OrigDst(SocketAddr::new(ip.destination, destination)),
             };
             icmp(&port_unreachable(route, data.len()));
             let mut answer = udp_answer(route, data, false).expect("it fitted one way");

@@ -13,6 +13,7 @@ use odyn_net::capture::tun::Refusal;
 use odyn_net::capture::tun::packet::Tcp;
 use odyn_net::capture::tun::table::{Step, Table};
 use odyn_net::capture::udp_recv::UdpFlowKey;
+use odyn_proto::ClientAddr;
 
 const LIMIT: usize = 12;
 
@@ -31,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let six = port & 1 == 1;
         let route = UdpFlowKey {
-            client: SocketAddr::new(
+            client: ClientAddr(SocketAddr::new(
                 if six {
                     "fd6f:6479:6e00::1"
                 } else {
@@ -40,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .parse()
                 .expect("an address"),
                 u16::from(port),
-            ),
+            )),
             original: if six {
                 "[2001:db8::9]:443"
             } else {

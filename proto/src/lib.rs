@@ -6,12 +6,14 @@
 //! - [`wire`]: what crosses the link outside HTTP/2 itself.
 //! - [`Endpoint`]: the URLs of the link.
 //! - [`Identity`], [`GuestState`]: the identity and the state that a guest claims.
+//! - [`OrigDst`], [`ClientAddr`], [`Dialled`]: the roles of an address, as types.
 //! - [`Target`], [`Refusal`]: the destination that a guest asks for, and why the host refused it.
 //! - [`DnsName`], [`KmsEndpoint`], [`synthetic`]: names and addresses that every crate reads alike.
 //! - [`proxy_header`]: the PROXY protocol's header.
 
 #![forbid(unsafe_code)]
 
+mod addrs;
 pub mod dns_name;
 mod endpoint;
 mod guest_state;
@@ -23,6 +25,7 @@ pub mod synthetic;
 mod target;
 pub mod wire;
 
+pub use addrs::{ClientAddr, Dialled, OrigDst};
 pub use dns_name::{DnsName, DnsNameError, HOST_ALIAS};
 pub use endpoint::{Endpoint, EndpointError};
 pub use guest_state::GuestState;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use odyn_link::Counters;
+use odyn_proto::{ClientAddr, Dialled};
 use serde::Serialize;
 
 pub use writer::{Sink, Writer};
@@ -183,10 +184,10 @@ impl Audit {
     }
 
     /// Opens the record of a client's connection to the program, whose address the host half says.
-    pub fn incoming(&self, client: SocketAddr, destination: impl ToString) -> Record {
+    pub fn incoming(&self, client: ClientAddr, destination: impl ToString) -> Record {
         let mut record = self.flow("tcp", destination);
         record.line.direction = Direction::Ingress;
-        record.line.client = Some(client);
+        record.line.client = Some(client.0);
         record
     }
 
@@ -250,8 +251,8 @@ impl Record {
     }
 
     /// The address that the host half reached.
-    pub fn dialled(&mut self, address: Option<SocketAddr>) {
-        self.line.dialled = address;
+    pub fn dialled(&mut self, address: Option<Dialled>) {
+        self.line.dialled = address.map(|address| address.0);
     }
 
     /// The byte counters, to be shared with whatever moves the bytes.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::socket::sockopt;
+use odyn_proto::{ClientAddr, OrigDst};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -127,8 +128,8 @@ fn transparent(socket: &Socket) -> io::Result<()> {
 ///
 /// # Errors
 /// No file descriptor is left, or transparent sockets are not allowed.
-pub fn reply_socket(original: SocketAddr, client: SocketAddr) -> io::Result<UdpSocket> {
-    let domain = Domain::for_address(original);
+pub fn reply_socket(original: OrigDst, client: ClientAddr) -> io::Result<UdpSocket> {
+    let domain = Domain::for_address(*original);
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if domain == Domain::IPV4 {
         socket.set_ip_transparent_v4(true)?;
@@ -138,8 +139,8 @@ pub fn reply_socket(original: SocketAddr, client: SocketAddr) -> io::Result<UdpS
     }
     // Many clients may talk to one destination: each pair has a socket of its own.
     socket.set_reuse_address(true)?;
-    socket.bind(&original.into())?;
-    socket.connect(&client.into())?;
+    socket.bind(&original.0.into())?;
+    socket.connect(&client.0.into())?;
     UdpSocket::from_std(socket.into())
 }
 
@@ -156,7 +157,7 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The connection was not redirected, or conntrack lost it: the flow must be refused.
-pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<SocketAddr> {
+pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<OrigDst> {
     let socket = SockRef::from(stream);
     // By the socket's own family: the kernel answers for the other as well, with whatever it finds.
     let address = if stream.local_addr()?.is_ipv4() {
@@ -166,5 +167,6 @@ pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<Socket
     };
     address
         .as_socket()
+        .map(OrigDst)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }

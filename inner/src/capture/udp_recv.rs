@@ -6,6 +6,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+use odyn_proto::{ClientAddr, OrigDst};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -16,9 +17,9 @@ pub const MAX_DATAGRAM: usize = 65_535;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UdpFlowKey {
     /// The program's socket.
-    pub client: SocketAddr,
+    pub client: ClientAddr,
     /// The destination that it addressed.
-    pub original: SocketAddr,
+    pub original: OrigDst,
 }
 
 /// Waits for the next datagram; its length is returned with its route.
@@ -67,7 +68,11 @@ pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, 
             _ => None,
         })
         .ok_or_else(missing)?;
-    Ok((message.bytes, UdpFlowKey { client, original }))
+    let key = UdpFlowKey {
+        client: ClientAddr(client),
+        original: OrigDst(original),
+    };
+    Ok((message.bytes, key))
 }
 
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {

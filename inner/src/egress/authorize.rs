@@ -1,13 +1,13 @@
 //! From a captured destination to a permit.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use odyn_dns::{Family, Lease, ResolveError};
 use odyn_policy::{
     Decision, Destination, Flow, MAX_ADDRESSES, Permit, Policy, Protocol, Reason, RuleRef,
 };
-use odyn_proto::DnsName;
+use odyn_proto::{DnsName, OrigDst};
 
 use crate::audit::{End, Record, Refusal};
 use crate::capture::routes::OwnAddresses;
@@ -59,7 +59,7 @@ impl Authorizer {
     /// The flow must not pass.
     pub(super) async fn authorize(
         &self,
-        destination: SocketAddr,
+        destination: OrigDst,
         protocol: Protocol,
         record: &mut Record,
     ) -> Result<Admitted, Rejected> {

@@ -1,9 +1,10 @@
 //! Egress: captured flows are judged, and those that pass are carried over the link.
 
 mod authorize;
+pub mod conditions;
 mod dns_policy;
+mod flow;
 mod link;
-pub mod sni;
 mod tcp;
 mod tun;
 mod udp;

@@ -1,21 +1,22 @@
 //! TCP: from a redirected connection to a flow on the link.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_link::DrainGuard;
-use odyn_policy::{Protocol, Reason};
+use odyn_policy::Protocol;
+use odyn_proto::{Dialled, OrigDst};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::sni::Hello;
-use super::{Egress, sni};
+use super::Egress;
 use crate::audit::{End, Record, Refusal};
 use crate::capture::sockets::{is_exhaustion, original_destination};
-use crate::egress::authorize::{Admitted, Rejected, end_of_open};
+use crate::capture::tun::{Accepted, Serving};
+use crate::egress::flow;
+use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
 
 /// Pause after an accept that failed for lack of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -34,7 +35,7 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
         match accepted {
             Ok(stream) => {
                 let busy = egress.link.busy();
-                egress.carry(flow(stream, Arc::clone(&egress), busy));
+                egress.carry(redirected(stream, Arc::clone(&egress), busy));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_exhaustion(&error) => {
@@ -54,77 +55,99 @@ fn accept_now(listener: &TcpListener) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.into())
 }
 
-async fn flow(stream: TcpStream, egress: Arc<Egress>, busy: DrainGuard) {
-    let Ok(destination) = original_destination(&stream) else {
-        // Without a destination there is nothing to judge: fail closed.
-        let local = stream
-            .local_addr()
-            .map_or_else(|_| "unknown".into(), |a| a.to_string());
-        egress
-            .audit
-            .flow("tcp", local)
-            .denied(Refusal::of("no-destination"));
-        reset(&stream);
-        return;
-    };
-    let mut record = egress.audit.flow("tcp", destination);
-    match egress
-        .authorizer
-        .authorize(destination, Protocol::Tcp, &mut record)
-        .await
-    {
-        Ok(passed) => carry(stream, destination, passed, record, &egress, busy).await,
-        Err(stopped) => {
-            // First the program's answer, then our paper work.
-            reset(&stream);
-            drop(stream);
-            match stopped {
-                Rejected::Denied(refusal) => record.denied(refusal),
-                Rejected::Unresolved => record.ended(End::Unresolved),
-            }
-        }
-    }
-}
-
-pub(super) async fn carry(
+/// A TCP connection of the app that the kernel has completed.
+pub(super) struct Connected {
     stream: TcpStream,
-    destination: SocketAddr,
-    passed: Admitted,
-    mut record: Record,
-    egress: &Egress,
-    busy: DrainGuard,
-) {
-    if passed.permit.sni_required() && !has_expected_sni(&stream, &passed).await {
-        reset(&stream);
-        let rule = passed.permit.rule();
-        record.denied(Refusal {
-            reason: Reason::Sni.as_str(),
-            rule: rule.map(|rule| rule.text().into()),
-            line: rule.map(odyn_policy::RuleRef::line),
-        });
-        return;
-    }
-    let opened = match egress.link.tcp_for(&passed.permit, &stream).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::debug!(%destination, %error, flow = record.id(), "not opened");
-            reset(&stream);
-            record.ended(end_of_open(&error));
-            return;
-        }
-    };
-    record.dialled(opened.dialled);
-    // From here on the flow says itself when it has nothing more to hand over.
-    drop(busy);
-    let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
-    finish(record, end);
+    original: OrigDst,
+    /// Keeps the flow in the table of a TUN capture.
+    serving: Option<Serving>,
 }
 
-async fn has_expected_sni(stream: &TcpStream, passed: &Admitted) -> bool {
-    let Some(expected) = &passed.name else {
-        return false;
-    };
-    matches!(sni::peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
+impl Connected {
+    /// A connection that nftables redirected.
+    fn redirected(stream: TcpStream) -> Result<Self, TcpStream> {
+        match original_destination(&stream) {
+            Ok(original) => Ok(Self {
+                stream,
+                original,
+                serving: None,
+            }),
+            Err(_) => Err(stream),
+        }
+    }
+
+    /// A connection whose SYN a TUN capture held until now.
+    pub(super) fn held(Accepted { stream, serving }: Accepted, original: OrigDst) -> Self {
+        Self {
+            stream,
+            original,
+            serving: Some(serving),
+        }
+    }
+
+    /// The app's socket, to look at its first bytes.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Captured for Connected {
+    const PROTOCOL: Protocol = Protocol::Tcp;
+
+    fn original(&self) -> OrigDst {
+        self.original
+    }
+
+    /// A reset: the app's connect() has returned already.
+    fn refuse(
+        self,
+        _: RefusalCause,
+        busy: DrainGuard,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        reset(&self.stream);
+        drop(self);
+        async move { drop(busy) }
+    }
+
+    async fn into_stream(self) -> AppStream<Self> {
+        AppStream::Connected(self)
+    }
+
+    async fn carry(self, allowed: AllowedFlow<'_>) {
+        let AllowedFlow {
+            admitted,
+            mut record,
+            egress,
+            busy,
+        } = allowed;
+        let opened = match egress.link.tcp_for(&admitted.permit, &self.stream).await {
+            Ok(opened) => opened,
+            Err(error) => return flow::not_opened(self, &error, record, busy).await,
+        };
+        record.dialled(opened.dialled.map(Dialled));
+        // From here on the flow says itself when it has nothing more to hand over.
+        drop(busy);
+        let end = odyn_link::relay(self.stream, opened.flow, record.counters()).await;
+        drop(self.serving);
+        finish(record, end);
+    }
+}
+
+async fn redirected(stream: TcpStream, egress: Arc<Egress>, busy: DrainGuard) {
+    match Connected::redirected(stream) {
+        Ok(connected) => flow::run(connected, &egress, busy).await,
+        Err(stream) => {
+            // Without a destination there is nothing to decide on: fail closed.
+            let local = stream
+                .local_addr()
+                .map_or_else(|_| "unknown".into(), |a| a.to_string());
+            egress
+                .audit
+                .flow("tcp", local)
+                .denied(Refusal::of("no-destination"));
+            reset(&stream);
+        }
+    }
 }
 
 /// Closes the record of a flow that was relayed.
@@ -142,7 +165,7 @@ pub(crate) fn finish(mut record: Record, end: odyn_link::End) {
     record.ended(end);
 }
 
-/// Makes the close of this socket a reset, which the program sees as ECONNRESET at once.
+/// Makes the close of this socket a reset, which the app sees as ECONNRESET at once.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

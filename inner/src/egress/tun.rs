@@ -4,12 +4,12 @@
 //! program's connect() returns, so what connect() returns is true.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use odyn_dns::{QueryStep, QueryTransport};
 use odyn_link::DrainGuard;
 use odyn_policy::Protocol;
+use odyn_proto::{Dialled, OrigDst};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,10 @@ use crate::capture::nflog::RejectedPacket;
 use crate::capture::tun;
 use crate::capture::tun::{Accepted, Handler, Held, Tun, Unreachable, Worker};
 use crate::capture::udp_recv::UdpFlowKey;
-use crate::egress::authorize::{Rejected, end_of_open};
 use crate::egress::dns_policy::Resolver;
+use crate::egress::flow;
+use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
+use crate::egress::tcp::Connected;
 
 /// Longer queries are cut, and answered as the malformed messages they then are.
 const LONGEST_QUERY: usize = 4096;
@@ -98,11 +100,12 @@ impl Handler for Program {
             return;
         }
         let busy = self.egress.link.busy();
+        let egress = Arc::clone(&self.egress);
         self.egress
-            .carry(flow(held, Arc::clone(&self.egress), busy));
+            .carry(async move { flow::run(held, &egress, busy).await });
     }
 
-    fn overflow(&self, original: SocketAddr) {
+    fn overflow(&self, original: OrigDst) {
         self.egress
             .audit
             .flow("tcp", original)
@@ -122,7 +125,10 @@ impl Handler for Program {
 
     fn query(&self, route: UdpFlowKey, query: &[u8]) {
         let query = query.get(..LONGEST_QUERY).unwrap_or(query);
-        match self.resolver.step(query, route.client, QueryTransport::Udp) {
+        match self
+            .resolver
+            .step(query, *route.client, QueryTransport::Udp)
+        {
             QueryStep::Drop => {}
             QueryStep::Reply(reply) => self.shared.datagram(route, &reply),
             QueryStep::Wait(reply) => match Arc::clone(&self.queries).try_acquire_owned() {
@@ -143,55 +149,62 @@ impl Handler for Program {
     }
 }
 
-async fn flow(held: Held, egress: Arc<Egress>, busy: DrainGuard) {
-    let destination = held.original();
-    let mut record = egress.audit.flow("tcp", destination);
-    let judged = egress
-        .authorizer
-        .authorize(destination, Protocol::Tcp, &mut record)
-        .await;
-    let passed = match judged {
-        Ok(passed) => passed,
-        Err(Rejected::Denied(refusal)) => {
-            // First the program's answer, then our paper work.
-            held.refuse(tun::Refusal::Reset);
-            return record.denied(refusal);
+impl Captured for Held {
+    const PROTOCOL: Protocol = Protocol::Tcp;
+
+    fn original(&self) -> OrigDst {
+        Held::original(self)
+    }
+
+    fn refuse(
+        self,
+        cause: RefusalCause,
+        busy: DrainGuard,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        Held::refuse(
+            self,
+            match cause {
+                RefusalCause::Denied => tun::Refusal::Reset,
+                RefusalCause::Unresolved => tun::Refusal::Unreachable(Unreachable::Host),
+                RefusalCause::NotOpened(end) => refusal_of(end),
+            },
+        );
+        async move { drop(busy) }
+    }
+
+    /// The bytes come after the handshake, so it is completed before the host is asked.
+    async fn into_stream(self) -> AppStream<Self> {
+        let original = Held::original(&self);
+        match self.accept().await {
+            Some(accepted) => AppStream::Connected(Connected::held(accepted, original)),
+            None => AppStream::Gone,
         }
-        Err(Rejected::Unresolved) => {
-            held.refuse(tun::Refusal::Unreachable(Unreachable::Host));
-            return record.ended(End::Unresolved);
-        }
-    };
-    if passed.permit.sni_required() {
-        // The name that decides comes with the first bytes, so the handshake must be over.
-        let Some(Accepted { stream, serving }) = held.accept().await else {
+    }
+
+    async fn carry(self, allowed: AllowedFlow<'_>) {
+        let AllowedFlow {
+            admitted,
+            mut record,
+            egress,
+            busy,
+        } = allowed;
+        let opened = match egress.link.tcp(&admitted.permit).await {
+            Ok(opened) => opened,
+            Err(error) => return flow::not_opened(self, &error, record, busy).await,
+        };
+        record.dialled(opened.dialled.map(Dialled));
+        let Some(Accepted { stream, serving }) = self.accept().await else {
             return record.ended(End::ResetByApp);
         };
-        tcp::carry(stream, destination, passed, record, &egress, busy).await;
+        // From here on the flow says itself when it has nothing more to hand over.
+        drop(busy);
+        let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
         drop(serving);
-        return;
+        tcp::finish(record, end);
     }
-    let opened = match egress.link.tcp(&passed.permit).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::debug!(%destination, %error, flow = record.id(), "not opened");
-            let end = end_of_open(&error);
-            held.refuse(refusal_of(end));
-            return record.ended(end);
-        }
-    };
-    record.dialled(opened.dialled);
-    let Some(Accepted { stream, serving }) = held.accept().await else {
-        return record.ended(End::ResetByApp);
-    };
-    // From here on the flow says itself when it has nothing more to hand over.
-    drop(busy);
-    let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
-    drop(serving);
-    tcp::finish(record, end);
 }
 
-/// What the program's connect() shall say of a connection that the host half could not open.
+/// The answer to connect() for a connection that the host could not open.
 fn refusal_of(end: End) -> tun::Refusal {
     match end {
         End::Refused | End::ResetByPeer => tun::Refusal::Reset,

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use nix::errno::Errno;
 use odyn_link::{Counters, DatagramError, Datagrams, DrainGuard, Phase};
-use odyn_policy::{Protocol, Reason};
+use odyn_policy::Protocol;
+use odyn_proto::{Dialled, OrigDst};
 use odyn_udp_batch::MAX_SENT;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -26,7 +27,8 @@ use super::Egress;
 use crate::audit::{End, Record, Refusal};
 use crate::capture::udp_recv::{MAX_DATAGRAM, UdpFlowKey, receive, try_receive};
 use crate::capture::udp_reply::UdpReply;
-use crate::egress::authorize::{Rejected, end_of_open};
+use crate::egress::flow;
+use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
 
 /// A flow without datagrams for this long is over. RFC 4787 (REQ-5) asks for two minutes or more.
 const IDLE: Duration = Duration::from_secs(150);
@@ -123,13 +125,13 @@ pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8])
     let _ = sender.try_send(datagram);
     queues.insert(route, sender);
     drop(queues);
-    let flow = Flow {
+    let flow = UdpFlow {
         egress: Arc::clone(egress),
         route,
         queue,
-        busy: Some(egress.link.busy()),
     };
-    egress.spawn(flow.run());
+    let (egress_of_flow, busy) = (Arc::clone(egress), egress.link.busy());
+    egress.spawn(async move { flow::run(flow, &egress_of_flow, busy).await });
 }
 
 impl Flows {
@@ -143,15 +145,13 @@ impl Flows {
     }
 }
 
-struct Flow {
+struct UdpFlow {
     egress: Arc<Egress>,
     route: UdpFlowKey,
     queue: mpsc::Receiver<Queued>,
-    /// Until it is decided whether the flow is carried.
-    busy: Option<DrainGuard>,
 }
 
-impl Drop for Flow {
+impl Drop for UdpFlow {
     fn drop(&mut self) {
         self.queue.close();
         let mut queues = self.egress.udp_flows.lock();
@@ -162,49 +162,52 @@ impl Drop for Flow {
     }
 }
 
-impl Flow {
-    async fn run(mut self) {
-        let egress = Arc::clone(&self.egress);
-        let original = self.route.original;
-        let mut record = egress.audit.flow("udp", original);
-        let passed = match egress
-            .authorizer
-            .authorize(original, Protocol::Udp, &mut record)
-            .await
-        {
-            Ok(passed) if passed.permit.sni_required() => {
-                // QUIC hides its ClientHello from a peek; a rule that requires SNI is TCP's.
-                record.denied(Refusal::of(Reason::Sni.as_str()));
-                return self.refuse_until_idle().await;
-            }
-            Ok(passed) => passed,
-            Err(Rejected::Denied(refusal)) => {
-                record.denied(refusal);
-                return self.refuse_until_idle().await;
-            }
-            Err(Rejected::Unresolved) => {
-                record.ended(End::Unresolved);
-                return self.refuse_queued();
-            }
-        };
-        let opened = match egress.link.udp(&passed.permit).await {
+impl Captured for UdpFlow {
+    const PROTOCOL: Protocol = Protocol::Udp;
+
+    fn original(&self) -> OrigDst {
+        self.route.original
+    }
+
+    /// A denied flow is remembered: each of its datagrams is answered, and it is recorded once.
+    /// After any other refusal the next datagram begins a new flow.
+    async fn refuse(self, cause: RefusalCause, busy: DrainGuard) {
+        if cause == RefusalCause::Denied {
+            drop(busy);
+            self.refuse_until_idle().await;
+        } else {
+            self.refuse_queued();
+            drop(busy);
+        }
+    }
+
+    /// QUIC hides its ClientHello from a peek, and other datagrams have no first bytes of a flow.
+    async fn into_stream(self) -> AppStream<Self> {
+        AppStream::None(self)
+    }
+
+    async fn carry(mut self, allowed: AllowedFlow<'_>) {
+        let AllowedFlow {
+            admitted,
+            mut record,
+            egress,
+            busy,
+        } = allowed;
+        let opened = match egress.link.udp(&admitted.permit).await {
             Ok(opened) => opened,
-            Err(error) => {
-                record.ended(end_of_open(&error));
-                return self.refuse_queued();
-            }
+            Err(error) => return flow::not_opened(self, &error, record, busy).await,
         };
-        record.dialled(opened.dialled);
+        record.dialled(opened.dialled.map(Dialled));
         let reply = match egress.answers.reply(self.route) {
             Ok(reply) => reply,
             Err(error) => {
-                tracing::warn!(%error, %original, "no socket for a UDP flow");
+                tracing::warn!(%error, original = %self.route.original, "no socket for a UDP flow");
                 record.ended(End::Exhausted);
                 return self.refuse_queued();
             }
         };
         // From here on the link's flow says when there is nothing more to hand over.
-        self.busy = None;
+        drop(busy);
         let mut link = opened.flow;
         let end = match self.pump(&reply, &mut link, &record).await {
             Some(end) => end,
@@ -215,7 +218,9 @@ impl Flow {
         }
         record.ended(end);
     }
+}
 
+impl UdpFlow {
     /// Moves datagrams until the flow ends, or the guest does: `None`.
     async fn pump(
         &mut self,
@@ -325,7 +330,6 @@ impl Flow {
 
     /// Answers each datagram of a denied flow, which is recorded once.
     async fn refuse_until_idle(mut self) {
-        self.busy = None;
         loop {
             let next = tokio::select! {
                 next = timeout(DENIED_IDLE, self.queue.recv()) => next,

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use odyn_link::{Abandoned, End as Relayed, IngressHandler, PendingClient, relay};
-use odyn_proto::Refusal as Answer;
 use odyn_proto::wire::ingress::Incoming;
+use odyn_proto::{ClientAddr, Dialled, Refusal as Answer};
 
 use crate::audit::{Audit, End, Record, Refusal};
 use crate::egress::finish;
@@ -76,7 +76,7 @@ impl ClientHandler {
                 return record.ended(end_of_connect(&error));
             }
         };
-        record.dialled(Some(port.program.address()));
+        record.dialled(Some(Dialled(port.program.address())));
         let Some(stream) = client.accept() else {
             return record.ended(End::ResetByPeer);
         };
@@ -107,7 +107,9 @@ impl ClientHandler {
             return record.ended(End::ResetByPeer);
         };
         let end = relay(app, stream, record.counters()).await;
-        let dialled = report.is_connected().then(|| port.program.address());
+        let dialled = report
+            .is_connected()
+            .then(|| Dialled(port.program.address()));
         record.dialled(dialled);
         match (end, report.failure()) {
             // It is we who reset it.
@@ -152,13 +154,17 @@ impl IngressHandler for ClientHandler {
                     port,
                     "the host half has a client for a port that is not in the policy"
                 );
-                let record = self.audit.incoming(address, format_args!("ingress:{port}"));
+                let record = self
+                    .audit
+                    .incoming(ClientAddr(address), format_args!("ingress:{port}"));
                 record.denied(Refusal::of(NOT_WANTED));
             }
             return;
         };
         let _open = Open::new(&self.open);
-        let mut record = self.audit.incoming(address, target.program.address());
+        let mut record = self
+            .audit
+            .incoming(ClientAddr(address), target.program.address());
         record.allowed(None, None);
         tracing::debug!(flow = record.id(), client = %address, %local, port, "client");
         let greeting = ClientHeader {

@@ -180,7 +180,7 @@ pub fn error(ip: &Ip, packet: &[u8], why: Unreachable) -> Vec<u8> {
 
 /// "Port unreachable" about a datagram of `length` bytes whose packet is not at hand any more.
 pub fn port_unreachable(route: UdpFlowKey, length: usize) -> Vec<u8> {
-    let (from, to) = (route.client, route.original);
+    let (from, to) = (route.client.0, route.original.0);
     let length = length.min(usize::from(u16::MAX) - UDP_HEADER);
     let mut packet = Vec::with_capacity(V6_HEADER + UDP_HEADER);
     ip_header(&mut packet, from.ip(), to.ip(), UDP, UDP_HEADER + length);
@@ -199,7 +199,7 @@ pub fn port_unreachable(route: UdpFlowKey, length: usize) -> Vec<u8> {
 ///
 /// With `partial` the checksum is left to the receiving kernel, which then has no need of one.
 pub fn udp_answer(route: UdpFlowKey, data: &[u8], partial: bool) -> Option<Vec<u8>> {
-    let (from, to) = (route.original, route.client);
+    let (from, to) = (route.original.0, route.client.0);
     let headers = if from.is_ipv4() { V4_HEADER } else { 0 } + UDP_HEADER;
     if headers + data.len() > usize::from(u16::MAX) {
         return None;
@@ -253,7 +253,7 @@ mod tests {
     fn a_reset_answers_the_syn() {
         for (client, original) in ROUTES {
             let r = route(client, original);
-            let syn = tcp_packet(r.client, r.original, 99, 0, SYN, b"", false);
+            let syn = tcp_packet(*r.client, *r.original, 99, 0, SYN, b"", false);
             let Some(Parsed::Tcp(ip, tcp)) = parse(&syn) else {
                 panic!("not TCP");
             };
@@ -264,7 +264,7 @@ mod tests {
             assert!(is_sound(&answer, &ip, false));
             assert_eq!(tcp.flags, RST | ACK);
             assert_eq!(tcp.acknowledged, 100);
-            assert_eq!(SocketAddr::new(ip.source, tcp.source), r.original);
+            assert_eq!(SocketAddr::new(ip.source, tcp.source), *r.original);
             assert_eq!(reset(&ip, &tcp), None, "a reset is not answered");
         }
     }
@@ -274,7 +274,7 @@ mod tests {
         for (client, original) in ROUTES {
             let r = route(client, original);
             for (data, partial) in [(&b""[..], true), (b"early", false), (b"early", true)] {
-                let syn = tcp_packet(r.client, r.original, 99, 0, SYN, data, partial);
+                let syn = tcp_packet(*r.client, *r.original, 99, 0, SYN, data, partial);
                 let Some(Parsed::Tcp(ip, tcp)) = parse(&syn) else {
                     panic!("not TCP");
                 };

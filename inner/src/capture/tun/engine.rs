@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use odyn_proto::{ClientAddr, OrigDst};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -32,7 +33,7 @@ pub trait Handler: Send + 'static {
     /// A TCP connection is to be decided on.
     fn connection(&self, held: Held);
     /// A TCP connection was refused, as there are too many.
-    fn overflow(&self, original: SocketAddr);
+    fn overflow(&self, original: OrigDst);
     /// A datagram.
     fn datagram(&self, route: UdpFlowKey, data: &[u8]);
     /// The program's socket does not exist any more.
@@ -252,8 +253,8 @@ impl<H: Handler> Engine<H> {
             return;
         }
         let route = UdpFlowKey {
-            client: source,
-            original: destination,
+            client: ClientAddr(source),
+            original: OrigDst(destination),
         };
         let syn = opens(&tcp).then(|| build::bare_syn(frame.packet(), &ip, &tcp));
         let step = self.shared.table().from_program(route, &tcp, syn, now);
@@ -268,14 +269,15 @@ impl<H: Handler> Engine<H> {
             }
             Step::Held(id) => {
                 let shared = Arc::clone(&self.shared);
-                self.handler.connection(Held::new(shared, id, destination));
+                self.handler
+                    .connection(Held::new(shared, id, OrigDst(destination)));
             }
             Step::Ignore => {}
             Step::Refuse(refusal) => self.shared.answer(&ip, &tcp, frame.packet(), refusal),
             Step::Reset => self.reset(&ip, &tcp),
             Step::Full => {
                 self.reset(&ip, &tcp);
-                self.handler.overflow(destination);
+                self.handler.overflow(OrigDst(destination));
             }
         }
     }
@@ -301,8 +303,8 @@ impl<H: Handler> Engine<H> {
 
     fn datagram(&self, ip: &Ip, source: u16, destination: u16, data: &[u8]) {
         let route = UdpFlowKey {
-            client: SocketAddr::new(ip.source, source),
-            original: SocketAddr::new(ip.destination, destination),
+            client: ClientAddr(SocketAddr::new(ip.source, source)),
+            original: OrigDst(SocketAddr::new(ip.destination, destination)),
         };
         if destination == DNS_PORT {
             self.handler.query(route, data);
@@ -359,8 +361,8 @@ fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option
     let ports = quoted.get(header..header + 4)?;
     let source = u16::from_be_bytes([*ports.first()?, *ports.get(1)?]);
     Some((packet.protocol == UDP).then(|| UdpFlowKey {
-        client: packet.destination,
-        original: SocketAddr::new(ip.destination, source),
+        client: ClientAddr(packet.destination),
+        original: OrigDst(SocketAddr::new(ip.destination, source)),
     }))
 }
 

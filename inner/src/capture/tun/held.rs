@@ -1,9 +1,9 @@
 //! A connection that waits for its answer, and one that got it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use odyn_proto::OrigDst;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ const HANDSHAKE: Duration = Duration::from_secs(75);
 pub struct Held {
     shared: Arc<Shared>,
     id: Id,
-    original: SocketAddr,
+    original: OrigDst,
 }
 
 /// A connection of the program, as a socket; the flow is remembered as served while it lives.
@@ -37,7 +37,7 @@ pub struct Serving {
 }
 
 impl Held {
-    pub(super) fn new(shared: Arc<Shared>, id: Id, original: SocketAddr) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: Id, original: OrigDst) -> Self {
         Self {
             shared,
             id,
@@ -46,7 +46,7 @@ impl Held {
     }
 
     /// Where the program connects to.
-    pub fn original(&self) -> SocketAddr {
+    pub fn original(&self) -> OrigDst {
         self.original
     }
 

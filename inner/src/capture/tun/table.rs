@@ -194,7 +194,7 @@ impl<W> Table<W> {
             return None;
         }
         flow.seen = now;
-        let ends = (flow.route.original, flow.route.client);
+        let ends = (flow.route.original.0, flow.route.client.0);
         if flow.pass(LISTENER, tcp) {
             self.forget(id);
         }

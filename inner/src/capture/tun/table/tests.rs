@@ -1,3 +1,5 @@
+use odyn_proto::ClientAddr;
+
 use super::*;
 
 fn own() -> OwnAddresses {
@@ -9,7 +11,10 @@ fn own() -> OwnAddresses {
 
 fn route(port: u16) -> UdpFlowKey {
     UdpFlowKey {
-        client: SocketAddr::new(odyn_proto::synthetic::GUEST_V4.into(), port),
+        client: ClientAddr(SocketAddr::new(
+            odyn_proto::synthetic::GUEST_V4.into(),
+            port,
+        )),
         original: "203.0.113.9:443".parse().unwrap(),
     }
 }
@@ -70,7 +75,7 @@ fn a_connection_from_its_syn_to_its_last_acknowledgement() {
     let ends = bed
         .table
         .from_listener(peer, &segment(ACK, 501, 101, 0), bed.now);
-    assert_eq!(ends, Some((route(1).original, route(1).client)));
+    assert_eq!(ends, Some((*route(1).original, *route(1).client)));
     assert_eq!(bed.table.accepted(peer), Some("task"));
     assert_eq!(bed.table.accepted(peer), None);
     let forward = Step::Forward(peer);

@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use odyn_proto::DnsName;
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -25,6 +26,14 @@ pub enum Hello {
     Nameless,
     /// Something else than TLS, or nothing in time.
     NotTls,
+}
+
+/// Whether the connection begins with a ClientHello that carries the flow's name.
+pub(super) async fn is_met(name: Option<&DnsName>, stream: &TcpStream) -> bool {
+    let Some(expected) = name else {
+        return false;
+    };
+    matches!(peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
 }
 
 /// Looks at the ClientHello without consuming it.

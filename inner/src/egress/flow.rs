@@ -1,0 +1,156 @@
+//! The one path of an egress flow, however it was captured.
+//!
+//! 1. [`Captured::original`]: where the app wanted to go.
+//! 2. The authorizer asks the policy; a denied flow is refused.
+//! 3. The rule's conditions are checked on the app's first bytes. A flow whose bytes cannot be
+//!    looked at meets no condition: it is denied.
+//! 4. [`Captured::carry`] opens the flow on the link and moves its bytes.
+//!
+//! Each flow has one audit record, which ends on every path.
+
+use odyn_link::{DrainGuard, OpenError};
+use odyn_policy::{Condition, Protocol, RuleRef};
+use odyn_proto::OrigDst;
+
+use super::tcp::Connected;
+use super::{Egress, conditions};
+use crate::audit::{End, Record, Refusal};
+use crate::egress::authorize::{Admitted, Rejected, end_of_open};
+
+/// A flow that the capture handed over and nothing was decided about.
+pub(super) trait Captured: Sized + Send {
+    /// The protocol that the policy decides on.
+    const PROTOCOL: Protocol;
+
+    /// The destination that the app addressed.
+    fn original(&self) -> OrigDst;
+
+    /// Refuses the flow. The app is answered at once, where one answer is enough; the future goes
+    /// on answering, and `busy` holds the end of a drain off as long as it is needed.
+    fn refuse(
+        self,
+        cause: RefusalCause,
+        busy: DrainGuard,
+    ) -> impl Future<Output = ()> + Send + 'static;
+
+    /// The app's bytes, so that conditions can be checked on them.
+    fn into_stream(self) -> impl Future<Output = AppStream<Self>> + Send;
+
+    /// Opens the flow on the link and carries it to its end.
+    fn carry(self, allowed: AllowedFlow<'_>) -> impl Future<Output = ()> + Send;
+}
+
+/// Why a flow is refused, for the kind of answer that the app gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefusalCause {
+    /// The policy, or a condition of its rule.
+    Denied,
+    /// The name that the flow was made to does not resolve now.
+    Unresolved,
+    /// The host did not open it.
+    NotOpened(End),
+}
+
+/// What [`Captured::into_stream`] found.
+pub(super) enum AppStream<C> {
+    /// The app is connected, and its bytes can be looked at.
+    Connected(Connected),
+    /// The app gave the connection up.
+    Gone,
+    /// Flows of this kind have no bytes that can be looked at before they are carried.
+    None(C),
+}
+
+/// An allowed flow on its way to the link.
+pub(super) struct AllowedFlow<'a> {
+    /// The permission, and the name that the flow was made to.
+    pub(super) admitted: Admitted,
+    /// The flow's audit record.
+    pub(super) record: Record,
+    pub(super) egress: &'a Egress,
+    /// Holds the end of a drain off until the link knows the flow.
+    pub(super) busy: DrainGuard,
+}
+
+/// Decides on a captured flow, and refuses or carries it.
+pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGuard) {
+    let original = captured.original();
+    let mut record = egress.audit.flow(C::PROTOCOL.as_str(), original);
+    let authorized = egress
+        .authorizer
+        .authorize(original, C::PROTOCOL, &mut record)
+        .await;
+    let admitted = match authorized {
+        Ok(admitted) => admitted,
+        Err(Rejected::Denied(refusal)) => return deny(captured, record, refusal, busy).await,
+        Err(Rejected::Unresolved) => {
+            let refused = captured.refuse(RefusalCause::Unresolved, busy);
+            record.ended(End::Unresolved);
+            return refused.await;
+        }
+    };
+    let Some(condition) = admitted.permit.conditions().first().copied() else {
+        return captured
+            .carry(AllowedFlow {
+                admitted,
+                record,
+                egress,
+                busy,
+            })
+            .await;
+    };
+    let connected = match captured.into_stream().await {
+        AppStream::Connected(connected) => connected,
+        AppStream::Gone => return record.ended(End::ResetByApp),
+        AppStream::None(captured) => {
+            let refusal = Refusal::of(condition.reason().as_str());
+            return deny(captured, record, refusal, busy).await;
+        }
+    };
+    match conditions::first_unmet(&admitted, connected.stream()).await {
+        Some(condition) => {
+            let refusal = unmet(condition, admitted.permit.rule());
+            deny(connected, record, refusal, busy).await;
+        }
+        None => {
+            connected
+                .carry(AllowedFlow {
+                    admitted,
+                    record,
+                    egress,
+                    busy,
+                })
+                .await;
+        }
+    }
+}
+
+/// Ends a flow that the host did not open.
+pub(super) async fn not_opened<C: Captured>(
+    captured: C,
+    error: &OpenError,
+    record: Record,
+    busy: DrainGuard,
+) {
+    let original = captured.original();
+    tracing::debug!(%original, %error, flow = record.id(), "not opened");
+    let end = end_of_open(error);
+    let refused = captured.refuse(RefusalCause::NotOpened(end), busy);
+    record.ended(end);
+    refused.await;
+}
+
+/// Answers the app before the record is written: the app waits, the record does not.
+async fn deny<C: Captured>(captured: C, record: Record, refusal: Refusal, busy: DrainGuard) {
+    let refused = captured.refuse(RefusalCause::Denied, busy);
+    record.denied(refusal);
+    refused.await;
+}
+
+fn unmet(condition: Condition, rule: Option<&RuleRef>) -> Refusal {
+    Refusal {
+        reason: condition.reason().as_str(),
+        rule: rule.map(|rule| rule.text().into()),
+        line: rule.map(RuleRef::line),
+    }
+}
