@@ -1,4 +1,4 @@
-//! What the resolver answers, and what it asks, case by case.
+//! The resolver's answers and its queries to the upstream, case by case.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl World {
             .collect()
     }
 
-    /// The reason of the one record there must be.
+    /// The only record.
     fn one_record(&self) -> Recorded {
         let mut records = self.policy.take_records();
         assert_eq!(records.len(), 1, "{records:?}");
@@ -556,7 +556,7 @@ async fn reverse_names() {
     let answer = world.ask("1.0.0.127.in-addr.arpa.", RecordType::PTR).await;
     assert_eq!(ptr(&answer), "localhost.");
     let _ = (world.policy.take_records(), world.asked());
-    // Unbound, guest's own, private: no such name, and nothing to record.
+    // Unbound synthetic, the guest's own and private addresses: no such name, and no record.
     for name in [
         "9.9.19.198.in-addr.arpa.",
         "1.0.18.198.in-addr.arpa.",
@@ -658,7 +658,7 @@ async fn a_silent_upstream_is_a_servfail_before_the_client_gives_up() {
         (ResponseCode::ServFail, vec![22])
     );
     assert_eq!(start.elapsed(), Config::default().upstream_timeout);
-    // It is back: within the second nothing is asked, after that it is.
+    // The upstream is back. It is asked again after a second.
     world
         .upstream
         .hook(|_| Err(UpstreamError::Unavailable(None)));

@@ -1,5 +1,5 @@
-//! The upstream is the untrusted host: whatever it says, nothing panics, nothing grows, and no
-//! answer counts that was not asked for.
+//! The upstream is the untrusted host. Whatever it sends, nothing panics or grows, and no answer
+//! counts that was not asked for.
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
@@ -7,7 +7,7 @@ use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use odyn_dns::test_util::{FakePolicy, FakeUpstream, client, fqdn, fuzz_answer, query};
 use odyn_dns::{Config, QueryTransport, Resolver};
 
-/// What a client gets for `name` when the upstream's honest answer is bent by `bend`.
+/// The client's answer for `name` after `bend` has changed the upstream's honest answer.
 async fn answer(bend: impl Fn(Message) -> Vec<u8> + Send + Sync + 'static) -> Message {
     let upstream = FakeUpstream::default();
     upstream.add("api.example. 60 A 203.0.113.1");

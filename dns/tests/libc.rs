@@ -1,8 +1,8 @@
 //! getaddrinfo of glibc and of musl against the resolver, search lists included.
 //!
 //! The test runs itself again inside namespaces of its own: a network with nothing but loopback,
-//! so that the resolver can have 127.0.0.1 port 53, and mounts in which /etc/resolv.conf is ours.
-//! Where namespaces cannot be made the test says so loudly and passes;
+//! so that the resolver can have 127.0.0.1 port 53, and mounts with a test's /etc/resolv.conf.
+//! Where namespaces cannot be made, the test prints a warning and passes;
 //! `ODYN_REQUIRE_ROOT=1` makes that a failure.
 
 use std::fs;
@@ -79,7 +79,7 @@ fn search_lists_work_for_glibc_and_musl() {
     );
 }
 
-/// unshare with what this user needs to make the namespaces, if they can be made.
+/// The command `unshare` with this user's flags for namespaces, if they can be made.
 fn unshare() -> Option<Command> {
     [&["-m", "-n"][..], &["-r", "-m", "-n"]]
         .into_iter()
@@ -121,7 +121,7 @@ fn musl_client(directory: &Path) -> Option<PathBuf> {
     }
 }
 
-/// What a libc says about a name: its addresses in order, or that there is none.
+/// The answer of a libc about a name: its addresses in order, or none.
 fn outcome(output: &Output) -> Vec<String> {
     let mut lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
     lines.sort_unstable();
@@ -152,7 +152,7 @@ const CASES: [(&str, &str, Option<&str>); 13] = [
         "search denied.test corp.example",
         Some("db.corp.example"),
     ),
-    // As a cluster sets it: the name itself comes last.
+    // As in a cluster: the name itself comes last.
     (
         "api.corp.example",
         "search denied.test other.test\noptions ndots:5",

@@ -1,4 +1,4 @@
-//! The resolver on real sockets: datagrams, streams, and what bounds them.
+//! The resolver on real sockets: datagrams, streams, and their limits.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -78,7 +78,7 @@ async fn datagrams_in_datagrams_out() {
     assert!(seen.into_iter().all(|seen| seen));
 }
 
-/// Clients that ask much at once, mixed: each gets its own answers, those from the cache in order.
+/// Clients with many queries at once: each gets its own answers, those from the cache in order.
 #[tokio::test]
 async fn answers_that_go_together_reach_those_who_asked() {
     let (udp, _, _) = server(Config::default()).await;

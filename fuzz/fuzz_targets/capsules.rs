@@ -5,11 +5,11 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use odyn_proto::wire::capsule::{Decoder, MAX_DATAGRAM, encode};
+use odyn_proto::wire::capsule::{CapsuleDecoder, MAX_DATAGRAM, encode};
 
 /// Datagrams, and whether the stream ended well.
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Bytes>, bool) {
-    let mut decoder = Decoder::default();
+    let mut decoder = CapsuleDecoder::default();
     let mut datagrams = Vec::new();
     for piece in pieces {
         decoder.push(Bytes::copy_from_slice(piece));

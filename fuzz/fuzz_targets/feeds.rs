@@ -6,11 +6,11 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use odyn_proto::wire::feed::{
-    AckDecoder, FIRST, MAX_NAME, MAX_RECORD, PREFIX, Record, RecordDecoder, parse_opening,
+    AckDecoder, FIRST, FeedRecord, MAX_NAME, MAX_RECORD, PREFIX, RecordDecoder, parse_opening,
 };
 
 /// Records, and whether the stream ended well.
-fn records<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Record>, bool) {
+fn records<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<FeedRecord>, bool) {
     let mut decoder = RecordDecoder::default();
     let mut records = Vec::new();
     for piece in pieces {

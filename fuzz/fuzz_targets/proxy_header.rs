@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use odyn_proto::proxy_header::{Decoder, Header, HeaderError, MAX_V2, write_v1, write_v2};
+use odyn_proto::proxy_header::{Header, HeaderDecoder, HeaderError, MAX_V2, write_v1, write_v2};
 
 /// Reads a header from pieces of this size; says what it is and how long.
 fn read(bytes: &[u8], size: usize) -> Result<Option<(usize, Header)>, HeaderError> {
-    let mut decoder = Decoder::default();
+    let mut decoder = HeaderDecoder::default();
     let mut taken = 0;
     for piece in bytes.chunks(size) {
         let (count, header) = decoder.feed(piece)?;

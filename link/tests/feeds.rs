@@ -13,7 +13,7 @@ use odyn_link::{
     Feed, FeedSink, Handler, HostLink, HostLinkConfig, ListenOptions, Listener, Peer, ServerConfig,
     now, serve,
 };
-use odyn_proto::wire::feed::{Opening, Record};
+use odyn_proto::wire::feed::{FeedRecord, Opening};
 use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId, Target};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UdpSocket};
@@ -62,7 +62,7 @@ impl FeedSink for Pen {
         self.page.next
     }
 
-    fn write(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn write(&mut self, records: Vec<FeedRecord>) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
             let count = records.len() as u32;
             let permits = self.gate.acquire_many(count).await.unwrap();

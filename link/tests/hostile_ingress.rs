@@ -13,7 +13,7 @@ use odyn_link::{
     ReversedConfig, ReversedConnections, Tuning, read_preamble,
 };
 use odyn_proto::wire::authority;
-use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId, Target};
 use tokio::net::TcpListener;
 
@@ -44,7 +44,7 @@ async fn a_guest_is_no_way_to_anywhere_else() {
     let mut none = HostLinkConfig::default();
     none.connections = 0;
     let guest = HostLink::new(endpoint.clone(), none);
-    let hello = Hello {
+    let hello = IngressHello {
         identity: Identity {
             name: GuestName::nearest("shop"),
             run: RunId::new([7; 16]),

@@ -12,7 +12,7 @@ use odyn_link::{
     Counters, End, HostLink, HostLinkConfig, IngressHandler, LaneMode, ListenOptions, Listener,
     PendingClient, Preamble, ReversedConfig, ReversedConnections, Tuning, read_preamble, relay,
 };
-use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use odyn_proto::{Endpoint, GuestName, Identity, RunId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -62,7 +62,7 @@ async fn a_host_that_has_nothing_more_when_it_is_asked_has_cut_nothing() {
     let mut config = ReversedConfig::default();
     config.connections = 1;
     config.tuning.lanes = LaneMode::Never;
-    let hello = Hello {
+    let hello = IngressHello {
         identity: Identity {
             name: GuestName::nearest("shop"),
             run: RunId::new([7; 16]),

@@ -15,7 +15,7 @@ use odyn_link::{
     OpenError, PendingClient, Preamble, ReversedConfig, ReversedConnections, Shutdown, Stream,
     Tuning, dial, greet_guest, read_preamble, relay,
 };
-use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,8 +60,8 @@ fn incoming(number: u16) -> Incoming {
     )
 }
 
-fn hello() -> Hello {
-    Hello {
+fn hello() -> IngressHello {
+    IngressHello {
         identity: Identity {
             name: GuestName::nearest("shop"),
             run: RunId::new([7; 16]),

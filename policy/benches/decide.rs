@@ -1,4 +1,4 @@
-//! What a decision costs, by kind of rule and number of rules.
+//! The cost of a decision, by kind of rule and number of rules.
 //!
 //! `cargo bench -p odyn-policy`. Plain timing: each figure is the median of many batches, since a
 //! decision is far shorter than a reading of the clock. The flows of a batch go round over many

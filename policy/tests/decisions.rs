@@ -1,4 +1,4 @@
-//! What policies say, case by case: the promises of the documentation as a table.
+//! Decisions case by case: the promises of the documentation as tables.
 
 use std::net::IpAddr;
 
@@ -265,7 +265,7 @@ fn special_addresses_open_from_inside_their_block() {
             // The broadcast address is a block of its own inside of 240.0.0.0/4.
             ("255.0.0.1:80/tcp", "allow 8"),
             ("255.255.255.255:80/tcp", "special-address 8"),
-            // Synthetic addresses are opened by nothing.
+            // No rule opens synthetic addresses.
             ("198.18.0.1:80/tcp", "unknown-synthetic 0"),
             ("a.example=198.18.0.1:80/tcp", "special-address 9"),
             ("fd6f:6479:6e00::1:80/tcp", "unknown-synthetic 0"),
@@ -290,7 +290,7 @@ fn host_and_localhost() {
             ("a.localhost=203.0.113.1:80/tcp", "special-name 0"),
         ],
     );
-    // Patterns are for names, and the parent's loopback is none.
+    // Patterns match names, and `host` is not one.
     table(
         "  allow: ['**', '*']\n",
         &[("host:80/tcp", "no-rule 0"), ("host=:80/tcp", "no-rule 0")],
@@ -422,7 +422,7 @@ fn a_permit_holds_the_admissible_addresses_in_order() {
         addresses(&resolved),
         ["203.0.113.2", "203.0.113.1", "203.0.113.3"].map(ip)
     );
-    // No more than there is room for, refused ones not counted.
+    // As many as fit; refused ones do not count.
     let many: Vec<IpAddr> = (0..40_u8)
         .flat_map(|i| [IpAddr::from([10, 0, 0, i]), IpAddr::from([203, 0, 113, i])])
         .collect();

@@ -1,4 +1,4 @@
-//! The index against the naive reference, on random policies.
+//! The index compared with the naive reference, on random policies.
 
 mod common;
 
@@ -48,7 +48,7 @@ fn decide_agrees_with_the_reference() {
             reasons.extend(fast.reason);
         }
     });
-    // The test says nothing if one side of the question never comes up.
+    // The test proves nothing if one of the answers never occurs.
     assert!(allowed > 10_000, "{allowed}");
     for reason in [
         Reason::NoRule,
@@ -124,7 +124,7 @@ fn resolved_addresses_agree_with_the_reference() {
             if by_rule && policy.settings().mode == Mode::Enforce {
                 assert!(verdict.is_err(), "{address}\n{text}");
             }
-            // What is refused here is refused for every port, too.
+            // An address that is refused here is refused for every port.
             if verdict.is_err() {
                 let flow = Flow {
                     destination: Destination::Name {

@@ -17,7 +17,7 @@ fn rows() -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What stands between the first two backticks.
+/// The text between the first two backticks.
 fn code(cell: &str) -> &str {
     cell.split('`').nth(1).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the format accepts, with its meaning, and what it refuses, with the words.
+//! Accepted texts with their meaning, and refused texts with their errors.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Policy texts made to hurt: each must be refused with a reason, and soon. There is no clock
-//! here; at this size, anything quadratic would be noticed by whoever waits for the test.
+//! Hostile policy texts: each must be refused with a reason, and soon.
+//!
+//! The tests measure no time. At this size, a quadratic algorithm would exceed their time limit.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! A decision allocates nothing: counted, not believed.
+//! A decision allocates nothing: the test counts allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

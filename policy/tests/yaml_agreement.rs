@@ -1,4 +1,4 @@
-//! A second opinion on YAML: what our reading makes of a file, `serde_yaml` makes of it as well.
+//! A second opinion on YAML: `serde_yaml` reads files as this crate does.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use odyn_policy::load;
 use odyn_proto::KmsEndpoint;
 use serde::Deserialize;
 
-/// The parts of the format that Enclaver has too, as its own tools declare them.
+/// The parts of the format that Enclaver has, too, as its tools declare them.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     version: String,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_link::{Drain, LaneMode, ReversedConfig, ReversedConnections};
-use odyn_proto::wire::ingress::{Hello, MAX_PORTS};
+use odyn_proto::wire::ingress::{IngressHello, MAX_PORTS};
 use odyn_proto::{Endpoint, Identity};
 
 pub use self::ports::Ports;
@@ -68,7 +68,7 @@ fn start_with(
     }
     let clients = Arc::new(ClientHandler::new(ports, audit, handshake));
     let reverse = (!listen.is_empty()).then(|| {
-        let hello = Hello {
+        let hello = IngressHello {
             identity,
             ports: listen,
         };

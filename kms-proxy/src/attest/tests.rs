@@ -11,7 +11,7 @@ use super::{
 use crate::{DocumentFault, Error};
 
 const REAL: &str = include_str!("../../vectors/nitro-2022.b64");
-/// 2022-09-15T17:44:24Z, when it was made.
+/// 2022-09-15T17:44:24Z, the time of the document.
 const THEN: Duration = Duration::from_secs(1_663_263_864);
 
 fn real() -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Recorded messages of KMS, and what a hostile one may look like.
+//! Recorded messages of KMS, and hostile ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +7,13 @@ use super::seal::{Form, seal, seal_padded, write};
 use super::{Envelope, RecipientKey};
 use crate::Error;
 
-/// Of RustCrypto/formats issue 779; its key is not public.
+/// From RustCrypto/formats issue 779; its key is not public.
 const OF_ISSUE_779: &str = include_str!("../../vectors/kms-779.b64");
 /// A secret of 64 to 79 bytes, recorded from a debug enclave; its key is gone.
 const OF_80_BYTES: &str = include_str!("../../vectors/kms-80-bytes.b64");
-/// A data key, with its key: of edgebitio/nitro-enclaves-sdk-go.
+/// A data key, with its key, from edgebitio/nitro-enclaves-sdk-go.
 const DATA_KEY: &str = include_str!("../../vectors/kms-data-key.b64");
-/// A text, with its key: of Enclaver.
+/// A text, with its key, from Enclaver.
 const HELLO: &str = include_str!("../../vectors/kms-hello-world.b64");
 
 fn decode(text: &str) -> Vec<u8> {
@@ -52,7 +52,7 @@ fn recorded_messages_open_with_their_keys() {
     );
 }
 
-/// So the stand-in of the tests writes what KMS writes.
+/// The tests' stand-in for KMS writes the same bytes as KMS.
 #[test]
 fn what_we_write_is_byte_for_byte_what_kms_wrote() {
     for (text, pkcs8) in [
@@ -92,7 +92,7 @@ fn both_forms_and_every_length_come_back() {
     }
 }
 
-/// Of a recorded message, cut or longer, nothing is taken.
+/// A recorded message that is cut or extended is refused.
 #[test]
 fn a_message_that_is_cut_or_padded_is_refused() {
     let whole = decode(DATA_KEY);
@@ -104,8 +104,10 @@ fn a_message_that_is_cut_or_padded_is_refused() {
     }
 }
 
-/// Every bit outside of the content and the IV that is flipped is noticed. Inside, CBC cannot: the
-/// last two blocks hold the padding, and the rest becomes other bytes. TLS is there for that.
+/// Every flipped bit outside of the content and the IV is noticed.
+///
+/// CBC cannot notice those inside: the last two blocks hold the padding, and the rest becomes other
+/// bytes. TLS protects them.
 #[test]
 fn a_flipped_bit_is_an_error_or_in_the_content() {
     let key = key_of_hello();

@@ -1,4 +1,4 @@
-//! Files as people have them: right ones, and every kind of wrong one.
+//! TLS files: valid ones, and every kind of fault.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,7 +32,7 @@ fn wanted(tls: &str) -> TlsFiles {
     }
 }
 
-/// What is said of these files, with the column of each in its line of the policy.
+/// The faults of these files, with the column of each in its line of the policy.
 fn said(tls: &str, files: &[(&str, &str)]) -> Vec<String> {
     let files: HashMap<&str, &str> = files.iter().copied().collect();
     let read = |path: &str| {

@@ -1,4 +1,4 @@
-//! Who wins, and what is said of a file that is wrong.
+//! The precedence of the sources, and the errors of a wrong file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ impl Place {
         loaded.report.get(key).expect("a setting").source.clone()
     }
 
-    /// What is said, without the directory.
+    /// The error, without the directory.
     fn wrong(&self, words: &[&str]) -> String {
         let error = self.load(words).expect_err("it is wrong");
         assert!(matches!(error, Error::Wrong(_)), "{error:?}");
@@ -164,7 +164,7 @@ fn switches_are_true_or_false() {
     assert!(run.strict);
     let (run, _) = Place::new("listen: a\nstrict: false\n").run(&["run"]);
     assert!(!run.strict);
-    // A flag that excludes what the file says is the stronger one.
+    // A flag that conflicts with a setting of the file takes precedence.
     let (run, _) = Place::new("listen: a\nstrict: true\n").run(&["run", "--lax"]);
     assert!(run.lax && !run.strict);
     let said = Place::new("strict: yes\n").wrong(&["run"]);

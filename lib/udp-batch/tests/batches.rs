@@ -1,4 +1,4 @@
-//! Batches over loopback: what arrives is what was given, one by one and in order.
+//! Batches over loopback: datagrams arrive one by one and in order.
 #![allow(missing_docs)]
 
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ async fn pair() -> (UdpSocket, UdpSocket) {
     (one, other)
 }
 
-/// Datagrams that tell which they are, as far as they are long enough.
+/// Datagrams that carry their number, if they are long enough.
 fn datagrams(sizes: &[usize]) -> Vec<Vec<u8>> {
     let byte = |number: usize, at: usize| (number * 7 + at % 251) as u8;
     let of = |(number, size): (usize, &usize)| (0..*size).map(|at| byte(number, at)).collect();

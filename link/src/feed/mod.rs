@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 pub use queue::{Feed, FeedBacklog, now};
 
 use odyn_proto::Refusal;
-use odyn_proto::wire::feed::Record;
+use odyn_proto::wire::feed::FeedRecord;
 
 /// Where the host writes one feed, while it is open.
 ///
@@ -28,7 +28,7 @@ pub trait FeedSink: Send {
     fn next(&self) -> u64;
 
     /// Writes records. Ready when they are written for good: they are acknowledged then.
-    fn write(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Refusal>>;
+    fn write(&mut self, records: Vec<FeedRecord>) -> BoxFuture<'_, Result<(), Refusal>>;
 
     /// The feed has ended: nothing comes any more.
     fn end(&mut self) -> BoxFuture<'_, Result<(), Refusal>>;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use odyn_proto::wire::feed::{MAX_RECORD, Record};
+use odyn_proto::wire::feed::{FeedRecord, MAX_RECORD};
 use tokio::sync::Notify;
 
 /// What a record costs beside its payload, so that many small ones are bounded too.
@@ -46,7 +46,7 @@ struct FeedShared {
 
 #[derive(Debug, Default)]
 struct FeedState {
-    records: VecDeque<Record>,
+    records: VecDeque<FeedRecord>,
     /// Number of the first that is held.
     first: u64,
     cost: usize,
@@ -89,7 +89,7 @@ impl Feed {
         let mut rest = bytes.clone();
         loop {
             let part = rest.split_to(rest.len().min(MAX_RECORD));
-            state.records.push_back(Record { at, bytes: part });
+            state.records.push_back(FeedRecord { at, bytes: part });
             if rest.is_empty() {
                 break;
             }

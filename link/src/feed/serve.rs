@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderValue, Response};
-use odyn_proto::wire::feed::{FeedError, NEXT, Record, RecordDecoder};
+use odyn_proto::wire::feed::{FeedError, FeedRecord, NEXT, RecordDecoder};
 use tracing::debug;
 
 use super::FeedSink;
@@ -19,7 +19,7 @@ const MAX_BATCH: usize = 128 * 1024;
 
 /// What to do next.
 enum RecordStep {
-    Write(Vec<Record>),
+    Write(Vec<FeedRecord>),
     End,
     /// The guest or the connection gave up.
     Gone,
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
 struct RecordReader {
     body: RecvStream,
     decoder: RecordDecoder,
-    batch: Vec<Record>,
+    batch: Vec<FeedRecord>,
     size: usize,
 }
 

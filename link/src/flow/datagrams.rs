@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use h2::{Reason, RecvStream, SendStream};
 use odyn_proto::wire::capsule;
-use odyn_proto::wire::capsule::{Decoder, MAX_DATAGRAM};
+use odyn_proto::wire::capsule::{CapsuleDecoder, MAX_DATAGRAM};
 use odyn_udp_batch::{MAX_SENT, Taken};
 
 use crate::drain::flush::FlushReport;
@@ -44,7 +44,7 @@ pub struct DatagramSender {
 #[derive(Debug)]
 pub struct DatagramReceiver {
     recv: RecvStream,
-    decoder: Decoder,
+    decoder: CapsuleDecoder,
     /// What ended the flow behind the datagrams that were given out last.
     failed: Option<DatagramError>,
     _lease: Option<Arc<StreamLease>>,
@@ -72,7 +72,7 @@ impl Datagrams {
             },
             receiver: DatagramReceiver {
                 recv,
-                decoder: Decoder::default(),
+                decoder: CapsuleDecoder::default(),
                 failed: None,
                 _lease: lease,
             },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderValue, Method, Request, Response};
-use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use odyn_proto::wire::{flush, ingress, lane as wire_lane};
 use odyn_proto::{Endpoint, Refusal, identity};
 use tokio::time::{Instant, sleep, timeout};
@@ -142,7 +142,7 @@ struct ReversedPool<I> {
     endpoint: Endpoint,
     config: ReversedConfig,
     tuning: Arc<Tuning>,
-    hello: Hello,
+    hello: IngressHello,
     handler: Arc<I>,
     lanes: Option<Arc<lane::GuestLanes>>,
     drain: Drain,
@@ -175,7 +175,7 @@ impl ReversedConnections {
     pub fn start<I: IngressHandler>(
         endpoint: Endpoint,
         config: ReversedConfig,
-        hello: Hello,
+        hello: IngressHello,
         handler: Arc<I>,
         drain: Drain,
     ) -> Self {
@@ -392,7 +392,7 @@ impl<I: IngressHandler> ReversedConn<I> {
 
 impl<I> ReversedPool<I> {
     fn say_hello(&self) -> Result<Response<()>, http::Error> {
-        let Hello { identity, ports } = &self.hello;
+        let IngressHello { identity, ports } = &self.hello;
         Response::builder()
             .header(identity::GUEST, identity.name.as_str())
             .header(identity::RUN, identity.run.to_string())

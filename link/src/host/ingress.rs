@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method, Request, StatusCode};
 use odyn_proto::identity;
 use odyn_proto::wire::ingress;
-use odyn_proto::wire::ingress::{Hello, Incoming};
+use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use tokio::time::timeout;
 
 use crate::config::Tuning;
@@ -17,7 +17,7 @@ use crate::transport::stream::Transport;
 /// A reversed connection whose guest has said who it is.
 pub struct GreetedGuest {
     pub(crate) opened: OpenedConnection,
-    hello: Hello,
+    hello: IngressHello,
     pub(crate) deferred: Vec<DeferredFlush>,
 }
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for GreetedGuest {
 
 impl GreetedGuest {
     /// What the guest has said.
-    pub fn hello(&self) -> &Hello {
+    pub fn hello(&self) -> &IngressHello {
         &self.hello
     }
 }

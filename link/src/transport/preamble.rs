@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use odyn_proto::wire::lane;
-use odyn_proto::wire::lane::{KEY_BYTES, Key};
+use odyn_proto::wire::lane::{KEY_BYTES, LaneKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ pub enum Preamble {
     /// The host: to be given to [`greet`](super::greet()).
     Reversed(Transport),
     /// Nobody, it is one flow's: to be given to [`HostLanes::serve`](crate::HostLanes::serve).
-    Lane(Key, Transport),
+    Lane(LaneKey, Transport),
 }
 
 /// Looks at the first bytes of a connection.
@@ -60,7 +60,7 @@ pub async fn read_preamble(
             .await
             .map_err(|_| LinkError::Handshake(limit))?
             .map_err(LinkError::Transport)?;
-        return Ok(Preamble::Lane(Key::parse(&key), transport));
+        return Ok(Preamble::Lane(LaneKey::parse(&key), transport));
     }
     transport.unread(first.freeze());
     Ok(Preamble::Forward(transport))

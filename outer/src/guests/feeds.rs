@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;
 use odyn_link::{FeedSink, Peer};
-use odyn_proto::wire::feed::{Opening, Record};
+use odyn_proto::wire::feed::{FeedRecord, Opening};
 use odyn_proto::{GuestState, Refusal};
 use tokio::sync::OwnedMutexGuard;
 
@@ -108,7 +108,7 @@ impl FeedSink for GuestFeedSink {
         self.next
     }
 
-    fn write(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn write(&mut self, records: Vec<FeedRecord>) -> BoxFuture<'_, Result<(), Refusal>> {
         let (progress, opening, output) = (
             Arc::clone(&self.progress),
             self.opening,
@@ -145,6 +145,6 @@ impl FeedSink for GuestFeedSink {
     }
 }
 
-fn state_of(record: &Record) -> Option<GuestState> {
+fn state_of(record: &FeedRecord) -> Option<GuestState> {
     GuestState::from_record(&record.bytes)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use odyn_link::{GuestLink, GuestLinkConfig, LeaveReason, Peer, Shutdown};
 use odyn_proto::Identity;
-use odyn_proto::wire::ingress::Hello;
+use odyn_proto::wire::ingress::IngressHello;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -83,7 +83,7 @@ impl IngressGuests {
     /// When there are too many guests, or connections of this one.
     pub(crate) fn enter(
         &self,
-        hello: &Hello,
+        hello: &IngressHello,
         peer: Peer,
         config: &GuestLinkConfig,
         shutdown: &Shutdown,
@@ -231,8 +231,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn hello(name: &str, run: u8, ports: &[u16]) -> Hello {
-        Hello {
+    fn hello(name: &str, run: u8, ports: &[u16]) -> IngressHello {
+        IngressHello {
             identity: Identity {
                 name: GuestName::nearest(name),
                 run: RunId::new([run; 16]),
@@ -245,7 +245,7 @@ mod tests {
         Peer::Vsock { cid }
     }
 
-    fn enter(guests: &IngressGuests, hello: &Hello, peer: Peer) -> Arc<IngressGuest> {
+    fn enter(guests: &IngressGuests, hello: &IngressHello, peer: Peer) -> Arc<IngressGuest> {
         let config = GuestLinkConfig::default();
         guests
             .enter(hello, peer, &config, &Shutdown::default())

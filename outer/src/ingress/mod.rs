@@ -22,7 +22,7 @@ use odyn_link::{
     FlowLimit, GuestLinkConfig, HostLanes, LinkError, Peer, Shutdown, Transport, Tuning,
     greet_guest,
 };
-use odyn_proto::wire::ingress::Hello;
+use odyn_proto::wire::ingress::IngressHello;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -189,7 +189,7 @@ impl HostIngress {
         Ok(())
     }
 
-    fn log_arrival(&self, guest: &IngressGuest, hello: &Hello) {
+    fn log_arrival(&self, guest: &IngressGuest, hello: &IngressHello) {
         info!(%guest, peer = %guest.peer, ports = hello.ports.len(), "guest wants clients");
         let mappings = self.common.runtime_config.mappings();
         let mappings = mappings.borrow();

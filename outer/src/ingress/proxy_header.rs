@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use odyn_proto::proxy_header::{Decoder, Header, HeaderError};
+use odyn_proto::proxy_header::{Header, HeaderDecoder, HeaderError};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ pub(super) async fn take(socket: &TcpStream, limit: Duration) -> Result<Header, 
 }
 
 async fn read(socket: &TcpStream) -> Result<Header, ProxyHeaderError> {
-    let mut decoder = Decoder::default();
+    let mut decoder = HeaderDecoder::default();
     let mut bytes = [0; LOOK];
     loop {
         // What is behind the header stays in the socket, for the relay.

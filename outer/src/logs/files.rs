@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use std::{fs, io};
 
 use odyn_proto::RunId;
-use odyn_proto::wire::feed::Record;
+use odyn_proto::wire::feed::FeedRecord;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -112,7 +112,7 @@ impl LogFile {
     }
 
     /// Appends records, of which the last is the one before `next` of `run`.
-    pub(super) async fn append(self: &Arc<Self>, records: &[Record], run: RunId, next: u64) {
+    pub(super) async fn append(self: &Arc<Self>, records: &[FeedRecord], run: RunId, next: u64) {
         let bytes: Vec<u8> = records
             .iter()
             .flat_map(|r| r.bytes.iter().copied())
@@ -234,8 +234,8 @@ mod tests {
 
     const RUN: RunId = RunId::new([1; 16]);
 
-    fn record(text: &'static str) -> Record {
-        Record {
+    fn record(text: &'static str) -> FeedRecord {
+        FeedRecord {
             at: 0,
             bytes: Bytes::from_static(text.as_bytes()),
         }

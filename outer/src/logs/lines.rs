@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use odyn_proto::wire::feed::Record;
+use odyn_proto::wire::feed::FeedRecord;
 
 /// Longest text of one line; what is longer is continued on the next.
 const MAX_TEXT: usize = 16 * 1024;
@@ -33,7 +33,7 @@ impl LinePrefix {
     }
 
     /// The lines of a record, one by one: `each` gets a whole line with its newline.
-    pub(super) fn lines<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = String> + 'a {
+    pub(super) fn lines<'a>(&'a self, record: &'a FeedRecord) -> impl Iterator<Item = String> + 'a {
         let at = Duration::from_micros(record.at).min(Duration::from_secs(LAST_SECOND));
         let time = humantime::format_rfc3339_micros(UNIX_EPOCH + at);
         pieces(&record.bytes).map(move |(text, ended)| {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn lines(bytes: &[u8]) -> Vec<String> {
-        let record = Record {
+        let record = FeedRecord {
             at: 1_795_222_923_123_456,
             bytes: Bytes::copy_from_slice(bytes),
         };
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_wrong_is_no_harm() {
-        let record = Record {
+        let record = FeedRecord {
             at: u64::MAX,
             bytes: Bytes::from_static(b"x\n"),
         };

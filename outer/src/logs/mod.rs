@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odyn_proto::RunId;
-use odyn_proto::wire::feed::Record;
+use odyn_proto::wire::feed::FeedRecord;
 
 use self::files::{LogFile, LogFiles};
 use self::lines::LinePrefix;
@@ -90,7 +90,7 @@ impl FeedOutput {
     }
 
     /// Writes records, of which the last is the one before `next`. Waits for as long as it takes.
-    pub(crate) async fn write(&self, records: &[Record], next: u64) {
+    pub(crate) async fn write(&self, records: &[FeedRecord], next: u64) {
         match self {
             Self::Discard => {}
             Self::Lines(writer, style) => writer.write(records, style).await,

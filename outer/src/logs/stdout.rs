@@ -2,7 +2,7 @@
 
 use std::{io, thread};
 
-use odyn_proto::wire::feed::Record;
+use odyn_proto::wire::feed::FeedRecord;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -39,7 +39,7 @@ impl StdoutWriter {
         Ok(Self { queue })
     }
 
-    pub(super) async fn write(&self, records: &[Record], style: &LinePrefix) {
+    pub(super) async fn write(&self, records: &[FeedRecord], style: &LinePrefix) {
         let mut text = String::new();
         for record in records {
             for line in style.lines(record) {
@@ -135,7 +135,7 @@ mod tests {
         let mut text = "a line of some length\n".repeat(2000);
         text.push_str(&"x".repeat(9000));
         text.push('\n');
-        let record = Record {
+        let record = FeedRecord {
             at: 0,
             bytes: Bytes::from(text),
         };

@@ -39,7 +39,7 @@ fn a_real_document_is_valid_at_its_time_only() {
     let (code, text) = outcome(&real(), &[]);
     assert_eq!(code, 1, "{text}");
     assert!(text.starts_with("NOT VALID"), "{text}");
-    assert!(text.contains("nobody vouches"), "{text}");
+    assert!(text.contains("not verified"), "{text}");
 }
 
 #[test]

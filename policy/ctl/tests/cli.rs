@@ -1,4 +1,4 @@
-//! The program as its users meet it: arguments in, text and exit code out.
+//! The executable as users run it: arguments in, text and exit code out.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Random policies and flows over a small vocabulary, so that they meet often.
+//! Random policies and flows over a small vocabulary, so that they match often.
 
 #![allow(dead_code, reason = "each test uses its part")]
 

@@ -34,11 +34,11 @@ pub enum HeaderError {
 
 /// Reads one header.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct HeaderDecoder {
     taken: Vec<u8>,
 }
 
-impl Decoder {
+impl HeaderDecoder {
     /// Takes bytes of the header from the front of `bytes`.
     ///
     /// Returns their number, and the header once it is complete; until then, all bytes are taken.
@@ -89,8 +89,8 @@ mod tests {
     /// In one piece, with bytes of the connection behind it; and byte by byte.
     fn decode(header: &[u8]) -> Result<Header, HeaderError> {
         let with_more = [header, b"more"].concat();
-        let whole = Decoder::default().feed(&with_more);
-        let mut decoder = Decoder::default();
+        let whole = HeaderDecoder::default().feed(&with_more);
+        let mut decoder = HeaderDecoder::default();
         let mut bit_by_bit = None;
         for byte in &with_more {
             match decoder.feed(std::slice::from_ref(byte)) {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The decoder is strict: a header that can be read in two ways is an attack on the reader that reads
-//! it the other way. [`Decoder`] takes bytes in any chunks, and none after the header: those belong to
+//! it the other way. [`HeaderDecoder`] takes bytes in any chunks, and none after the header: those belong to
 //! the connection.
 
 mod decode;
@@ -17,7 +17,8 @@ mod encode;
 mod v1;
 mod v2;
 
-pub use decode::{Decoder, HeaderError};
+pub use crate::proxy_header::decode::HeaderDecoder;
+pub use decode::HeaderError;
 pub use encode::{Tlv, write_v1, write_v2};
 
 use std::net::SocketAddr;

@@ -66,7 +66,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// Splits a stream of bytes into datagrams. Holds at most one capsule, and no unknown one.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct CapsuleDecoder {
     /// The pushed bytes that have not been parsed.
     input: Bytes,
     /// The start of an incomplete capsule.
@@ -75,8 +75,8 @@ pub struct Decoder {
     skip: u64,
 }
 
-impl Decoder {
-    /// Adds bytes. Call it only after [`Decoder::next`] has returned `None`.
+impl CapsuleDecoder {
+    /// Adds bytes. Call it only after [`CapsuleDecoder::next`] has returned `None`.
     pub fn push(&mut self, bytes: Bytes) {
         if self.input.is_empty() && self.partial.is_empty() {
             self.input = bytes;
@@ -187,7 +187,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    fn all(decoder: &mut Decoder) -> Result<Vec<Bytes>, CapsuleError> {
+    fn all(decoder: &mut CapsuleDecoder) -> Result<Vec<Bytes>, CapsuleError> {
         let mut out = Vec::new();
         while let Some(datagram) = decoder.next()? {
             out.push(datagram);
@@ -210,7 +210,7 @@ mod tests {
         }
         let wire = wire.freeze();
         for step in [1, 2, 7, 1000, 65_536, wire.len()] {
-            let mut decoder = Decoder::default();
+            let mut decoder = CapsuleDecoder::default();
             let mut got = Vec::new();
             for start in (0..wire.len()).step_by(step) {
                 decoder.push(wire.slice(start..wire.len().min(start + step)));
@@ -232,7 +232,7 @@ mod tests {
         wire.put_slice(&encode(b"after"));
         for step in [1, 1000, wire.len()] {
             let wire = wire.clone().freeze();
-            let mut decoder = Decoder::default();
+            let mut decoder = CapsuleDecoder::default();
             let mut got = Vec::new();
             for start in (0..wire.len()).step_by(step) {
                 decoder.push(wire.slice(start..wire.len().min(start + step)));
@@ -251,14 +251,14 @@ mod tests {
         let mut wire = BytesMut::new();
         put_varint(&mut wire, 0);
         put_varint(&mut wire, MAX_DATAGRAM as u64 + 9);
-        let mut decoder = Decoder::default();
+        let mut decoder = CapsuleDecoder::default();
         decoder.push(wire.freeze());
         assert_eq!(
             decoder.next(),
             Err(CapsuleError::TooLong(MAX_DATAGRAM as u64 + 9))
         );
 
-        let mut decoder = Decoder::default();
+        let mut decoder = CapsuleDecoder::default();
         decoder.push(encode(&vec![0; MAX_DATAGRAM + 1]));
         assert_eq!(
             decoder.next(),
@@ -270,7 +270,7 @@ mod tests {
     fn a_cut_capsule_is_noticed() {
         let whole = encode(b"datagram");
         for cut in 1..whole.len() {
-            let mut decoder = Decoder::default();
+            let mut decoder = CapsuleDecoder::default();
             decoder.push(whole.slice(..cut));
             assert_eq!(decoder.next(), Ok(None));
             assert_eq!(

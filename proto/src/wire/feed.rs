@@ -102,14 +102,14 @@ pub fn parse_number(value: &[u8]) -> Result<u64, FeedError> {
 
 /// One record of a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct FeedRecord {
     /// The time of the record by the guest's clock, in microseconds since the epoch.
     pub at: u64,
     /// The content; at most [`MAX_RECORD`] bytes.
     pub bytes: Bytes,
 }
 
-impl Record {
+impl FeedRecord {
     /// The length on the wire, in bytes.
     pub fn size(&self) -> usize {
         OVERHEAD + self.bytes.len()
@@ -140,7 +140,7 @@ impl RecordDecoder {
     ///
     /// # Errors
     /// The record is too long.
-    pub fn record(&mut self) -> Result<Option<Record>, FeedError> {
+    pub fn record(&mut self) -> Result<Option<FeedRecord>, FeedError> {
         let Some((mut header, rest)) = self.buffer.split_at_checked(OVERHEAD) else {
             return Ok(None);
         };
@@ -156,7 +156,7 @@ impl RecordDecoder {
         }
         self.buffer.advance(OVERHEAD);
         let bytes = self.buffer.split_to(size).freeze();
-        Ok(Some(Record { at, bytes }))
+        Ok(Some(FeedRecord { at, bytes }))
     }
 
     /// Checks that the stream may end here.
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn records_survive_however_the_stream_is_cut() {
-        let records = [&b""[..], b"one\n", &[0xff; MAX_RECORD]].map(|bytes| Record {
+        let records = [&b""[..], b"one\n", &[0xff; MAX_RECORD]].map(|bytes| FeedRecord {
             at: 7,
             bytes: Bytes::copy_from_slice(bytes),
         });

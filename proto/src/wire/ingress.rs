@@ -30,7 +30,7 @@ pub const MAX_PORTS: usize = 1024;
 
 /// The identity and the ports of a guest on a reversed connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello {
+pub struct IngressHello {
     /// The identity that the guest claims.
     pub identity: Identity,
     /// The ports on which its policy wants clients.
@@ -93,7 +93,7 @@ pub fn parse_hello(
     name: Option<&[u8]>,
     run: Option<&[u8]>,
     ports: Option<&[u8]>,
-) -> Result<Hello, IngressError> {
+) -> Result<IngressHello, IngressError> {
     let text = |value: Option<&[u8]>| std::str::from_utf8(value?).ok().map(str::to_owned);
     let name: GuestName = text(name)
         .and_then(|name| name.parse().ok())
@@ -104,7 +104,7 @@ pub fn parse_hello(
     let ports = text(ports)
         .and_then(|ports| parse_ports(&ports))
         .ok_or(IngressError::Ports)?;
-    Ok(Hello {
+    Ok(IngressHello {
         identity: Identity { name, run },
         ports,
     })

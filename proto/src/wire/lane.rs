@@ -33,7 +33,7 @@ pub static HEADER: HeaderName = HeaderName::from_static("odyn-lane");
 /// The host's answer to a guest whose flow it knows.
 pub const READY: u8 = 1;
 
-/// Bytes of a [`Key`].
+/// Bytes of a [`LaneKey`].
 pub const KEY_BYTES: usize = 20;
 
 /// The value in place of an offset: the direction has ended and does not move.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Name {
 
 /// The flow of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct LaneKey {
     /// The connection.
     pub connection: Name,
     /// The stream (RFC 9113 section 5.1.1).
@@ -81,7 +81,7 @@ impl Name {
     }
 }
 
-impl Key {
+impl LaneKey {
     /// The bytes after the preamble.
     #[must_use]
     pub fn write(self) -> [u8; KEY_BYTES] {
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn a_key_comes_back_as_it_was() {
-        let key = Key {
+        let key = LaneKey {
             connection: Name(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
             stream: 0x7fff_ffff,
         };
-        assert_eq!(Key::parse(&key.write()), key);
+        assert_eq!(LaneKey::parse(&key.write()), key);
         assert_eq!(
             Name::parse(key.connection.write().as_bytes()),
             Some(key.connection)

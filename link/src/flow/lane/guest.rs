@@ -6,14 +6,13 @@ use std::task::{Context, Poll};
 
 use odyn_proto::Endpoint;
 use odyn_proto::wire::lane;
-use odyn_proto::wire::lane::Key;
+use odyn_proto::wire::lane::LaneKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::LaneMode;
-use crate::config::Tuning;
+use crate::config::{LaneMode, Tuning};
 use crate::drain::delivery::FlowDelivery;
 use crate::error::LinkError;
 use crate::flow::lane::TrafficClass;
@@ -51,7 +50,7 @@ pub(crate) enum LaneAccess {
 #[derive(Debug)]
 pub(crate) struct LaneRequest {
     guest: Arc<GuestLanes>,
-    key: Key,
+    key: LaneKey,
     /// What it must be.
     least: TrafficClass,
     slot: Option<Arc<LaneSlot>>,
@@ -78,7 +77,7 @@ impl GuestLanes {
         };
         LaneAccess::Guest(LaneRequest {
             guest: Arc::clone(self),
-            key: Key { connection, stream },
+            key: LaneKey { connection, stream },
             least: match self.tuning.lanes {
                 LaneMode::Always => TrafficClass::Idle,
                 LaneMode::Auto | LaneMode::Never => TrafficClass::Interactive,
@@ -88,7 +87,7 @@ impl GuestLanes {
     }
 
     /// Opens a lane in the background. `None` when there are as many as there may be.
-    fn ask(self: &Arc<Self>, key: Key, class: TrafficClass) -> Option<Arc<LaneSlot>> {
+    fn ask(self: &Arc<Self>, key: LaneKey, class: TrafficClass) -> Option<Arc<LaneSlot>> {
         let interactive = match class {
             TrafficClass::Interactive => {
                 Some(Arc::clone(&self.interactive).try_acquire_owned().ok()?)
@@ -112,7 +111,7 @@ impl GuestLanes {
         Some(slot)
     }
 
-    async fn open(&self, key: Key) -> Result<OwnedFd, LinkError> {
+    async fn open(&self, key: LaneKey) -> Result<OwnedFd, LinkError> {
         let limit = self.tuning.handshake_timeout;
         let mut transport = dial(&self.endpoint, &self.tuning, limit).await?;
         let asked = async {

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::HeaderValue;
 use odyn_proto::wire::lane;
-use odyn_proto::wire::lane::{Key, Name, OFFSET_BYTES};
+use odyn_proto::wire::lane::{LaneKey, Name, OFFSET_BYTES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::LaneMode;
-use crate::config::Tuning;
+use crate::config::{LaneMode, Tuning};
 use crate::drain::delivery::DeliveryTable;
 use crate::error::LinkError;
 use crate::transport::lane_slot::{LanePermits, OpenedLane};
@@ -63,7 +62,7 @@ impl HostLanes {
     pub async fn serve(
         &self,
         mut transport: Transport,
-        key: Key,
+        key: LaneKey,
         tuning: &Tuning,
     ) -> Result<(), LinkError> {
         let deliveries = self.connections().get(&key.connection).cloned();
@@ -166,7 +165,7 @@ mod tests {
         let named = lanes.name(&deliveries).unwrap();
         let dialled = "203.0.113.7:443".parse().unwrap();
         let flow = deliveries.track(1, dialled, Arc::default(), None);
-        let key = Key {
+        let key = LaneKey {
             connection: named.name,
             stream: 1,
         };

@@ -20,7 +20,7 @@ pub(super) fn text(
         return Ok(());
     };
     if fault.is_some() {
-        writeln!(out, "\nIt says, and nobody vouches for it:")?;
+        writeln!(out, "\nContent, not verified:")?;
     }
     if document.is_simulated() {
         writeln!(out, "SIMULATED: it attests nothing")?;
