@@ -9,15 +9,19 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
+mod addresses;
+mod rules;
 
-use globset::{GlobBuilder, GlobMatcher};
-use ipnet::IpNet;
+use std::net::IpAddr;
+
 use odyn_policy::{
     Condition, Decision, Destination, Effect, Flow, MAX_ADDRESSES, Mode, PermitTarget, Policy,
     Protocol, Reason, RuleRef,
 };
 use odyn_proto::DnsName;
+
+use addresses::{forms, is_synthetic, plain, special_block};
+use rules::{RuleDestination, RuleView, by_rules, is_denied_wholly, probes};
 
 /// A decision in a form that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl From<&Decision> for ReferenceVerdict {
 
 /// A denial: its reason, and the line of the rule that it names.
 #[derive(Clone, Copy)]
-struct ReferenceDenial {
+pub(crate) struct ReferenceDenial {
     reason: Reason,
     line: Option<u32>,
 }
@@ -89,157 +93,10 @@ impl ReferenceVerdict {
 /// A refusal of an address, and whether `mode: report` keeps it.
 type AddressRefusal = (ReferenceDenial, bool);
 
-/// A rule, read back from the policy.
-struct RuleView {
-    effect: Effect,
-    destination: RuleDestination,
-    ports: Vec<(u16, u16)>,
-    protocol: Option<Protocol>,
-    conditions: Vec<Condition>,
-    line: u32,
-}
-
-/// The destination of a rule.
-enum RuleDestination {
-    Host,
-    Net(IpNet),
-    /// A glob over paths of labels; `None` if `globset` cannot read the pattern.
-    Name(Option<GlobMatcher>),
-}
-
-impl RuleView {
-    fn read(rule: &RuleRef) -> Self {
-        let text = rule.destination();
-        let destination = if text == "host" {
-            RuleDestination::Host
-        } else if let Ok(net) = text.parse() {
-            RuleDestination::Net(net)
-        } else if let Ok(address) = text.parse::<IpAddr>() {
-            RuleDestination::Net(address.into())
-        } else {
-            RuleDestination::Name(matcher(&text))
-        };
-        Self {
-            effect: rule.effect(),
-            destination,
-            ports: rule.ports().collect(),
-            protocol: rule.protocol(),
-            conditions: rule.conditions().to_vec(),
-            line: rule.line(),
-        }
-    }
-
-    fn is_for_host(&self) -> bool {
-        matches!(self.destination, RuleDestination::Host)
-    }
-
-    fn net(&self) -> Option<IpNet> {
-        match &self.destination {
-            RuleDestination::Net(net) => Some(*net),
-            RuleDestination::Host | RuleDestination::Name(_) => None,
-        }
-    }
-
-    fn has_port(&self, port: u16) -> bool {
-        let fits = |(first, last): &(u16, u16)| *first <= port && port <= *last;
-        self.ports.iter().any(fits)
-    }
-
-    fn matches_port(&self, port: u16, protocol: Protocol) -> bool {
-        self.protocol.is_none_or(|only| only == protocol) && self.has_port(port)
-    }
-}
-
 /// A policy with its patterns compiled for the slow way.
 pub struct Reference {
     rules: Vec<RuleView>,
     report: bool,
-}
-
-/// Special blocks as text, the narrower of two that overlap being the one that counts.
-const SPECIAL: [&str; 13] = [
-    "0.0.0.0/8",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "255.255.255.255/32",
-    "::/128",
-    "::1/128",
-    "fe80::/10",
-    "ff00::/8",
-    "fd00:ec2::/32",
-    "fd6f:6479:6e00::/64",
-];
-const SYNTHETIC: [&str; 2] = ["198.18.0.0/15", "fd6f:6479:6e00::/64"];
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap_or_default()
-}
-
-fn special_block(address: IpAddr) -> Option<IpNet> {
-    SPECIAL
-        .into_iter()
-        .map(net)
-        .filter(|block| block.contains(&address))
-        .max_by_key(IpNet::prefix_len)
-}
-
-fn is_synthetic(address: IpAddr) -> bool {
-    SYNTHETIC
-        .into_iter()
-        .map(net)
-        .any(|block| block.contains(&address))
-}
-
-/// IPv4-mapped addresses as IPv4.
-fn plain(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) if net("::ffff:0.0.0.0/96").contains(&address) => {
-            let [.., a, b, c, d] = v6.octets();
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => address,
-    }
-}
-
-/// The address itself and the IPv4 address inside it.
-fn forms(address: IpAddr) -> Vec<IpAddr> {
-    let mut forms = vec![address];
-    if let IpAddr::V6(v6) = address {
-        let octets = v6.octets();
-        let [a, b, c, d] = if net("2002::/16").contains(&address) {
-            [octets[2], octets[3], octets[4], octets[5]]
-        } else {
-            [octets[12], octets[13], octets[14], octets[15]]
-        };
-        let has_v4 = ["2002::/16", "64:ff9b::/96", "::/96"]
-            .into_iter()
-            .any(|block| net(block).contains(&address));
-        if has_v4 && !net("::/127").contains(&address) {
-            forms.push(IpAddr::V4(Ipv4Addr::new(a, b, c, d)));
-        }
-    }
-    forms
-}
-
-/// A pattern as a path glob: labels become components. `**` is at least one component.
-fn matcher(pattern: &str) -> Option<GlobMatcher> {
-    let labels: Vec<&str> = pattern.split('.').collect();
-    let glob: Vec<&str> = labels
-        .iter()
-        .enumerate()
-        .map(|(i, label)| match *label {
-            "**" if i + 1 < labels.len() => "*/**",
-            // At the end, `**` matches every component that is there.
-            other => other,
-        })
-        .collect();
-    let glob = GlobBuilder::new(&glob.join("/"))
-        .literal_separator(true)
-        .build();
-    Some(glob.ok()?.compile_matcher())
 }
 
 impl Reference {
@@ -441,51 +298,5 @@ impl Reference {
         forms(plain(address))
             .into_iter()
             .any(|form| is_denied_wholly(&self.rules_for_address(form)))
-    }
-}
-
-fn is_denied_wholly(rules: &[&RuleView]) -> bool {
-    let mut probes = probes(rules);
-    probes.all(|(port, protocol)| {
-        rules
-            .iter()
-            .any(|r| r.effect == Effect::Deny && r.matches_port(port, protocol))
-    })
-}
-
-/// Ports at which the answer of some rules can change, with both protocols.
-fn probes(rules: &[&RuleView]) -> impl Iterator<Item = (u16, Protocol)> {
-    let mut ports = vec![1];
-    for (first, last) in rules.iter().flat_map(|rule| &rule.ports) {
-        ports.push(*first);
-        ports.extend(last.checked_add(1));
-    }
-    ports
-        .into_iter()
-        .flat_map(|port| [(port, Protocol::Tcp), (port, Protocol::Udp)])
-}
-
-/// What rules that match a destination say of a port. They come in reporting order.
-fn by_rules<'a>(
-    rules: &[&'a RuleView],
-    port: u16,
-    protocol: Protocol,
-) -> Result<&'a RuleView, ReferenceDenial> {
-    let denied = |reason, rule: &RuleView| Err(ReferenceDenial::new(reason, Some(rule)));
-    let on_port = |rule: &&&RuleView| rule.matches_port(port, protocol);
-    let mut deny = rules.iter().filter(|r| r.effect == Effect::Deny);
-    if let Some(rule) = deny.find(on_port) {
-        return denied(Reason::DenyRule, rule);
-    }
-    let allow = || rules.iter().filter(|r| r.effect == Effect::Allow);
-    if let Some(rule) = allow().find(on_port) {
-        return Ok(rule);
-    }
-    if let Some(rule) = allow().find(|rule| rule.has_port(port)) {
-        return denied(Reason::Protocol, rule);
-    }
-    match allow().next() {
-        Some(rule) => denied(Reason::Port, rule),
-        None => Err(ReferenceDenial::new(Reason::NoRule, None)),
     }
 }
