@@ -146,8 +146,9 @@ pub struct Common {
     /// [default: the policy's shutdown.drain_timeout].
     #[arg(long, env = "ODYN_DRAIN_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub drain_timeout: Option<Duration>,
-    /// Which TCP flows get a connection of their own to the host, on which the kernel moves the
-    /// bytes (splice): flows that prove to be bulk (auto), all (always), none (never).
+    /// Which TCP flows get a lane, a connection of their own to the host: busy ones (auto), all
+    /// (always), none (never). On the lane of a bulk flow the kernel moves the bytes (splice);
+    /// the messages of an interactive flow are read and written.
     #[arg(long, env = "ODYN_LANES", default_value_t, value_name = "WHEN")]
     pub lanes: LaneMode,
     /// The app and its arguments.

@@ -1,17 +1,18 @@
-//! The link between the two halves: TCP flows, UDP flows and DNS messages over HTTP/2.
+//! The link between guest and host: TCP flows, UDP flows and DNS messages over HTTP/2.
 //!
-//! The guest dials and is the HTTP/2 client ([`Client`]); the host listens and is the server
-//! ([`Listener`], [`serve`]). For clients of the guest's program the roles are [`reverse`]d. Who may
-//! reach what is not decided here: the guest asks only for [`Target`]s that its policy let through,
-//! and the host's [`Handler`] may refuse any of them.
+//! The guest dials and is the HTTP/2 client ([`HostLink`]); the host listens and is the server
+//! ([`Listener`], [`serve`]). For clients of the app the guest dials reversed connections
+//! ([`ReversedConnections`]), on which the host is the HTTP/2 client ([`GuestLink`]). This crate
+//! does not decide who may reach what: the guest asks only for [`Target`](odyn_proto::Target)s that
+//! its policy let through, and the host's [`Handler`] may refuse any of them.
 //!
 //! | what | on the wire |
 //! |---|---|
 //! | TCP flow | `CONNECT`, RFC 9113 section 8.5 |
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
-//! | a TCP flow's own connection | [`wire::lane`], beside HTTP/2 |
-//! | client of the guest's program | `CONNECT ingress:PORT` on a reversed connection |
+//! | lane: a connection that one TCP flow has for itself | [`wire::lane`], beside HTTP/2 |
+//! | client of the app | `CONNECT ingress:PORT` on a reversed connection |
 //! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`]) |
 //! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
 //! | TCP flow to KMS, by name | `CONNECT` with `odyn-service: kms` ([`wire::service`]) |

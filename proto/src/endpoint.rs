@@ -13,7 +13,10 @@ const MAX_PATH: usize = 107;
 /// An address of the link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// AF_VSOCK. The host has CID 2; `any` (for listening) is `u32::MAX`.
+    /// AF_VSOCK, by CID and port.
+    ///
+    /// The parent instance of a Nitro enclave has CID 3; the host of other virtual machines has
+    /// CID 2. `any` (for listening) is `u32::MAX`.
     Vsock {
         /// Context identifier of the machine.
         cid: u32,

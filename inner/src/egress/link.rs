@@ -12,7 +12,7 @@ use odyn_proto::{KmsEndpoint, Target, TargetHost};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// Holds the link client so that nothing else can.
+/// The only holder of the guest's [`HostLink`].
 #[derive(Clone)]
 pub struct PermittedLink {
     link: HostLink,
@@ -24,7 +24,7 @@ impl PermittedLink {
         Self { link }
     }
 
-    /// Carries a TCP flow that will be opened here: see [`Client::carry`].
+    /// Runs a TCP flow that will open here: see [`HostLink::carry`].
     pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
         self.link.carry(flow);
     }
@@ -37,17 +37,18 @@ impl PermittedLink {
         self.link.connect_tcp(&target(permit)).await
     }
 
-    /// As [`PermittedLink::tcp`], for a program that is connected to us already: what it writes first goes
-    /// along.
+    /// As [`PermittedLink::tcp`], for an app that is already connected.
+    ///
+    /// The app's first bytes go with the request.
     ///
     /// # Errors
-    /// As [`PermittedLink::tcp`]; what the program wrote is lost then.
+    /// As [`PermittedLink::tcp`]; what the app wrote is lost then.
     pub async fn tcp_for(
         &self,
         permit: &Permit,
-        program: &TcpStream,
+        app: &TcpStream,
     ) -> Result<OpenedFlow<Stream>, OpenError> {
-        self.link.connect_tcp_for(&target(permit), program).await
+        self.link.connect_tcp_for(&target(permit), app).await
     }
 
     /// Opens a UDP flow to where the permit says.
@@ -58,7 +59,7 @@ impl PermittedLink {
         self.link.connect_udp(&target(permit)).await
     }
 
-    /// Carries one DNS message for the resolver, which asks only for names that its gate allowed.
+    /// Carries one DNS message for the resolver, whose names the policy has allowed.
     ///
     /// # Errors
     /// What the host half or the link answered.
@@ -78,22 +79,22 @@ impl PermittedLink {
         self.link.shared_drain()
     }
 
-    /// For whoever is about to open a flow: holds the end of the drain off.
+    /// Delays the end of the drain while the caller is about to open a flow.
     pub fn busy(&self) -> DrainGuard {
         self.link.drain_guard()
     }
 
-    /// The program is gone: not a byte is written to its sockets any more.
+    /// Begins the drain: the app has ended, and no byte is written to its sockets any more.
     pub fn begin_drain(&self) {
         self.link.begin_drain();
     }
 
-    /// As [`Client::drain`].
+    /// As [`HostLink::drain`].
     pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
         self.link.drain(limit, force).await
     }
 
-    /// As [`Client::close`].
+    /// As [`HostLink::close`].
     pub async fn close(&self, limit: Duration) {
         self.link.close(limit).await;
     }

@@ -87,7 +87,7 @@ impl RunningIngress {
         }
     }
 
-    /// ClientHandler that are there at this moment.
+    /// Clients whose connections are open now.
     pub fn open_flows(&self) -> usize {
         self.clients.count()
     }

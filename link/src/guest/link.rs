@@ -51,31 +51,31 @@ pub struct OpenedFlow<F> {
 /// How long the host half may take to say what is delivered after the end of a drain.
 const FORCED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was left at the end of [`HostLink::drain`].
+/// What [`HostLink::drain`] had to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
     /// Flows that were cut; each says so itself ([`End::Cut`](crate::End::Cut)).
     pub cut: usize,
-    /// Bytes of them that are not known to be delivered.
+    /// Bytes of those flows that are not known to be delivered.
     pub undelivered: u64,
-    /// Flows that had ended for the guest, whose last bytes are not delivered.
+    /// Flows that had ended for the guest before, and whose last bytes are not delivered.
     pub earlier: Vec<Undelivered>,
 }
 
-/// A guest's link to its host: opens flows there. Clones share the connections; when the last is
-/// dropped, no more flows can be opened, and those that are open go on.
+/// A guest's link to its host, on which it opens flows. Clones share the connections. When the last
+/// clone is dropped, no more flows can be opened, and the open ones go on.
 #[derive(Debug, Clone)]
 pub struct HostLink {
     pool: PoolHandle,
     tuning: Arc<Tuning>,
     dns_timeout: Duration,
-    /// Lanes of the flows.
+    /// The lanes of the flows.
     lanes: Option<Arc<GuestLanes>>,
 }
 
 impl HostLink {
-    /// Starts to dial `endpoint`, and goes on for as long as a clone of the link lives.
+    /// Starts to dial `endpoint`, for as long as a clone of the link lives.
     ///
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: HostLinkConfig) -> Self {
@@ -98,42 +98,42 @@ impl HostLink {
         self.pool.flows.count()
     }
 
-    /// Holds [`Phase::Flushing`] off: for whoever is about to open a flow.
+    /// Delays [`Phase::Flushing`] while the caller is about to open a flow.
     pub fn drain_guard(&self) -> DrainGuard {
         self.pool.drain.drain_guard()
     }
 
-    /// How far the end is.
+    /// The phase of the drain.
     pub fn phase(&self) -> Phase {
         self.pool.drain.phase()
     }
 
-    /// The drain, for others to take part in.
+    /// The drain, for other components that take part in it.
     pub fn shared_drain(&self) -> Drain {
         self.pool.drain.clone()
     }
 
-    /// Waits for a phase, or one after it.
+    /// Waits for `phase` or a later one.
     pub async fn reached(&self, phase: Phase) {
         self.pool.drain.reached(phase).await;
     }
 
-    /// Begins [`Phase::Draining`]: the program is gone.
+    /// Begins [`Phase::Draining`]: the app has ended.
     pub fn begin_drain(&self) {
         self.pool.drain.advance(Phase::Draining, Duration::ZERO);
     }
 
-    /// Carries a flow from its beginning to its end where a connection of the pool is carried: TCP
-    /// flows that are opened and relayed in there share its turns and its writes. Between two waits
-    /// it must not compute for long.
+    /// Runs a flow in the executor of a connection, from its beginning to its end. TCP flows that
+    /// are opened and relayed there share the connection's polls and writes. The flow must not
+    /// compute for long between two waits.
     ///
     /// Must be called in a tokio runtime.
     pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
         self.pool.carry(FlowClass::Bulk, flow);
     }
 
-    /// Opens a TCP flow. Waits for the host's answer, and before for a link that is down (for
-    /// [`HostLinkConfig::open_wait`]) or full.
+    /// Opens a TCP flow, and waits for the host's answer. While the link is down it waits for
+    /// [`HostLinkConfig::open_wait`]; it also waits while the link is full.
     ///
     /// # Errors
     /// When the host refuses, the link is or goes down, or the target can't be asked for.
@@ -141,18 +141,19 @@ impl HostLink {
         self.open_tcp(target, RequestBody::Nothing).await
     }
 
-    /// As [`HostLink::connect_tcp`], for a program whose connection is there already and is to be
-    /// given to [`relay`](crate::flow::tcp()): what it writes first is read, and goes along.
+    /// As [`HostLink::connect_tcp`], for an app that is already connected. The link reads the app's
+    /// first bytes and sends them with the request. The caller gives the socket to
+    /// [`relay`](crate::flow::tcp()).
     ///
     /// # Errors
-    /// As [`HostLink::connect_tcp`]. What was read is lost then. When the link is lost after it was
-    /// sent, the host is not asked again, for the target may have it.
+    /// As [`HostLink::connect_tcp`]. The bytes that were read are lost then. When the link is lost
+    /// after they were sent, the host is not asked again, for the target may have them.
     pub async fn connect_tcp_for(
         &self,
         target: &Target,
         app: &TcpStream,
     ) -> Result<OpenedFlow<Stream>, OpenError> {
-        // At the end of the guest it matters more that a request can be sent again.
+        // While the guest drains, it matters more that a request can be sent again.
         let with = if self.pool.drain.is_draining() {
             RequestBody::Nothing
         } else {
@@ -178,7 +179,7 @@ impl HostLink {
         Ok(OpenedFlow { flow, dialled })
     }
 
-    /// The flow that was opened for somebody in this guest.
+    /// Makes the stream of a flow that was opened for the app.
     pub(crate) fn app_stream(
         &self,
         mut opened: OpenedRequest,
@@ -246,7 +247,8 @@ impl HostLink {
         let limit = self.dns_timeout;
         let asked = async {
             match self.ask_dns(query.clone()).await {
-                // In the middle of the answer. Before it, the request was sent again already.
+                // The link was lost within the answer. Before the answer, the pool has already sent
+                // the request again.
                 Err(OpenError::LinkLost) => self.ask_dns(query).await,
                 done => done,
             }
@@ -273,10 +275,10 @@ impl HostLink {
         read_message(opened.response.body_mut()).await
     }
 
-    /// Opens a TCP flow to an endpoint of KMS, which the host half looks up.
+    /// Opens a TCP flow to an endpoint of KMS, which the host looks up.
     ///
     /// # Errors
-    /// As [`HostLink::connect_tcp`]; refused as prohibited when the host half takes it for no
+    /// As [`HostLink::connect_tcp`]; refused as prohibited when the host does not take it for an
     /// endpoint of KMS.
     pub async fn connect_kms(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
         let uri = authority_uri(&endpoint.authority())
@@ -319,7 +321,8 @@ impl HostLink {
     }
 
     /// Ends every flow without losing a byte: see [`Phase`]. What is not delivered after `limit`,
-    /// or when `force` is ready, is cut; then it takes at most a second more. Connections stay.
+    /// or when `force` is ready, is cut, which takes at most a second more. The connections stay
+    /// open.
     pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
         let drain = &self.pool.drain;
         let end = tokio::time::Instant::now() + limit;
@@ -346,15 +349,15 @@ impl HostLink {
         };
         let (cut, undelivered) = drain.cuts();
         Drained {
-            // Those of whoever does not relay them.
+            // Flows that no relay carries.
             cut: cut + self.flows() + drain.open_flows(),
             undelivered,
             earlier,
         }
     }
 
-    /// Waits until the host half has said of each connection what is delivered, and every flow has
-    /// ended of it. Says what belongs to none of them.
+    /// Waits for the host's report on each connection, and for the end of every flow. Returns what
+    /// belongs to no open flow.
     async fn flushed(&self) -> Vec<Undelivered> {
         let verdicts = self.pool.flush_reports().await;
         self.pool.flows.none().await;
@@ -362,17 +365,18 @@ impl HostLink {
         verdicts.iter().flat_map(|verdict| verdict.rest()).collect()
     }
 
-    /// Carries `feed` to the host under `name` (lower-case letters, digits and `-`) until it has
-    /// ended there. The link is kept open for it; [`HostLink::drain`] ends that, so see that the
-    /// feed is [finished](Feed::finished) before.
+    /// Carries `feed` to the host under `name` until it has ended there. The name has lower-case
+    /// letters, digits and `-`. The link stays open for the feed until [`HostLink::close`]: the
+    /// feed should be [finished](Feed::finished) before.
     ///
     /// Must be called in a tokio runtime.
     pub fn feed(&self, guest: &Identity, name: &'static str, feed: &Feed) {
         tokio::spawn(carry(self.pool.clone(), guest.clone(), name, feed.clone()));
     }
 
-    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
-    /// and for the other half to have read everything. Says how many flows were cut then.
+    /// Closes the connections: it opens no more streams, and waits up to `limit`. It waits until
+    /// the open flows have ended and the host has read everything. Returns how many flows it cut
+    /// then.
     pub async fn close(&self, limit: Duration) -> usize {
         self.pool.close(limit).await
     }

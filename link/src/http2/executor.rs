@@ -1,16 +1,17 @@
 //! Flows that are carried together with the connection that they are on.
 //!
-//! The runtime has a queue for each of its threads, and runs first what was woken last. So of sixty
-//! flows that have something to send, the first to run would wake the connection, which would write
-//! that one frame, wake the other half with it, and be woken again by the next flow. And flows that
-//! wait are stolen by a thread that has to be woken for it.
+//! The runtime has a queue for each of its threads, and runs first what was woken last. Suppose
+//! that sixty flows have something to send. The first flow would wake the connection, which would
+//! write that one frame, wake the other half with it, and be woken again by the next flow. Other
+//! threads steal the flows that wait, and each theft wakes a thread.
 //!
-//! A executor is one task of the runtime with a queue of its own, in which a connection waits behind the
-//! flows that were ready before it: what they have to say goes in one write. There are as many executors
-//! as connections, and they run side by side.
+//! An executor is one task of the runtime with a queue of its own. Its connection waits there
+//! behind the flows that were ready before it, and writes all their frames at once. Each connection
+//! has an executor, and the executors run in parallel.
 //!
-//! Whoever is in a executor must end its turns by itself, as relays do ([`POLL_BUDGET`](crate::flow::lane::POLL_BUDGET)): the
-//! runtime counts only those of the executor as a whole. Long computations belong elsewhere.
+//! A task in an executor must bound its own polls, as relays do
+//! ([`POLL_BUDGET`](crate::flow::lane::POLL_BUDGET)): the runtime's budget counts the executor as a
+//! whole. Long computations belong elsewhere.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -27,20 +28,20 @@ use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tracing::error;
 
-/// Turns within a turn: after so many, other tasks of the runtime have theirs.
+/// Polls of tasks in one poll of the executor; then other tasks of the runtime run.
 const POLL_BUDGET: usize = 256;
 
-/// Room for tasks that is kept when there are none.
+/// Room for tasks that an executor without tasks keeps.
 const MAX_IDLE_CAPACITY: usize = 1024;
 
 thread_local! {
-    /// Which executor has its turn on this thread; 0: none.
+    /// The executor that runs on this thread; 0: none.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Takes tasks in. Clones are of the same executor.
+/// A handle that adds tasks to an executor. Clones belong to the same executor.
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionExecutor(Arc<ExecutorShared>);
 
@@ -50,14 +51,14 @@ struct ExecutorShared(Mutex<ExecutorState>);
 #[derive(Default)]
 struct ExecutorState {
     queue: VecDeque<QueueItem>,
-    /// It has its turn, and looks at the queue by itself.
+    /// The executor runs, and reads the queue without a wake.
     is_awake: bool,
     waker: Option<Waker>,
-    /// It takes nobody in any more.
+    /// The executor has ended and takes no more tasks.
     is_over: bool,
 }
 
-/// Whose turn it is.
+/// What the executor polls next.
 enum QueueItem {
     Driver,
     New(Work),
@@ -71,8 +72,8 @@ impl fmt::Debug for ConnectionExecutor {
 }
 
 impl ConnectionExecutor {
-    /// Runs `driver`, and the tasks beside it. Members that are left when it is over, or dropped, go
-    /// on in tasks of their own. To be called once.
+    /// Runs `driver`, and the tasks beside it. When the driver ends or is dropped, the remaining
+    /// tasks continue in tasks of the runtime. Call this once.
     pub(crate) fn run<F: Future>(&self, driver: F) -> ExecutorDriver<F> {
         self.0.lock().queue.push_back(QueueItem::Driver);
         ExecutorDriver {
@@ -84,16 +85,16 @@ impl ConnectionExecutor {
         }
     }
 
-    /// Takes a task in. To be called in a runtime.
+    /// Adds a task. Call this in a runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        // Else the first to have their turn would use up what the runtime allows all of them.
+        // Otherwise the first tasks would use up what the runtime allows all of them.
         let work: Work = Box::pin(unconstrained(task));
         if let Err(QueueItem::New(work)) = self.0.push(QueueItem::New(work)) {
             spawn_on_runtime(work);
         }
     }
 
-    /// Whether the caller is one of it, and has its turn.
+    /// Whether the calling task runs in this executor.
     pub(crate) fn is_current(&self) -> bool {
         CURRENT.get() == self.0.id()
     }
@@ -109,7 +110,7 @@ impl ExecutorShared {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Gives the item back when it is too late.
+    /// Queues an item. Returns it when the executor has ended.
     fn push(&self, item: QueueItem) -> Result<(), QueueItem> {
         let mut state = self.lock();
         if state.is_over {
@@ -135,7 +136,7 @@ impl ExecutorState {
     }
 }
 
-/// A task's, or the driver's, handle in the queue.
+/// The handle of a task, or of the driver, in the queue.
 struct TaskHandle {
     node: Arc<TaskWaker>,
     waker: Waker,
@@ -143,13 +144,13 @@ struct TaskHandle {
 
 struct TaskWaker {
     executor: Arc<ExecutorShared>,
-    /// `None`: the driver.
+    /// The number of the task; `None` is the driver.
     task: Option<usize>,
     is_queued: AtomicBool,
 }
 
 impl TaskHandle {
-    /// It is in the queue.
+    /// Makes a handle that is in the queue.
     fn new(executor: &Arc<ExecutorShared>, task: Option<usize>) -> Self {
         let node = Arc::new(TaskWaker {
             executor: Arc::clone(executor),
@@ -160,9 +161,9 @@ impl TaskHandle {
         Self { node, waker }
     }
 
-    /// From here on it may be queued again.
+    /// Allows that a wake queues the task again.
     fn leave_queue(&self) {
-        // What was written before a wake that found it queued is seen from here on.
+        // The poll that follows sees what was written before a wake that found the task queued.
         self.node.is_queued.swap(false, Ordering::AcqRel);
     }
 }
@@ -175,19 +176,19 @@ impl Wake for TaskWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
             let turn = self.task.map_or(QueueItem::Driver, QueueItem::Task);
-            // Of a executor that is over, everybody has a task of its own.
+            // The tasks of an executor that has ended are tasks of the runtime.
             let _ = self.executor.push(turn);
         }
     }
 }
 
-/// A executor at work.
+/// A running executor.
 pub(crate) struct ExecutorDriver<F: Future> {
     shared: Arc<ExecutorShared>,
     handle: TaskHandle,
     driver: Pin<Box<F>>,
     tasks: Slab<ExecutorTask>,
-    /// Taken from the queue.
+    /// Items that were taken from the queue.
     round: VecDeque<QueueItem>,
 }
 
@@ -196,11 +197,11 @@ struct ExecutorTask {
     work: Work,
 }
 
-/// How a turn went.
+/// How a poll of the executor ended.
 enum ExecutorPoll<T> {
-    /// Nobody is ready.
+    /// No task is ready.
     Idle,
-    /// Others of the runtime are to have a turn.
+    /// Other tasks of the runtime are to run.
     Exhausted,
     Over(T),
 }
@@ -256,7 +257,7 @@ impl<F: Future> ExecutorDriver<F> {
         ExecutorPoll::Exhausted
     }
 
-    /// Whose turn it is; `None`, and asleep, when nobody is ready.
+    /// Takes the next item; `None`, and asleep, when no task is ready.
     fn next(&mut self) -> Option<QueueItem> {
         if self.round.is_empty() {
             if self.round.capacity() > MAX_IDLE_CAPACITY {
@@ -278,13 +279,14 @@ impl<F: Future> ExecutorDriver<F> {
     }
 
     fn poll_task(&mut self, task: usize) {
-        // One that has ended may be woken, and its number belong to another by now: a turn too many.
+        // A wake may come for a task that has ended, and whose number another task has: that one is
+        // polled once too often.
         let Some(ExecutorTask { handle, work }) = self.tasks.get_mut(task) else {
             return;
         };
         handle.leave_queue();
         let mut cx = Context::from_waker(&handle.waker);
-        // As in a task of its own: the others go on.
+        // As for a task of the runtime: a panic does not end the other tasks.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => return,
@@ -313,7 +315,7 @@ impl<F: Future> ExecutorDriver<F> {
                 QueueItem::New(work) => Some(work),
                 QueueItem::Driver | QueueItem::Task(_) => None,
             });
-        // Each is polled once by its task: so nobody misses that it was woken.
+        // The runtime polls each at least once, so no task misses a wake.
         let tasks = self.tasks.drain().map(|task| task.work);
         tasks.chain(new).for_each(spawn_on_runtime);
     }
@@ -325,14 +327,14 @@ impl<F: Future> Drop for ExecutorDriver<F> {
     }
 }
 
-/// Gives work a task of its own. Without a runtime there is nothing that it could wait for.
+/// Gives work a task of the runtime. Without a runtime the work has nothing to wait for.
 fn spawn_on_runtime(work: Work) {
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(work);
     }
 }
 
-/// Marks whose turn it is on this thread.
+/// Marks which executor runs on this thread.
 struct CurrentExecutor(usize);
 
 impl CurrentExecutor {

@@ -1,6 +1,6 @@
-//! Connections on which we open the streams: which there are, and which is best for a flow.
+//! The connections on which this half opens streams, and the choice among them.
 //!
-//! The guest dials them ([`Pool::dialling`]), and the host is given some ([`Pool::adopting`]).
+//! The guest dials them ([`Pool::dialling`]); the host is given them ([`Pool::adopting`]).
 
 pub(crate) mod driver;
 pub(crate) mod jitter;
@@ -62,29 +62,29 @@ impl Deref for PoolHandle {
     }
 }
 
-/// What the tasks and the handles of a client share.
+/// What the tasks and the handles of a pool share.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    /// The other half, for the log.
+    /// The other half's name for the log.
     name: String,
     pub(crate) config: PoolConfig,
     pub(crate) state: watch::Sender<LinkState>,
     /// Flows that are open or being opened.
     pub(crate) flows: Arc<FlowCount>,
-    /// How far the end is.
+    /// The phase of the drain.
     pub(crate) drain: Drain,
-    /// How the host half is told to end; the guest has its own way, [`Pool::drain`].
+    /// Tells the host to end; the guest uses [`Pool::drain`].
     pub(crate) shutdown: Shutdown,
     /// Cancelled: no more flows, no more dialling; what is open goes on.
     pub(crate) closing: CancellationToken,
     /// Cancelled: every connection is dropped.
     pub(crate) cut: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// How often the link has gone up or down, or down for another reason.
+    /// Number of changes of the link's state.
     changes: Arc<AtomicU64>,
     places: Mutex<Vec<Option<PooledConnection>>>,
     pub(crate) peer_epochs: PeerEpochs,
-    /// Flows that were given to executors.
+    /// Flows that were given to executors, which take turns.
     turns: AtomicUsize,
     /// Connections that still carry flows, those that left the pool included.
     live: Mutex<Vec<Weak<ConnectionState>>>,
@@ -94,7 +94,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone)]
 pub(crate) struct PooledConnection {
     pub(crate) requests: SendRequest<Chunk>,
-    /// The host's, when the connection began to be made.
+    /// The epoch of the host when the dial began.
     pub(crate) epoch: Epoch,
     shared: Arc<ConnectionState>,
 }
@@ -102,21 +102,21 @@ pub(crate) struct PooledConnection {
 /// What a flow needs from its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlowClass {
-    /// TCP: may fill the buffers of the transport for as long as it likes.
+    /// TCP: a flow may fill the buffers of the transport for as long as it likes.
     Bulk,
-    /// UDP and DNS: few bytes that should not wait behind many.
+    /// UDP and DNS: few bytes, which should not wait behind many.
     Quick,
-    /// Whatever has the fewest flows.
+    /// Takes the connection with the fewest flows.
     Any,
-    /// Logs and status: as quick ones, but no flow that a drain waits for.
+    /// Logs and status: as [`FlowClass::Quick`], but no drain waits for the flow.
     Feed,
 }
 
-/// The connection that bulk flows keep away from.
+/// The place of the connection that bulk flows avoid.
 const QUICK_PLACE: usize = 0;
 
 impl FlowClass {
-    /// Whether the connection at a place is meant for it.
+    /// Whether the connection at `place` is meant for this class.
     fn is_meant(self, place: usize) -> bool {
         match self {
             Self::Bulk => place != QUICK_PLACE,
@@ -126,7 +126,7 @@ impl FlowClass {
     }
 }
 
-/// Connections that there are, and their places.
+/// The open connections with their places.
 fn connections(
     places: &[Option<PooledConnection>],
 ) -> impl Iterator<Item = (usize, &PooledConnection)> {
@@ -135,7 +135,7 @@ fn connections(
 }
 
 impl Pool {
-    /// A pool that dials so many connections and replaces those that end.
+    /// Makes a pool that dials `count` connections and replaces those that end.
     pub(crate) fn dialling(config: PoolConfig, redial: Arc<Redial>, count: usize) -> PoolHandle {
         let name = redial.endpoint.to_string();
         let handle = Self::adopting(name, config, Shutdown::default());
@@ -146,7 +146,7 @@ impl Pool {
         handle
     }
 
-    /// A pool that has the connections it is given, with a name for the log.
+    /// Makes a pool without connections, and with a name for the log.
     ///
     /// Must be called in a tokio runtime.
     pub(crate) fn adopting(name: String, config: PoolConfig, shutdown: Shutdown) -> PoolHandle {
@@ -178,8 +178,9 @@ impl Pool {
         }
     }
 
-    /// The best connection there is for a flow, and a place on it: of those that are meant for
-    /// it, else of all, the one whose executor we are in, else the one with the fewest flows.
+    /// Picks the best connection for a flow, with a lease on it. Connections that are meant for its
+    /// class come first; among equals, the one whose executor runs the caller, else the one with
+    /// the fewest flows.
     pub(crate) fn pick(&self, class: FlowClass) -> Option<(PooledConnection, StreamLease)> {
         let places = self.places();
         let (_, best) = connections(&places).min_by_key(|(place, connection)| {
@@ -191,8 +192,8 @@ impl Pool {
         Some((best.clone(), StreamLease::new(&best.shared, counted)))
     }
 
-    /// Has a flow carried with the connection that it will be opened on, in turns with the others
-    /// that are meant for it.
+    /// Runs a flow in the executor of a connection. The connections that are meant for its class
+    /// take turns.
     pub(crate) fn carry(&self, class: FlowClass, flow: impl Future<Output = ()> + Send + 'static) {
         let executor = {
             let places = self.places();
@@ -208,12 +209,13 @@ impl Pool {
         }
     }
 
-    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
-    /// and for the other half to have read everything. Says how many flows were cut then.
+    /// Closes the connections: it opens no more streams, and waits up to `limit`. It waits until
+    /// the open flows have ended and the other half has read everything. Returns how many flows it
+    /// cut then.
     pub(crate) async fn close(&self, limit: Duration) -> usize {
         self.closing.cancel();
         self.tasks.close();
-        // Each connection says GOAWAY and is flushed.
+        // Each connection sends GOAWAY and is flushed.
         let closed = timeout(limit, self.tasks.wait()).await;
         let cut = if closed.is_ok() {
             0
@@ -226,14 +228,14 @@ impl Pool {
         cut
     }
 
-    /// Takes a connection out of the pool: it opens no more flows.
+    /// Takes a connection out of the pool: no more flows are opened on it.
     pub(crate) fn retire(&self, connection: &PooledConnection) {
         for place in self.places().iter_mut() {
             place.take_if(|there| Arc::ptr_eq(&there.shared, &connection.shared));
         }
     }
 
-    /// Waits for the flush_result of every connection that there is, and returns them.
+    /// Waits for the flush report of each live connection, and returns the reports.
     pub(crate) async fn flush_reports(&self) -> Vec<Arc<FlushReport>> {
         let live: Vec<_> = self.live().iter().filter_map(Weak::upgrade).collect();
         let mut flush_reports = Vec::with_capacity(live.len());
@@ -284,8 +286,8 @@ impl Pool {
         connection
     }
 
-    /// Tells everyone who waits for a connection, also when others were there all the time: they
-    /// may have looked between the end of one and the beginning of the next.
+    /// Wakes each request that waits for a connection, even when the pool had one all along. A
+    /// request may have looked between the end of one connection and the start of the next.
     fn set_up(&self) {
         self.state.send_modify(|state| {
             if *state != LinkState::Up {

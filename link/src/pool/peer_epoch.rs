@@ -1,37 +1,37 @@
-//! How often the host may go away under a request before the request fails.
+//! Bounds how often a request is sent again after the host went away.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a request is sent again because the host went away before its answer.
-///
-/// The host may have acted on it: then a second connection is made to the destination, after one
-/// that carried nothing, as programs that try several addresses at a time make them too. A request
-/// with bytes of the program is not sent again ([`early`](crate::flow::early_data)); a DNS question may be
-/// asked twice.
+/// The host may have acted on the request. The destination then sees a second connection, after one
+/// that carried nothing; programs that try several addresses at a time cause the same. A request
+/// with bytes of the app is not sent again ([`early`](crate::flow::early_data)); a DNS question may
+/// be asked twice.
 const MAX_RESENDS: usize = 2;
 
-/// Which of the hosts that there were one after the other a connection leads to.
+/// Identifies the host process to which a connection leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Epoch(u64);
 
-/// Counts the hosts. All connections end with their host, and one is noticed after the other: the
-/// first to end makes those that are dialled from then on another epoch.
+/// Counts the host processes that served this guest. All connections end with their host process,
+/// and the guest notices one after the other. The first to end starts a new epoch for the
+/// connections that are dialled from then on.
 #[derive(Debug, Default)]
 pub(crate) struct PeerEpochs(AtomicU64);
 
 impl PeerEpochs {
-    /// What a connection that is dialled now belongs to.
+    /// The epoch of a connection that is dialled now.
     pub(crate) fn now(&self) -> Epoch {
         Epoch(self.0.load(Ordering::Acquire))
     }
 
-    /// A connection of this epoch has ended by itself.
+    /// Notes that a connection of this epoch has ended by itself.
     pub(crate) fn lost(&self, Epoch(of): Epoch) {
         self.0.fetch_max(of + 1, Ordering::AcqRel);
     }
 }
 
-/// The losses of one request.
+/// The connections that one request has lost.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLosses {
     count: usize,
@@ -39,7 +39,7 @@ pub(crate) struct RequestLosses {
 }
 
 impl RequestLosses {
-    /// Whether to send the request again after the end of a connection.
+    /// Whether to send the request again after its connection has ended.
     pub(crate) fn again(&mut self, of: Epoch) -> bool {
         if self.last.is_none_or(|last| of > last) {
             self.count += 1;

@@ -1,38 +1,39 @@
-//! How fast a flow is, told from its bytes and its polls.
+//! Classifies a flow by its bytes and its polls.
 
 use std::time::{Duration, Instant};
 
-/// A flow is bulk when it has moved this much …
+/// A flow that moves this many bytes is bulk …
 const BULK_BYTES: u64 = 1024 * 1024;
 
-/// … in no more polls than this, …
+/// … in at most this many polls. …
 const MAX_BULK_POLLS: u32 = 1024;
 
-/// … and chatty when it has had so many polls, whatever it moved in them, …
+/// A flow with this many polls is interactive, whatever it moves in them. …
 const INTERACTIVE_POLLS: u32 = 512;
 
-/// … in less than this.
+/// … Both count within this time.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What a flow proves to be.
+/// The traffic of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TrafficClass {
-    /// Neither, so far.
+    /// Neither interactive nor bulk, so far.
     Idle,
-    /// Small messages, many of them: how long each takes is what counts.
+    /// Many small messages, whose latency counts.
     Interactive,
-    /// As many bytes as there are.
+    /// As many bytes as the link carries.
     Bulk,
 }
 
-/// Watches a flow. It looks at the clock once for each [`BULK_BYTES`] and for so many [`INTERACTIVE_POLLS`].
+/// Classifies one flow. It reads the clock once for each [`BULK_BYTES`], and once for so many
+/// [`INTERACTIVE_POLLS`].
 #[derive(Debug)]
 pub(crate) struct Classifier {
-    /// Bytes at which it looks next whether this is bulk.
+    /// Bytes at which the classifier next checks for bulk.
     next: u64,
-    /// When the last [`BULK_BYTES`] was over.
+    /// When the last [`BULK_BYTES`] was complete.
     since: Instant,
-    /// Turns since then.
+    /// Polls since then.
     bulk_polls: u32,
     polls: u32,
     polls_since: Instant,
@@ -52,7 +53,7 @@ impl Classifier {
         }
     }
 
-    /// Notes a poll of a flow that has `moved` bytes in all. Says the most that it has been.
+    /// Notes a poll of a flow that has `moved` bytes in all. Returns its highest class so far.
     pub(crate) fn poll(&mut self, moved: u64) -> TrafficClass {
         self.bulk_polls = self.bulk_polls.saturating_add(1);
         if moved >= self.next {
@@ -76,7 +77,7 @@ impl Classifier {
         self.class
     }
 
-    /// Whether it has been bulk.
+    /// Whether the flow has been bulk.
     pub(crate) fn is_bulk(&self) -> bool {
         self.class == TrafficClass::Bulk
     }

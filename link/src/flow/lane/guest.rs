@@ -20,8 +20,8 @@ use crate::transport::dial::dial;
 use crate::transport::lane_slot::{LanePermits, LaneSlot, OpenedLane};
 use crate::transport::lane_threads::LaneThreads;
 
-/// Lanes that interactive flows may have, all together. A lane saves a interactive flow time while there are
-/// few of them; many share frames, and so system calls, and are faster where they are.
+/// Largest number of lanes for interactive flows. A lane saves an interactive flow time while there
+/// are few; many are faster on HTTP/2, where they share frames and system calls.
 const MAX_INTERACTIVE_LANES: usize = 8;
 
 /// What the lanes of a guest share.
@@ -30,7 +30,7 @@ pub(crate) struct GuestLanes {
     endpoint: Endpoint,
     tuning: Arc<Tuning>,
     room: Arc<Semaphore>,
-    /// Of it, for interactive flows.
+    /// The part of the room that interactive flows may take.
     interactive: Arc<Semaphore>,
     threads: Arc<LaneThreads>,
 }
@@ -38,26 +38,26 @@ pub(crate) struct GuestLanes {
 /// How a flow gets its lane.
 #[derive(Debug)]
 pub(crate) enum LaneAccess {
-    /// Not at all.
+    /// The flow gets no lane.
     None,
-    /// Asks for it.
+    /// The guest asks for a lane.
     Guest(LaneRequest),
-    /// Waits for its guest to ask.
+    /// The host waits until its guest asks.
     Host(Arc<FlowDelivery>),
 }
 
-/// A flow of a guest.
+/// A guest's request for a lane for one flow.
 #[derive(Debug)]
 pub(crate) struct LaneRequest {
     guest: Arc<GuestLanes>,
     key: LaneKey,
-    /// What it must be.
+    /// The lowest class at which the guest asks for a lane.
     least: TrafficClass,
     slot: Option<Arc<LaneSlot>>,
 }
 
 impl GuestLanes {
-    /// `None` when there are to be no lanes.
+    /// Makes the lanes of one guest. `None` when lanes are switched off.
     pub(crate) fn new(endpoint: Endpoint, tuning: &Arc<Tuning>) -> Option<Arc<Self>> {
         (tuning.lanes != LaneMode::Never).then(|| {
             Arc::new(Self {
@@ -70,7 +70,7 @@ impl GuestLanes {
         })
     }
 
-    /// A flow's way to a lane, when the host has named the connection.
+    /// How a flow gets a lane, when the host has named the connection.
     pub(crate) fn access(self: &Arc<Self>, name: Option<&[u8]>, stream: u32) -> LaneAccess {
         let Some(connection) = name.and_then(lane::Name::parse) else {
             return LaneAccess::None;
@@ -86,7 +86,7 @@ impl GuestLanes {
         })
     }
 
-    /// Opens a lane in the background. `None` when there are as many as there may be.
+    /// Dials a lane in the background. `None` when the guest has no room for one.
     fn ask(self: &Arc<Self>, key: LaneKey, class: TrafficClass) -> Option<Arc<LaneSlot>> {
         let interactive = match class {
             TrafficClass::Interactive => {

@@ -1,4 +1,4 @@
-//! The host's side: knows the connections by name, and gives flows the lanes that guests dial.
+//! The host's side of lanes: finds the flow for each lane that a guest dials.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -18,7 +18,7 @@ use crate::transport::lane_slot::{LanePermits, OpenedLane};
 use crate::transport::lane_threads::LaneThreads;
 use crate::transport::stream::Transport;
 
-/// The lanes of a host half, of all its guests.
+/// The lanes of a host, for all its guests.
 #[derive(Debug)]
 pub struct HostLanes {
     connections: Mutex<HashMap<Name, Weak<DeliveryTable>>>,
@@ -28,7 +28,7 @@ pub struct HostLanes {
     threads: Arc<LaneThreads>,
 }
 
-/// A connection's name, known as long as this lives.
+/// The name of a connection, which is known as long as this lives.
 #[derive(Debug)]
 pub(crate) struct NamedConnection {
     lanes: Arc<HostLanes>,
@@ -37,7 +37,7 @@ pub(crate) struct NamedConnection {
 }
 
 impl HostLanes {
-    /// None yet. With [`LaneMode::Never`] there will be none.
+    /// Makes a table without lanes. With [`LaneMode::Never`] it stays empty.
     #[must_use]
     pub fn new(tuning: &Tuning) -> Arc<Self> {
         Arc::new(Self {
@@ -49,16 +49,17 @@ impl HostLanes {
         })
     }
 
-    /// Lanes that there are.
+    /// Lanes that are open.
     #[must_use]
     pub fn count(&self) -> usize {
         self.most.saturating_sub(self.room.available_permits())
     }
 
-    /// Opens a lane that a guest has dialled: its flow goes on on it.
+    /// Serves a lane that a guest has dialled: its flow moves there.
     ///
     /// # Errors
-    /// When there is no such flow, no room, or the guest leaves or never says where the flow moves over.
+    /// When the flow does not exist, there is no room, or the guest leaves or never sends its
+    /// offset.
     pub async fn serve(
         &self,
         mut transport: Transport,
@@ -84,8 +85,8 @@ impl HostLanes {
             match timeout(limit, &mut greet).await {
                 Ok(offset) => break offset.map_err(LinkError::Transport)?,
                 Err(_) if delivery.is_over() => return Err(LinkError::Handshake(limit)),
-                // A guest that has READY may be on the lane already, and slow to say where: to
-                // close the lane now would be the end of the flow.
+                // A guest that has READY may be on the lane already, and slow to send its offset: a
+                // close of the lane would end the flow.
                 Err(_) => {}
             }
         };
@@ -98,7 +99,7 @@ impl HostLanes {
         Ok(())
     }
 
-    /// Names a connection. `None` when there are to be no lanes.
+    /// Gives a connection a random name. `None` when lanes are switched off.
     pub(crate) fn name(
         self: &Arc<Self>,
         deliveries: &Arc<DeliveryTable>,
@@ -127,7 +128,7 @@ impl HostLanes {
 }
 
 impl NamedConnection {
-    /// The value of the header that tells the guest.
+    /// The header that tells the guest the connection's name.
     pub(crate) fn header(&self) -> HeaderValue {
         self.header.clone()
     }

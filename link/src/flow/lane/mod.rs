@@ -1,12 +1,12 @@
-//! HostLanes: connections of the transport that one flow has for itself.
+//! Lanes: a lane is a transport connection that carries one flow.
 //!
-//! HTTP/2 carries every flow at first, so that none waits for a handshake. A flow that proves to be
-//! busy ([`TrafficClass`]) moves to a lane of its own, where its bytes go from socket to socket, and its
-//! place in HTTP/2 falls silent: small messages no longer stand behind it. [`odyn_proto::wire::lane`]
-//! has what is said on the wire.
+//! HTTP/2 carries every flow at first, so that none waits for a handshake. A busy flow
+//! ([`TrafficClass`]) moves to a lane. There its bytes go from socket to socket, and its HTTP/2
+//! stream carries no more of them: small messages no longer wait behind them.
+//! [`odyn_proto::wire::lane`] specifies the bytes on the wire.
 //!
 //! ```text
-//!   guest: 1 MiB, or 512 turns, within a second ──▶ GuestLanes::ask: dials, names the flow
+//!   guest: 1 MiB, or 512 polls, within a second ──▶ GuestLanes::ask: dials, names the flow
 //!                                    host: HostLanes::serve finds it, answers READY
 //!   each half: its relay ends with Moves, and goes on with a Lane; once it is bulk, in the threads
 //!   for that
@@ -21,7 +21,7 @@
 //! | the lane is lost | the flow is, unless its stream says in [`STREAM_END_TIMEOUT`] that it had ended |
 //! | the host knows no lanes, has no room, or does not answer | the flow stays where it is |
 //!
-//! So phases, flush and verdicts are the stream's, and know nothing of lanes.
+//! Phases, flushes and verdicts belong to the stream; lanes do not change them.
 
 mod classifier;
 mod guest;
@@ -56,7 +56,7 @@ use crate::transport::socket::LinkSocket;
 /// How long a flow whose lane has ended waits for its stream to say why.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What one poll moves at most in one direction before others have their budget, in bytes.
+/// Largest number of bytes that one poll moves in one direction.
 pub(crate) const POLL_BUDGET: usize = 512 * 1024;
 
 /// A flow's lane.
@@ -64,23 +64,23 @@ pub(crate) const POLL_BUDGET: usize = 512 * 1024;
 pub(crate) struct Lane {
     socket: LinkSocket,
     up: Pump,
-    /// Bytes taken for the other half.
+    /// Bytes taken from the local side for the other half.
     up_taken: u64,
-    /// What is still to be written of the offset of the up direction.
+    /// Bytes of the up direction's offset that are not written yet.
     own_offset: Bytes,
     down: Pump,
     /// Bytes taken from the other half.
     down_taken: u64,
     peer_offset: PeerOffset,
-    /// The frame behind the offset: how many bytes the other half has sent on the lane.
+    /// The stream's last frame: how many bytes the other half has sent on the lane.
     last_frame: Vec<u8>,
-    /// The other half has closed it, or it failed.
+    /// The other half has closed the lane, or the lane failed.
     ended: bool,
     end_timeout: Option<Pin<Box<Sleep>>>,
     _permits: LanePermits,
 }
 
-/// Where the down direction has moved over.
+/// The stream offset at which the down direction moves to the lane.
 #[derive(Debug)]
 enum PeerOffset {
     Reading(Vec<u8>),
@@ -88,8 +88,8 @@ enum PeerOffset {
 }
 
 impl Lane {
-    /// Must be called in the runtime that carries the flow. `offset` is where the up direction
-    /// moves over, or [`NO_OFFSET`]. `can_splice`: the local side is a socket.
+    /// Makes a lane for a flow in the runtime that calls this. `offset` is where the up direction
+    /// moves to the lane, or [`NO_OFFSET`]. `can_splice`: the local side is a socket.
     ///
     /// # Errors
     /// When the kernel can't watch one more descriptor.
@@ -112,7 +112,7 @@ impl Lane {
         })
     }
 
-    /// The lane has ended, a direction needs it, and the stream does not say why.
+    /// Ready when the lane has ended and a direction still needs it. The stream may first say why.
     pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>, up_ended: bool) -> Poll<()> {
         let down_needs_it = match self.peer_offset {
             PeerOffset::Known(NO_OFFSET) => false,
@@ -128,10 +128,10 @@ impl Lane {
         end_timeout.as_mut().poll(cx)
     }
 
-    /// The same lane, watched by the runtime that we are in.
+    /// Registers the lane in the runtime that calls this.
     ///
     /// # Errors
-    /// When it can't watch one more descriptor; the lane is closed then.
+    /// When the runtime can't watch one more descriptor; the lane is closed then.
     pub(crate) fn rehome(mut self) -> io::Result<Self> {
         self.socket = LinkSocket::new(self.socket.into_inner())?;
         Ok(self)
@@ -141,7 +141,8 @@ impl Lane {
         self.ended
     }
 
-    /// One step of the up direction. A lane that fails is never ready: see [`Lane::poll_lost`].
+    /// Moves one step of the up direction. A lane that fails is never ready: see
+    /// [`Lane::poll_lost`].
     pub(crate) fn poll_up<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -165,7 +166,7 @@ impl Lane {
         step
     }
 
-    /// Ready when all that was taken for the other half was given to the lane, or it failed.
+    /// Ready when the lane has all that was taken for the other half, or has failed.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.up.held() > 0 && !self.ended {
             if ready!(self.up.poll_give(cx, &mut self.socket)).is_err() {
@@ -175,7 +176,7 @@ impl Lane {
         Poll::Ready(())
     }
 
-    /// Bytes that were taken for the other half and wait for room.
+    /// Whether bytes for the other half wait for room in the lane.
     pub(crate) fn waits_for_room(&self) -> bool {
         self.up.held() > 0 || !self.own_offset.is_empty()
     }
@@ -185,7 +186,7 @@ impl Lane {
         Bytes::copy_from_slice(&self.up_taken.to_be_bytes())
     }
 
-    /// Ready when the other half has been told where the up direction moves over.
+    /// Ready when the other half knows at which offset the up direction moves.
     pub(crate) fn poll_own_offset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.own_offset.is_empty() {
             let bytes = &self.own_offset;
@@ -204,8 +205,8 @@ impl Lane {
         Poll::Ready(())
     }
 
-    /// Where the down direction moves over. Until it is known, what comes on the stream may be
-    /// bytes or the last frame.
+    /// Reads the offset at which the down direction moves. Until it is known, data on the stream
+    /// may be payload or the last frame.
     pub(crate) fn poll_peer_offset(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
         loop {
             let bytes = match &mut self.peer_offset {
@@ -234,7 +235,7 @@ impl Lane {
         }
     }
 
-    /// Bytes that are still to come on the stream before those on the lane.
+    /// Bytes that the stream still brings before those on the lane.
     pub(crate) fn rest_of_stream(&self, received: u64) -> usize {
         match self.peer_offset {
             PeerOffset::Known(offset) => {
@@ -244,10 +245,10 @@ impl Lane {
         }
     }
 
-    /// Takes bytes of the last frame.
+    /// Takes bytes of the stream's last frame.
     ///
     /// # Errors
-    /// When they can't be.
+    /// When the frame gets too long.
     pub(crate) fn push_last_frame(&mut self, bytes: &[u8]) -> Result<(), Cut> {
         if self.last_frame.len() + bytes.len() > OFFSET_BYTES {
             return Err(Cut::Peer);
@@ -256,7 +257,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The stream has ended with so many bytes.
+    /// Notes that the stream has ended after `received` bytes.
     ///
     /// # Errors
     /// When a direction that has moved to the lane does not say how it ended there.
@@ -280,12 +281,12 @@ impl Lane {
         Some(u64::from_be_bytes(whole))
     }
 
-    /// Every byte of the down direction was given to the socket.
+    /// Whether the socket has every byte of the down direction.
     pub(crate) fn down_is_complete(&self) -> bool {
         self.down.held() == 0 && self.down_count() == Some(self.down_taken)
     }
 
-    /// Bytes of the down direction that are known to be on their way.
+    /// Bytes of the down direction that the other half has sent and the socket has not.
     pub(crate) fn down_pending(&self) -> u64 {
         let coming = self
             .down_count()
@@ -293,7 +294,7 @@ impl Lane {
         coming + self.down.held() as u64
     }
 
-    /// One step of the down direction, which is not complete. As [`Lane::poll_up`].
+    /// Moves one step of the down direction, which is not complete. As [`Lane::poll_up`].
     pub(crate) fn poll_down<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -323,7 +324,7 @@ impl Lane {
         step
     }
 
-    /// Takes what comes from the other half and throws it away.
+    /// Reads what comes from the other half, and discards it.
     pub(crate) fn discard(&mut self, cx: &mut Context<'_>) {
         let mut junk = [0; 16 * 1024];
         let mut budget = POLL_BUDGET;

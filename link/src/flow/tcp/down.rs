@@ -11,21 +11,21 @@ use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
 use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::{Cut, Stream};
 
-/// Chunks up to this size are put together when they have to wait: each would otherwise keep
-/// alive the large buffer that it was read into.
+/// The relay joins waiting chunks of up to this size. Each would otherwise keep alive the large
+/// buffer that h2 read it into.
 const MAX_COPIED_CHUNK: usize = 4 * 1024;
 
-/// Most chunks of one write.
+/// Largest number of chunks in one write.
 const MAX_SLICES: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Down {
     queue: DownQueue,
     state: DownState,
-    /// Bytes that have come on the stream.
+    /// Bytes that came on the stream.
     received: u64,
-    /// The last frame was empty: END_STREAM comes in one, and h2 forgets it when the connection
-    /// ends before it was asked.
+    /// The last frame was empty. END_STREAM comes in an empty frame, and h2 forgets it when the
+    /// connection ends before the relay has asked for it.
     empty_frame: bool,
 }
 
@@ -38,33 +38,33 @@ enum DownState {
     StreamEnded,
     /// The FIN was sent.
     Done,
-    /// The socket does not take any more. What comes is not read: its sender will be reset.
+    /// The socket takes no more bytes. The relay discards what comes; it will reset the sender.
     Failed,
 }
 
 impl Down {
-    /// The socket does not take any more.
+    /// Whether the socket takes no more bytes.
     pub(super) fn failed(&self) -> bool {
         self.state == DownState::Failed
     }
 
-    /// Bytes that came and are not written.
+    /// Bytes that came on the stream and are not written to the socket.
     pub(super) fn queued(&self) -> usize {
         self.queue.len
     }
 
-    /// The socket has everything, the FIN included.
+    /// Whether the socket has every byte and the FIN.
     pub(super) fn fin_sent(&self) -> bool {
         self.state == DownState::Done
     }
 
-    /// Throws away what has come and was not written.
+    /// Discards the bytes that came and are not written.
     pub(super) fn discard(&mut self, stream: &mut Stream) {
         stream.release(self.queue.len);
         self.queue = DownQueue::default();
     }
 
-    /// Takes all that has come and throws it away.
+    /// Reads everything that came, and discards it.
     pub(super) fn poll_discard(
         &mut self,
         cx: &mut Context<'_>,
@@ -81,7 +81,7 @@ impl Down {
         taken
     }
 
-    /// The other half has properly ended this direction.
+    /// Whether the other half has ended this direction with END_STREAM.
     pub(super) fn ended_by_stream(&self) -> bool {
         matches!(self.state, DownState::StreamEnded | DownState::Done)
     }
@@ -99,8 +99,8 @@ impl Down {
         self.write(cx, local, stream, lane, count).map(Ok)
     }
 
-    /// As [`Down::poll`], for a stream that was reset or lost: ready when all that had come was
-    /// written, or the socket failed.
+    /// As [`Down::poll`], for a stream that was reset or lost. Ready when all that came is written,
+    /// or the socket failed.
     pub(super) fn poll_rest<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl Down {
             return Poll::Ready(());
         }
         let written = self.write(cx, local, stream, lane.as_deref_mut(), count);
-        // What was sent on a lane before the reset is there up to the lane's end.
+        // Bytes that were sent on a lane before the reset can be read up to the lane's end.
         let all_has_come = lane.is_none_or(|lane| lane.has_ended() && lane.down_held() == 0);
         let is_empty = self.queue.is_empty() && all_has_come;
         let is_written = is_empty && local.poll_flush(cx).is_ready();
@@ -124,7 +124,7 @@ impl Down {
         written
     }
 
-    /// Takes all that has come.
+    /// Moves everything that came on the stream to the queue.
     fn take(
         &mut self,
         cx: &mut Context<'_>,
@@ -158,7 +158,7 @@ impl Down {
                 Poll::Ready(Ok(None)) if self.failed() => return Ok(()),
                 Poll::Ready(Ok(None)) => self.end(lane.as_deref_mut())?,
                 Poll::Ready(Err(cut)) => {
-                    // Who leaves has ended its direction before.
+                    // A half that leaves has ended its direction before.
                     let last_frame = self.empty_frame
                         || lane
                             .as_ref()
@@ -173,7 +173,7 @@ impl Down {
         }
     }
 
-    /// END_STREAM has come.
+    /// Notes END_STREAM.
     fn end(&mut self, lane: Option<&mut Lane>) -> Result<(), Cut> {
         if let Some(lane) = lane {
             lane.end_of_stream(self.received)?;
@@ -251,15 +251,15 @@ impl Down {
     }
 }
 
-/// Bytes that wait for the socket. Bounded by the window of the flow.
+/// Bytes that wait for the socket. The flow's window bounds them.
 #[derive(Default)]
 struct DownQueue {
     chunks: VecDeque<Bytes>,
-    /// Small chunks, behind all of `chunks`.
+    /// Small chunks, which follow all of `chunks`.
     tail: BytesMut,
-    /// Bytes of both.
+    /// Bytes in `chunks` and `tail` together.
     len: usize,
-    /// Something was written: the runtime knows whether there is room.
+    /// The relay has written to the socket, so the runtime knows whether it has room.
     has_begun: bool,
 }
 
@@ -294,7 +294,7 @@ impl DownQueue {
         cx: &mut Context<'_>,
         local: &mut L,
     ) -> Poll<std::io::Result<usize>> {
-        // While chunks wait, the tail goes on to take small ones.
+        // While chunks wait, the tail takes further small ones.
         if self.chunks.is_empty() {
             self.close_tail();
         }
@@ -318,7 +318,7 @@ impl DownQueue {
         Poll::Ready(Ok(written))
     }
 
-    /// Asks the kernel, not the runtime, which may not have heard yet that the socket is connected.
+    /// Asks the kernel, not the runtime, which may not know yet that the socket is connected.
     fn write_first<L: LocalStream>(&self, local: &mut L) -> std::io::Result<Option<usize>> {
         match self.chunks.front() {
             Some(chunk) => local.try_write(chunk),

@@ -1,11 +1,12 @@
-//! The relay beside a side: at the end of the guest it outlives the side.
+//! The relay in the guest, between the app's socket and the link: it outlives the app.
 //!
-//! In [`Phase::Draining`](crate::Phase) nobody reads what comes from the peer. It must not even be
-//! written: data that arrives at a socket whose process is gone makes the kernel reset it, and
-//! throw away what the side had written and we have not read. So it is dropped here.
+//! In [`Phase::Draining`](crate::Phase) the app has ended, and no process reads what comes from the
+//! peer. The relay must not even write it: the kernel resets a socket whose process is gone when
+//! data arrives, and discards what the app wrote and the relay has not read. So the relay discards
+//! what comes.
 //!
-//! When the side's last byte has left for the host half the socket is closed and the flow waits
-//! for the report on its connection; only that says that the byte is delivered.
+//! When the app's last byte has left for the host, the relay closes the socket and waits for the
+//! report on its connection. Only the report says that the byte is delivered.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -21,11 +22,11 @@ use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
 use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 
-/// What a flow beside a side needs.
+/// What the relay in the guest needs.
 #[derive(Debug)]
 pub(crate) struct GuestSide {
     pub(crate) drain: Drain,
-    /// Until its last byte has left for the host half.
+    /// Held until the app's last byte has left for the host.
     pub(crate) drain_guard: Option<DrainGuard>,
     pub(crate) flush_result: FlushResult,
 }
@@ -36,7 +37,7 @@ pub(super) async fn relay<L: LocalStream>(
 ) -> RelayTurn<L, GuestSide> {
     let result = tokio::select! {
         biased;
-        // First: from here on not a byte may be written to the socket.
+        // First: in this phase no byte may be written to the socket.
         () = side.drain.draining() => return RelayTurn::Ended(drain(flow, side).await),
         result = poll_fn(|cx| flow.poll(cx)) => result,
     };
@@ -47,7 +48,7 @@ pub(super) async fn relay<L: LocalStream>(
         Ok(RelayDone::Closed) => closed(flow, side).await,
         Err(Cut::Socket) => reset_by_app(flow, side).await,
         Err(Cut::Peer | Cut::Gone) => {
-            // For a side that is gone there is nothing to deliver.
+            // Nothing can be delivered to an app that has ended.
             tokio::select! {
                 () = flow.reset_socket() => {}
                 () = side.drain.draining() => {}
@@ -64,7 +65,7 @@ pub(super) async fn relay<L: LocalStream>(
     })
 }
 
-/// The side is gone: what it wrote is read to its end.
+/// Reads what the app wrote to its end, after the app has ended.
 async fn drain<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     flow.down.discard(&mut flow.stream);
     flow.up.patient = true;
@@ -82,7 +83,7 @@ async fn drain<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> En
     }
 }
 
-/// Ready when the side's FIN was handed to h2.
+/// Ready when h2 has the app's FIN.
 fn poll_last<L: LocalStream>(flow: &mut TcpFlow<L>, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
     flow.tend_lane(cx)?;
     let lane = flow.lane.as_deref_mut();
@@ -100,8 +101,8 @@ fn poll_last<L: LocalStream>(flow: &mut TcpFlow<L>, cx: &mut Context<'_>) -> Pol
     Poll::Ready(Ok(()))
 }
 
-/// The side's direction has ended, and in a running guest the other one, too: the last bytes
-/// may still be in h2.
+/// Waits until h2 has sent the last bytes, after the app's direction has ended. In a running guest
+/// the other direction has ended, too.
 async fn closed<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     tokio::select! {
         biased;
@@ -121,7 +122,7 @@ async fn closed<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> E
     }
 }
 
-/// The socket is gone: the host half gets what had been read, then the reset.
+/// Passes on a reset by the app: the host gets what was read, then RST_STREAM.
 async fn reset_by_app<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide) -> End {
     let grace = flow.stream.tuning.reset_grace;
     tokio::select! {
@@ -131,8 +132,8 @@ async fn reset_by_app<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide
         () = reset_grace(grace, &side.drain) => {}
     }
     flow.stream.reset();
-    // The other half reads a lane up to its end before it passes the reset on, and the report
-    // waits for that.
+    // The host reads a lane up to its end before it passes the reset on, and the report waits for
+    // that.
     flow.lane = None;
     if side.drain.is_draining() {
         settle(flow, side, Some(End::ResetBySocket)).await
@@ -141,7 +142,7 @@ async fn reset_by_app<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide
     }
 }
 
-/// `grace` in a running guest; at its end, as long as it takes.
+/// Waits for `grace` in a running guest, and without limit while the guest drains.
 async fn reset_grace(grace: Duration, drain: &Drain) {
     let _ = timeout(grace, drain.draining()).await;
     if drain.is_draining() {
@@ -149,8 +150,8 @@ async fn reset_grace(grace: Duration, drain: &Drain) {
     }
 }
 
-/// Waits for the report. `natural` is how the flow ends when all is delivered; without it, it was
-/// cut before all was handed over.
+/// Waits for the report on the flow's connection. `natural` is the end of a flow that is delivered
+/// whole; `None` means that the flow was cut before.
 async fn settle<L: LocalStream>(
     flow: Box<TcpFlow<L>>,
     mut side: GuestSide,
@@ -164,7 +165,7 @@ async fn settle<L: LocalStream>(
         down,
         ..
     } = *flow;
-    // Another connection that waits for a descriptor may need it.
+    // Another connection may wait for this descriptor.
     drop(local);
     let (taken, _) = counters.get();
     let stream_id = stream.send.stream_id().as_u32();
@@ -201,7 +202,7 @@ async fn settle<L: LocalStream>(
     }
 }
 
-/// Waits until the peer has reset the flow. A connection that ends is the report's matter.
+/// Waits until the peer has reset the flow. The report covers a connection that ends.
 async fn peer_reset(stream: &mut crate::flow::stream::Stream) {
     loop {
         match poll_fn(|cx| stream.poll_cut(cx)).await {

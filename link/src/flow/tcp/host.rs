@@ -1,4 +1,4 @@
-//! The relay beside the side: it answers for the delivery of what came from a guest.
+//! The relay on the host: it answers for the delivery of what came from a guest.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -13,13 +13,13 @@ use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
 use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 
-/// What a flow beside the side needs.
+/// What the relay on the host needs.
 #[derive(Debug)]
 pub(crate) struct HostSide {
     pub(crate) flow_guard: FlowGuard,
-    /// The host half was told to stop.
+    /// The host was told to stop.
     pub(crate) drain: CancellationToken,
-    /// It stops now.
+    /// The host stops now.
     pub(crate) force: CancellationToken,
 }
 
@@ -55,10 +55,10 @@ pub(super) async fn relay<L: LocalStream>(
         }
     };
     RelayTurn::Ended(match ended {
-        // The connection goes because we have no more time.
+        // The connection is closed because the host has no more time.
         Some(End::LinkLost) if side.force.is_cancelled() => flow.cut(&side.flow_guard),
         Some(end) => {
-            // What a peer refused by a reset is not undelivered.
+            // Bytes that a peer refused by a reset are not undelivered.
             if flow.local.is_connected() {
                 side.flow_guard.give_up();
             }
@@ -78,7 +78,8 @@ impl<L: LocalStream> TcpFlow<L> {
     async fn end(&mut self, result: Result<(), Cut>, side: &HostSide) -> End {
         match result {
             Ok(()) => {
-                // From here on the kernel delivers what is in the socket, whatever becomes of us.
+                // From here on the kernel delivers what is in the socket, even if this process
+                // ends.
                 self.local.close_in_order();
                 let end = self.flush().await;
                 self.linger(side).await;
@@ -99,7 +100,8 @@ impl<L: LocalStream> TcpFlow<L> {
                     written
                 })
                 .await;
-                // From here on the kernel delivers what is in the socket, whatever becomes of us.
+                // From here on the kernel delivers what is in the socket, even if this process
+                // ends.
                 self.local.close_in_order();
                 self.linger(side).await;
                 End::Closed
@@ -111,7 +113,7 @@ impl<L: LocalStream> TcpFlow<L> {
         }
     }
 
-    /// Both directions have ended: the last bytes may still be in h2.
+    /// Waits until h2 has sent the last bytes, after both directions have ended.
     async fn flush(&mut self) -> End {
         self.stream.in_flight.empty().await;
         if !self.stream.in_flight.lost() {
@@ -124,15 +126,15 @@ impl<L: LocalStream> TcpFlow<L> {
         }
     }
 
-    /// The socket is gone: the other half gets what had been read, then the reset.
+    /// Passes on a reset of the socket: the guest gets what was read, then RST_STREAM.
     async fn reset_stream(&mut self) {
         let grace = self.stream.tuning.reset_grace;
         let _ = timeout(grace, poll_fn(|cx| self.poll_handed_on(cx))).await;
         self.stream.reset();
     }
 
-    /// Keeps the socket until its peer has everything, so that whoever asks gets an answer. A host
-    /// half that stops leaves this to the kernel, unless its guest waits for the answer.
+    /// Keeps the socket until its peer has everything, so that a flush gets an answer. A host that
+    /// stops leaves this to the kernel, unless its guest waits for the answer.
     async fn linger(&mut self, side: &HostSide) {
         let (flow_guard, local) = (&side.flow_guard, &mut self.local);
         let delivered = move || {
@@ -144,13 +146,14 @@ impl<L: LocalStream> TcpFlow<L> {
         let _ = timeout(LINGER, acknowledged(delivered)).await;
     }
 
-    /// No more time. The peer must not take what it has for all.
+    /// Ends a flow for which there is no more time. The peer must see a reset: it must not take a
+    /// part for the whole.
     fn cut(mut self, flow_guard: &FlowGuard) -> End {
         if self.down.fin_sent() {
             self.local.close_in_order();
         }
         if self.down.fin_sent() && self.up.ended() {
-            // The rest is the kernel's.
+            // The kernel delivers the rest.
             return End::Closed;
         }
         self.note(flow_guard);

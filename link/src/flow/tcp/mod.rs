@@ -5,9 +5,9 @@
 //!   socket ◀──write── queue ◀── h2 receive queue ◀── link    down
 //! ```
 //!
-//! Up reads only what the flow's window has room for. Down takes whatever came, at once: so it
-//! sees the end or reset behind it even when the socket does not take a byte, and the bytes are
-//! bounded by the window, which is opened again only after they were written.
+//! Up reads only what the flow's window has room for. Down reads at once whatever came: the relay
+//! then sees the end or the reset behind it, even when the socket takes no byte. The window bounds
+//! these bytes: the relay opens it again only after it has written them.
 //!
 //! How a flow ends:
 //!
@@ -50,10 +50,10 @@ use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::{Cut, FlowSide, Stream};
 use crate::transport::lane_slot::OpenedLane;
 
-/// Pause between looks at the send queue of a socket that is to be reset.
+/// Interval of the checks of the send queue of a socket that will be reset.
 const ACK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Moves bytes both ways until both directions have ended, or either side gave up.
+/// Moves bytes both ways until both directions have ended, or one side gave up.
 ///
 /// `counters` counts what was moved. The socket is closed on return; it is reset when the flow
 /// did not end with [`End::Closed`]. While the guest drains ([`Phase`](crate::Phase)), a flow
@@ -63,7 +63,7 @@ pub async fn relay<L: LocalStream>(mut local: L, stream: Stream, counters: Arc<C
     counters
         .up
         .fetch_add(stream.early as u64, Ordering::Relaxed);
-    // Boxed: it is handed on from one future to the next, and each would have room for it.
+    // Boxed: one future passes it to the next, and each would reserve room for it.
     let mut flow = Box::new(TcpFlow {
         up: Up::new(&stream.tuning),
         down: Down::default(),
@@ -80,7 +80,7 @@ pub async fn relay<L: LocalStream>(mut local: L, stream: Stream, counters: Arc<C
     }
 }
 
-/// Carries a flow to its end.
+/// Relays a flow to its end.
 async fn finish<L, S, F>(relay: fn(Box<TcpFlow<L>>, S) -> F, flow: Box<TcpFlow<L>>, side: S) -> End
 where
     L: LocalStream,
@@ -89,13 +89,13 @@ where
 {
     match relay(flow, side).await {
         RelayTurn::Ended(end) => end,
-        // Apart, so that the many flows that stay do not carry the room for this.
+        // Boxed, so that the many flows that stay on HTTP/2 do not reserve room for this.
         RelayTurn::Moves(moving) => Box::pin(finish_on_lane(relay, moving)).await,
     }
 }
 
-/// Carries a flow that has a lane to its end: here while its messages are small, and in the threads
-/// for lanes when it is bulk. Each half decides for itself.
+/// Relays a flow on a lane to its end. The flow stays in this runtime while its messages are small;
+/// a bulk flow moves to the lane threads. Each half decides by itself.
 async fn finish_on_lane<L, S, F>(
     relay: fn(Box<TcpFlow<L>>, S) -> F,
     moving: Box<MovingFlow<L, S>>,
@@ -113,8 +113,8 @@ where
     let MoveTo::Lane(lane) = to else {
         return End::LinkLost;
     };
-    // Whoever waits for the end of all flows may go on when this is dropped: here, where the end of
-    // this one is known, and not over there.
+    // The drop of these counts ends the wait for the end of all flows. The drop happens here, where
+    // the end of this flow is known, and not in the lane threads.
     let _place = flow.stream.leave_counts();
     let threads = Arc::clone(&lane.threads);
     let mut flow = match flow.promote(lane) {
@@ -135,7 +135,7 @@ where
     };
     match threads.run(rest).await {
         Some(RelayTurn::Ended(end)) => end,
-        // There is one lane for each flow, and nowhere to go from there.
+        // A flow has one lane, and moves no further from there.
         Some(RelayTurn::Moves(_)) | None => End::LinkLost,
     }
 }
@@ -145,13 +145,13 @@ fn lost(error: &std::io::Error) -> End {
     End::LinkLost
 }
 
-/// How far a relay has come.
+/// How a turn of the relay ended.
 enum RelayTurn<L, S> {
     Ended(End),
     Moves(Box<MovingFlow<L, S>>),
 }
 
-/// A flow that is to go on elsewhere.
+/// A flow that moves to a lane, or to the lane threads.
 struct MovingFlow<L, S> {
     flow: Box<TcpFlow<L>>,
     side: S,
@@ -164,9 +164,9 @@ enum MoveTo {
     BulkThreads,
 }
 
-/// How the relay of both directions ends when nothing fails.
+/// How the relay ends when nothing fails.
 enum RelayDone {
-    /// Both have ended.
+    /// Both directions have ended.
     Closed,
     Moves(MoveTo),
 }
@@ -179,15 +179,15 @@ struct TcpFlow<L> {
     counters: Arc<Counters>,
     classifier: Classifier,
     lane: Option<Box<Lane>>,
-    /// It is carried where bulk flows are.
+    /// The flow is in the threads for bulk flows.
     is_apart: bool,
 }
 
 impl<L: LocalStream> TcpFlow<L> {
-    /// The flow on a lane, in the runtime that it is in.
+    /// Moves the flow to a lane, in its present runtime.
     ///
     /// # Errors
-    /// When there are no more descriptors to be watched.
+    /// When the runtime can watch no more descriptors.
     fn promote(mut self: Box<Self>, lane: OpenedLane) -> std::io::Result<Box<Self>> {
         let (taken, _) = self.counters.get();
         let offset = if self.up.ended() { NO_OFFSET } else { taken };
@@ -196,7 +196,7 @@ impl<L: LocalStream> TcpFlow<L> {
         Ok(self)
     }
 
-    /// The flow in the threads for bulk flows, of which we are one.
+    /// Registers the flow in the bulk thread that calls this.
     ///
     /// # Errors
     /// As [`TcpFlow::promote`].
@@ -209,12 +209,12 @@ impl<L: LocalStream> TcpFlow<L> {
         Ok(self)
     }
 
-    /// What a lane needs also when nothing is to be sent.
+    /// Does what a lane needs even while no bytes are sent.
     fn tend_lane(&mut self, cx: &mut Context<'_>) -> Result<(), Cut> {
         let Some(lane) = &mut self.lane else {
             return Ok(());
         };
-        // The other half waits for it.
+        // The other half waits for the offset.
         let _ = lane.poll_own_offset(cx);
         match lane.poll_lost(cx, self.up.ended()) {
             Poll::Ready(()) => Err(Cut::Link),
@@ -240,8 +240,8 @@ impl<L: LocalStream> TcpFlow<L> {
         let down = self
             .down
             .poll(cx, local, &mut self.stream, lane, &self.counters.down)?;
-        // A socket that can't be written to may still hold bytes to be read, from before it was
-        // reset: they are read to their end.
+        // A socket that takes no writes may still hold bytes from before its reset: the relay reads
+        // them to their end.
         self.up.socket_is_dead = self.down.failed();
         let lane = self.lane.as_deref_mut();
         let up = self
@@ -250,7 +250,7 @@ impl<L: LocalStream> TcpFlow<L> {
         if self.down.ended_by_stream()
             && let Poll::Ready(cut) = self.stream.poll_cut(cx)
         {
-            // Nothing more comes on the stream, so only here a reset can be seen.
+            // The stream brings no more data, so only this poll sees a reset.
             return Poll::Ready(Err(cut));
         }
         match (up.is_ready(), down.is_ready()) {
@@ -270,7 +270,7 @@ impl<L: LocalStream> TcpFlow<L> {
         )
     }
 
-    /// Ready when all that was read from the socket was handed on, so that a reset may follow.
+    /// Ready when h2 and the lane have all that was read, so that a reset may follow.
     fn poll_handed_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(lane) = &mut self.lane {
             ready!(lane.poll_flush(cx));
@@ -278,14 +278,15 @@ impl<L: LocalStream> TcpFlow<L> {
         self.stream.in_flight.poll_empty(cx)
     }
 
-    /// The other half gave up: the socket gets what had come, then the reset.
+    /// Passes on a reset by the other half: the socket gets what came, then the reset.
     async fn reset_socket(&mut self) {
         let grace = self.stream.tuning.reset_grace;
         let _ = timeout(grace, self.deliver()).await;
         self.local.reset_on_close();
     }
 
-    /// The connection is gone. What had properly ended is still delivered.
+    /// Ends a flow whose connection is lost. A direction that END_STREAM had ended is still
+    /// delivered.
     async fn lose_link(&mut self) {
         if self.down.ended_by_stream() {
             let grace = self.stream.tuning.reset_grace;
@@ -294,8 +295,8 @@ impl<L: LocalStream> TcpFlow<L> {
         self.local.reset_on_close();
     }
 
-    /// Writes all that came to the socket and waits until its peer's kernel has it: a reset throws
-    /// away what is still in the send queue.
+    /// Writes all that came, and waits until the peer's kernel has it. A reset discards what is
+    /// still in the send queue.
     async fn deliver(&mut self) {
         poll_fn(|cx| self.poll_rest(cx)).await;
         while self.local.unacknowledged() > 0 {

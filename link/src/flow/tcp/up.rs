@@ -18,30 +18,30 @@ use crate::flow::lane::{Lane, POLL_BUDGET, PumpError, PumpStep};
 use crate::flow::local_stream::{LocalStream, poll_read_buf};
 use crate::flow::stream::{Cut, Stream};
 
-/// Size of the first read, and of the room for it on the stack. Doubled while reads fill their
+/// Size of the first read, which has room on the stack. The relay doubles it while reads fill their
 /// buffer, up to the configured size.
 const FIRST_READ: usize = 8 * 1024;
 
-/// Reads up to this size are copied out of their buffer: a few bytes that wait in a queue shall
-/// not keep a large buffer alive.
+/// The relay copies reads of up to this size out of their buffer. A few queued bytes then keep no
+/// large buffer alive.
 const COPY_LIMIT: usize = 2 * 1024;
 
-/// Pause between looks for a reset of a socket from which nothing is read: because the flow's
-/// window is closed, or because its FIN has been read.
+/// Interval of the checks for a reset while the relay reads nothing. It reads nothing while the
+/// flow's window is closed, and after the FIN.
 const RESET_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Up {
     ended: bool,
-    /// Set when a write to the socket failed: its end is not a FIN any more.
+    /// A write to the socket failed: the end of its bytes is no FIN.
     pub(super) socket_is_dead: bool,
-    /// Reads what the socket holds however long that takes, also of one that was reset.
+    /// The relay reads what the socket holds without a time limit, also after a reset.
     pub(super) patient: bool,
-    /// Empty between reads, and without memory while the socket has nothing.
+    /// Empty between reads; without memory while the socket has nothing to read.
     buf: BytesMut,
     read_size: usize,
     max_read: usize,
-    /// CorkBuffer while bytes flow again: a busy flow stalls all the time, and making a timer costs more
-    /// than a look too many.
+    /// The timer of the next check. The relay keeps it while bytes flow again: a busy flow stalls
+    /// all the time, and a new timer costs more than a superfluous check.
     next_check: Option<Pin<Box<Sleep>>>,
 }
 
@@ -58,12 +58,12 @@ impl Up {
         }
     }
 
-    /// The FIN was handed to h2.
+    /// Whether h2 has the FIN.
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Ready when the FIN was handed to h2.
+    /// Ready when h2 has the FIN.
     pub(super) fn poll<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,10 +127,10 @@ impl Up {
                     return Err(Cut::Socket).into();
                 }
                 Poll::Ready(Ok(PumpStep::End)) => {
-                    // The other half must know the offset before it sees the frame: the two come
-                    // by different ways. Its own offset says that it does.
+                    // The other half must know the offset before it sees the frame, and the two
+                    // travel on different connections. Its own offset says that it knows ours.
                     ready!(lane.poll_peer_offset(cx));
-                    // The frame may not be taken apart.
+                    // The frame must not be split.
                     ready!(stream.poll_room_of(cx, OFFSET_BYTES, OFFSET_BYTES))?;
                     stream.send(lane.up_count(), true)?;
                     self.ended = true;
@@ -145,7 +145,7 @@ impl Up {
         Poll::Pending
     }
 
-    /// Reads at most `room` bytes; none is the end.
+    /// Reads at most `room` bytes; no bytes mean the end.
     fn poll_read<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -192,8 +192,7 @@ impl Up {
         Poll::Ready(Ok(bytes))
     }
 
-    /// Looks now and then for a reset, while nothing is read from the socket. Ready with an error
-    /// only.
+    /// Checks for a reset at an interval, while the relay reads nothing. Ready with an error only.
     pub(super) fn poll_reset<L: LocalStream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -209,7 +208,7 @@ impl Up {
                 .get_or_insert_with(|| Box::pin(sleep(RESET_CHECK)));
             ready!(timer.as_mut().poll(cx));
             self.next_check = None;
-            // What a dead socket still holds is not waited for any longer than this.
+            // The relay waits no longer than this for what a dead socket still holds.
             if self.socket_is_dead || local.has_failed() {
                 return Err(Cut::Socket).into();
             }
@@ -217,8 +216,7 @@ impl Up {
     }
 }
 
-/// Reads where most flows are read: a message that has room on the stack, so that no buffer is made
-/// for a flow that has nothing to say.
+/// Reads a small message into the stack. A flow without bytes then needs no buffer.
 fn poll_few<L: LocalStream>(
     cx: &mut Context<'_>,
     local: &mut L,
