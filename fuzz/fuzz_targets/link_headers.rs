@@ -88,7 +88,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(name.write().as_bytes(), rest);
             }
             if let Some(key) = rest.first_chunk() {
-                assert_eq!(lane::Key::parse(key).write(), *key);
+                assert_eq!(lane::LaneKey::parse(key).write(), *key);
             }
             if let Some(list) = flush::parse_answer(rest) {
                 assert!(list.len() <= flush::MAX_LINES);

@@ -113,12 +113,6 @@ impl Permit {
     pub fn conditions(&self) -> &[Condition] {
         self.rule.as_ref().map_or(&[], RuleRef::conditions)
     }
-
-    /// Whether the flow must start with a TLS ClientHello that carries the flow's name.
-    #[must_use]
-    pub fn sni_required(&self) -> bool {
-        self.conditions().contains(&Condition::Sni)
-    }
 }
 
 impl fmt::Debug for Permit {
