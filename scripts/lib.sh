@@ -3,7 +3,7 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# nginx, dnsmasq and nft live in sbin, which is not on everybody's path.
+# nginx, dnsmasq and nft live in sbin, which is not on every user's path.
 # rustup's directory is on it only after the next login.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 export PATH

@@ -1,5 +1,8 @@
 //! An internet, a host and its guests.
 
+mod builder;
+mod network;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -11,7 +14,8 @@ use std::time::Duration;
 use crate::guest::{Guest, Output};
 use crate::namespace::{Namespace, Space};
 use crate::process::{Process, until};
-use crate::tls;
+
+pub use builder::Builder;
 
 /// The internet's name server; the host's `resolv.conf` names it.
 pub const RESOLVER: &str = "203.0.113.53";
@@ -19,38 +23,6 @@ pub const RESOLVER: &str = "203.0.113.53";
 pub const RESOLVER6: &str = "2001:db8::53";
 /// The user of that name, which apps run as unless a test says otherwise.
 pub const NOBODY: u32 = 65534;
-
-/// Prefixes that the internet answers for. Whole blocks, so that a probe that
-/// does get out meets a server: a test that sees nothing answer has seen the
-/// policy work, not an empty network. 169.254.169.254 is there on purpose.
-const INTERNET_NETS: &[&str] = &[
-    "203.0.113.0/24",
-    "198.51.100.0/24",
-    "198.18.0.0/15",
-    "10.0.0.0/8",
-    "8.8.8.8/32",
-    "169.254.169.254/32",
-];
-/// The internet's own addresses: what dnsmasq listens on, and IPv6, as the kernel does
-/// not let a server bind to an address out of a local IPv6 prefix.
-const INTERNET_ADDRESSES: &[&str] = &[
-    RESOLVER,
-    RESOLVER6,
-    "2001:db8::10",
-    "2001:db8::11",
-    "2001:db8::12",
-    "2001:db8::66",
-    "fd00:ec2::254",
-];
-
-/// How a world is made.
-#[derive(Debug, Default)]
-pub struct Builder {
-    policy: String,
-    dns: Vec<String>,
-    outer: Vec<String>,
-    outer_env: Vec<String>,
-}
 
 /// A running world. Dropping it ends everything in it.
 #[derive(Debug)]
@@ -237,107 +209,6 @@ impl World {
     }
 }
 
-impl Builder {
-    /// The policy of every guest that brings none of its own.
-    #[must_use]
-    pub fn policy(mut self, yaml: &str) -> Self {
-        self.policy = yaml.to_owned();
-        self
-    }
-
-    /// A name with its addresses, v4 and v6.
-    #[must_use]
-    pub fn name(self, name: &str, addresses: &[&str]) -> Self {
-        addresses.iter().fold(self, |builder, address| {
-            builder.dns(&format!("host-record={name},{address}"))
-        })
-    }
-
-    /// An alias of a name.
-    #[must_use]
-    pub fn cname(self, alias: &str, target: &str) -> Self {
-        self.dns(&format!("cname={alias},{target}"))
-    }
-
-    /// Any other line of the name server's configuration.
-    #[must_use]
-    pub fn dns(mut self, line: &str) -> Self {
-        self.dns.push(line.to_owned());
-        self
-    }
-
-    /// More words for `enclaver-outer run`; DIR stands for the world's directory.
-    #[must_use]
-    pub fn outer(mut self, words: &[&str]) -> Self {
-        self.outer
-            .extend(words.iter().map(|word| (*word).to_owned()));
-        self
-    }
-
-    /// A variable more for `enclaver-outer`.
-    #[must_use]
-    pub fn outer_env(mut self, name: &str, value: &str) -> Self {
-        self.outer_env.push(format!("{name}={value}"));
-        self
-    }
-
-    /// Makes the world; `None`, with a word on standard error, when this is
-    /// not root and `ODYN_REQUIRE_ROOT` does not ask for a failure instead.
-    ///
-    /// # Panics
-    /// When a part does not come up.
-    pub fn start(self) -> Option<World> {
-        if !nix::unistd::geteuid().is_root() {
-            assert!(
-                std::env::var_os("ODYN_REQUIRE_ROOT").is_none(),
-                "this test makes namespaces and runs as root"
-            );
-            eprintln!("skipped: needs root");
-            return None;
-        }
-        raise_file_limit();
-        let dir = tempfile::Builder::new()
-            .prefix("odyn-test-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir()
-            .expect("a temporary directory");
-        for (name, mode) in [("logs", 0o755), ("bin", 0o755), ("scratch", 0o1777)] {
-            let path = dir.path().join(name);
-            fs::create_dir(&path).expect("a new directory");
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own directory");
-        }
-        tls::install(dir.path());
-        let policy = dir.path().join("policy.yaml");
-        fs::write(&policy, &self.policy).expect("own directory");
-
-        let space = Space::new();
-        let internet = space.namespace();
-        let host = space.namespace();
-        connect(&internet, &host);
-        let path = dir.path().display().to_string();
-        let flags = self.outer.iter().map(|word| word.replace("DIR", &path));
-        let mut world = World {
-            outer_flags: flags.collect(),
-            outer_env: self.outer_env.clone(),
-            outer: None,
-            dns: None,
-            internet,
-            host,
-            space,
-            policy,
-            dir,
-            counter: AtomicUsize::new(0),
-            direct: std::env::var_os("ODYN_TEST_DIRECT").is_some(),
-        };
-        world.set_resolver();
-        world.dns = Some(world.start_dns(&self.dns));
-        if !world.direct {
-            world.start_outer();
-        }
-        Some(world)
-    }
-}
-
 impl World {
     /// The logs of odyn-net of all guests of this world.
     ///
@@ -432,44 +303,6 @@ impl World {
                 eprintln!("{}", line.get(..400).unwrap_or(line));
             }
         }
-    }
-}
-
-/// Lays the cable: 192.0.2.1 and 2001:db8:1::1 are the internet's side,
-/// .2 and ::2 the host's.
-fn connect(internet: &Namespace, host: &Namespace) {
-    use std::fmt::Write as _;
-
-    let mut lines = format!(
-        "link set lo up\n\
-         link add up0 type veth peer name eth0 netns {}\n\
-         link set up0 up\n\
-         address add 192.0.2.1/24 dev up0\n\
-         address add 2001:db8:1::1/64 dev up0 nodad\n\
-         address add fe80::1/64 dev up0 nodad\n",
-        host.pid()
-    );
-    for net in INTERNET_NETS {
-        let _ = writeln!(lines, "route add local {net} dev lo");
-    }
-    for address in INTERNET_ADDRESSES {
-        let nodad = if address.contains(':') { "nodad" } else { "" };
-        let _ = writeln!(lines, "address add {address} dev lo {nodad}");
-    }
-    internet.ip(&lines);
-    host.ip("link set lo up\n\
-         link set eth0 up\n\
-         address add 192.0.2.2/24 dev eth0\n\
-         address add 2001:db8:1::2/64 dev eth0 nodad\n\
-         route add default via 192.0.2.1\n\
-         route add default via 2001:db8:1::1\n");
-}
-
-/// Thousands of flows need thousands of files, here and in what we start.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
