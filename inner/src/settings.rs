@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches};
-use odyn_settings::{Error, Report, Settings};
+use odyn_settings::{Settings, SettingsError, SettingsReport};
 
 use crate::cli::{DEFAULT_FILE, SIMULATE_KEYS};
 use crate::exit::{Failure, StartError};
@@ -38,7 +38,7 @@ pub fn load<C: CommandFactory + FromArgMatches>(
 ) -> Result<Request<C>, LoadError> {
     let settings = Settings::new(C::command(), DEFAULT_FILE).foreign(SIMULATE_KEYS);
     let mut loaded = settings.load(args).map_err(|error| match error {
-        Error::Usage(error) => LoadError::Usage(error),
+        SettingsError::Usage(error) => LoadError::Usage(error),
         other => LoadError::Start(StartError::new(Failure::Config, other.to_string())),
     })?;
     if let Some(format) = loaded.print {
@@ -51,7 +51,7 @@ pub fn load<C: CommandFactory + FromArgMatches>(
 }
 
 /// Adds the settings that the policy file has and no other source sets.
-fn add_policy(report: &mut Report) -> Result<(), StartError> {
+fn add_policy(report: &mut SettingsReport) -> Result<(), StartError> {
     let Some(path) = report
         .get("policy")
         .and_then(|policy| policy.values.first())

@@ -1,4 +1,4 @@
-//! Dials the candidates of a target.
+//! Dials the addresses of a target.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,23 +16,24 @@ use crate::rules::AddressLimits;
 /// Head start of each candidate over the next (RFC 8305 section 5, Connection Attempt Delay).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A connection over which nothing comes for this long is probed, so that a peer that is gone is
-/// noticed: the guest's own probes end at the guest's loopback.
+/// Silence after which a connection is probed, to notice a peer that is gone.
+///
+/// The guest's own keepalive probes end at the guest's loopback.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Receive buffer of a UDP flow, in bytes of the kernel's counting.
 const UDP_RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Pause between probes.
+/// Interval between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Probes without an answer until the connection counts as broken.
+/// Unanswered probes after which the connection counts as broken.
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// The addresses to dial, in order.
+/// The addresses of a target that may be dialled, in order.
 ///
 /// # Errors
-/// When the operator's limits leave none.
+/// The operator's limits leave no address.
 pub(crate) fn candidates(
     target: &Target,
     limits: &AddressLimits,
@@ -57,7 +58,7 @@ pub(crate) fn candidates(
 /// Connects to the first candidate that answers; each has a head start over the next.
 ///
 /// # Errors
-/// When none answers in `limit`: what the first one failed with, for it is the preferred one.
+/// No address answers in `limit`: the error of the first address, which is the preferred one.
 pub(crate) async fn tcp(
     candidates: &[SocketAddr],
     limit: Duration,
@@ -69,10 +70,10 @@ pub(crate) async fn tcp(
     Ok((socket, address))
 }
 
-/// Has the kernel notice when the peer of a connection is silently gone. Best effort.
+/// Makes the kernel probe a silent connection, to notice a peer that is gone. Best effort.
 ///
-/// For one that was accepted, too: what a listener has in its queue when it is taken over from the
-/// service manager inherits nothing of what is set then.
+/// Accepted sockets need it as well: those that wait in a listener which the service manager hands
+/// over inherit nothing from options that are set on the listener afterwards.
 pub(crate) fn probe(socket: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
@@ -83,7 +84,7 @@ pub(crate) fn probe(socket: &TcpStream) {
 
 async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refusal> {
     if let [address] = candidates {
-        // Most have one, and need nothing of a race.
+        // Most targets have one address: no race.
         return attempt(*address).await.map(|socket| (socket, *address));
     }
     let mut waiting = candidates.iter().copied().enumerate();
@@ -97,7 +98,7 @@ async fn race(candidates: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Refu
             }
             None => false,
         };
-        // Until the next one's turn, an answer, or a failure, which makes it the next one's turn.
+        // The next attempt starts after the head start, or as soon as an attempt fails.
         let finished = tokio::select! {
             finished = attempts.next() => finished,
             () = sleep(HEAD_START), if more => continue,
@@ -124,7 +125,7 @@ async fn attempt(address: SocketAddr) -> Result<TcpStream, Refusal> {
 /// A UDP socket that is connected to the first candidate to which there is a route.
 ///
 /// # Errors
-/// When there is a route to none: what the first one failed with.
+/// There is a route to none: the error of the first address.
 pub(crate) async fn udp(candidates: &[SocketAddr]) -> Result<(UdpSocket, SocketAddr), Refusal> {
     let mut first = None;
     for address in candidates {
@@ -145,8 +146,8 @@ async fn udp_to(address: SocketAddr) -> io::Result<UdpSocket> {
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // The system's default holds some 160 small datagrams; servers of QUIC send more in one go.
-    // Over net.core.rmem_max the kernel grants what it allows.
+    // The system's default holds about 160 small datagrams; QUIC servers send more in one burst.
+    // The kernel caps the size at net.core.rmem_max.
     let _ = SockRef::from(&socket).set_recv_buffer_size(UDP_RECEIVE_BUFFER);
     socket.connect(address).await?;
     Ok(socket)
@@ -159,7 +160,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A port of loopback on which nobody listens. It is held: else another test may get it.
+    /// A closed port of loopback. The socket holds it, so that no other test gets it.
     fn closed() -> (TcpSocket, SocketAddr) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -178,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_candidates_failure_is_the_one_reported() {
-        // A multicast address can't be dialled: another failure than a closed port's.
+        // A multicast address can't be dialled: another error than a closed port's.
         let multicast: SocketAddr = "[ff02::1]:9".parse().unwrap();
         let (_held, closed) = closed();
         let refused = tcp(&[closed, multicast], LONG).await.unwrap_err();
@@ -218,7 +219,7 @@ mod tests {
             }
         };
         assert_eq!(refusal, Refusal::ConnectionTimeout);
-        // It has a head start only.
+        // A silent address has a head start only.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
         assert_eq!(tcp(&[address, good], LONG).await.unwrap().1, good);

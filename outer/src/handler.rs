@@ -1,4 +1,4 @@
-//! Answers the requests of the guests.
+//! Answers the requests of guests: dial, resolve, credentials, feeds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::kms::Kms;
 use crate::resolver::BadQuery;
 use crate::runtime_config::RuntimeConfig;
 
-/// What the guests get.
+/// Serves the requests that come over the link.
 pub(crate) struct GuestRequestHandler {
     pub(crate) runtime_config: RuntimeConfig,
     pub(crate) guests: Guests,
@@ -119,7 +119,7 @@ fn log<T>(
     }
 }
 
-/// A resolver that fails is an answer too: only what was not asked at all is refused.
+/// A failed lookup is an answer (SERVFAIL); only a message that is no query is refused.
 fn refusal(error: &BadQuery) -> Refusal {
     match error {
         BadQuery::BadQuery => Refusal::BadRequest,

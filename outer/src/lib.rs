@@ -1,8 +1,8 @@
-//! The host's side of odyn: does for its guests what they cannot do themselves.
+//! The host of odyn: gives guests the network that they do not have.
 //!
 //! It listens for guests ([`odyn_link::Listener`]), dials the addresses that they have resolved
-//! and checked, and asks the system's resolver for them. The policy is the guest's; what the
-//! operator of the host adds ([`AddressLimits`]) can only narrow it.
+//! and checked, and asks the system's resolver for them. The guest decides by its policy; the
+//! operator's limits on this host ([`AddressLimits`]) can only narrow that.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ mod server;
 
 pub use guests::{FeedView, GuestView, Guests, States};
 pub use kms::Kms;
-pub use logs::GuestLogs;
+pub use logs::{GuestLogs, GuestLogsError};
 pub use odyn_proto::GuestState;
 pub use rules::{
     AddressLimits, Bind, ClientRules, GuestSelector, Mapping, MappingError, ProxyFrom,

@@ -1,4 +1,4 @@
-//! What an operator may change while guests are served.
+//! The configuration that can change while guests are served.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::connected_guests::ConnectedGuests;
 use crate::resolver::SystemResolver;
 use crate::rules::{AddressLimits, ClientRules, Mapping};
 
-/// The rules of the host. They hold for each flow as they are when it is opened.
+/// The rules of the host. A flow is held to the rules at the time that it is opened.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rules {
@@ -19,27 +19,27 @@ pub struct Rules {
     pub limits: AddressLimits,
     /// Longest wait for a connection to a destination.
     pub connect_timeout: Duration,
-    /// How long flows may go on after the shutdown was asked for, as it is then.
+    /// How long flows may go on once a shutdown begins.
     pub drain_timeout: Duration,
-    /// Who answers questions for names.
+    /// The resolver for the guests' DNS queries.
     pub resolver: Arc<SystemResolver>,
-    /// The limits of clients.
+    /// The limits for clients.
     pub clients: ClientRules,
 }
 
-/// Who is here, and what they do.
+/// The numbers of guests, connections and flows at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Machines or processes at the other end of the link.
+    /// Guests that are connected.
     pub guests: usize,
-    /// Their connections.
+    /// Connections of all guests.
     pub connections: usize,
-    /// Their flows.
+    /// Open flows of all guests.
     pub flows: usize,
 }
 
-/// A handle of an [`Outer`](crate::Outer) that runs, or will. Clones are handles of the same.
+/// The configuration of one [`Outer`](crate::Outer). Clones share it.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
     shared: Arc<ConfigShared>,
@@ -65,23 +65,22 @@ impl RuntimeConfig {
         }
     }
 
-    /// The rules as they are.
+    /// The rules at this moment.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.shared.rules.read())
     }
 
-    /// Other rules, for the flows that are opened from now on. Those that are open go on.
+    /// Replaces the rules for new flows. Open flows are not affected.
     pub fn set_rules(&self, rules: Rules) {
         *self.shared.rules.write() = Arc::new(rules);
     }
 
-    /// Another limit for the flows of all guests together. None is ended by it.
-    pub fn set_max_flows(&self, most: usize) {
-        self.shared.flows.set(most);
+    /// Replaces the limit for the flows of all guests together. No open flow is ended.
+    pub fn set_max_flows(&self, max_flows: usize) {
+        self.shared.flows.set(max_flows);
     }
 
-    /// Other mappings of ports to addresses. Those that stay go on as they are; clients that came by
-    /// one that went go on.
+    /// Replaces the mappings. Mappings in both lists are not touched, and connected clients stay.
     pub fn set_mappings(&self, mappings: impl IntoIterator<Item = Mapping>) {
         let mappings = mappings.into_iter().collect();
         self.shared.mappings.send_replace(mappings);
@@ -91,7 +90,7 @@ impl RuntimeConfig {
         self.shared.mappings.subscribe()
     }
 
-    /// Who is here now.
+    /// The numbers at this moment.
     pub fn counts(&self) -> Counts {
         let (guests, connections) = self.shared.connected_guests.count();
         Counts {

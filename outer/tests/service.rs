@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixDatagram;
 
-use common::{Program, flow, ping_pong, soon};
+use common::{Daemon, flow, ping_pong, soon};
 
 /// The service manager's end.
 struct Manager {
@@ -35,11 +35,11 @@ impl Manager {
         }
     }
 
-    fn start(&self, args: &[&str], environment: &[(&str, &str)]) -> Program {
+    fn start(&self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
         let path = self.dir.path().join("notify").display().to_string();
         let mut all = vec![("NOTIFY_SOCKET", path.as_str())];
         all.extend(environment);
-        Program::with(args, &all)
+        Daemon::with(args, &all)
     }
 
     /// The next message.
@@ -91,8 +91,8 @@ impl Settings {
     }
 }
 
-async fn reload(program: &Program, manager: &mut Manager) {
-    program.signal(Signal::SIGHUP);
+async fn reload(daemon: &Daemon, manager: &mut Manager) {
+    daemon.signal(Signal::SIGHUP);
     let reloading = manager.next_with("RELOADING=1").await;
     let (_, clock) = reloading.split_once("MONOTONIC_USEC=").unwrap();
     assert!(clock.trim().parse::<u64>().unwrap() > 0, "{reloading}");
@@ -110,48 +110,48 @@ async fn refusal(guest: &HostLink, target: &Target) -> Option<Refusal> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_when_guests_can_connect() {
     let mut manager = Manager::new();
-    let program = manager.start(&[], &[]);
+    let daemon = manager.start(&[], &[]);
     manager.next_with("READY=1").await;
-    assert!(program.path.exists(), "ready and not listening");
+    assert!(daemon.path.exists(), "ready and not listening");
     let status = manager.next_with("STATUS=").await;
     assert!(
         status.contains("no guest linked; listening on unix://"),
         "{status}"
     );
-    let _guest = program.guest().await;
+    let _guest = daemon.guest().await;
     manager.next_with("STATUS=1 guest linked by ").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_when_a_guest_is_linked() {
     let mut manager = Manager::new();
-    let program = manager.start(&["--ready-when", "linked"], &[]);
+    let daemon = manager.start(&["--ready-when", "linked"], &[]);
     manager
         .next_with("STATUS=not ready: waiting for a guest on unix://")
         .await;
     assert!(!manager.has_heard("READY=1"), "{:?}", manager.heard);
-    let guest = program.guest().await;
+    let guest = daemon.guest().await;
     let status = says(&guest, &GuestState::Starting);
     manager.next_with("READY=1").await;
     // Once ready it stays so: the service is not down because a guest is.
     drop(status);
     soon("the end of the link", guest.close(Duration::ZERO)).await;
     manager.next_with("STATUS=no guest linked").await;
-    program.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     manager.next_with("STOPPING=1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ready_when_the_program_of_a_guest_runs() {
+async fn ready_when_the_app_of_a_guest_runs() {
     let mut manager = Manager::new();
-    let program = manager.start(&["--ready-when", "running"], &[]);
+    let daemon = manager.start(&["--ready-when", "running"], &[]);
     manager
         .next_with("STATUS=not ready: waiting for a guest on")
         .await;
-    let guest = program.guest().await;
+    let guest = daemon.guest().await;
     let status = says(&guest, &GuestState::Starting);
     manager
-        .next_with("STATUS=not ready: waiting for a program to run; 1 guest linked")
+        .next_with("STATUS=not ready: waiting for an app to run; 1 guest linked")
         .await;
     assert!(!manager.has_heard("READY=1"), "{:?}", manager.heard);
     status.try_write(now(), &Bytes::from(GuestState::Running.to_record()));
@@ -176,10 +176,10 @@ fn says(guest: &HostLink, state: &GuestState) -> Feed {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_says_that_it_goes_on() {
     let mut manager = Manager::new();
-    let program = manager.start(&["--drain-timeout", "5m"], &[]);
-    let guest = program.guest().await;
+    let daemon = manager.start(&["--drain-timeout", "5m"], &[]);
+    let guest = daemon.guest().await;
     let (mut app, mut server, relay) = flow(&guest).await;
-    program.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     let stopping = manager.next_with("STOPPING=1").await;
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC="), "{stopping}");
     manager.next_with("1 flow of 1 guest open, cut in ").await;
@@ -194,18 +194,18 @@ async fn a_drain_says_that_it_goes_on() {
     }
     drop((app, server));
     assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
-    assert_eq!(program.end().await.0.status.code(), Some(0));
+    assert_eq!(daemon.end().await.0.status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_is_fed() {
     let mut manager = Manager::new();
-    let program = manager.start(&[], &[("WATCHDOG_USEC", "400000")]);
+    let daemon = manager.start(&[], &[("WATCHDOG_USEC", "400000")]);
     for _ in 0..5 {
         manager.next_with("WATCHDOG=1").await;
     }
     // And not by something that works when the process does not.
-    program.signal(Signal::SIGSTOP);
+    daemon.signal(Signal::SIGSTOP);
     let silence = async {
         loop {
             // What was sent before the stop is still there to be read.
@@ -219,19 +219,19 @@ async fn the_watchdog_is_fed() {
         }
     };
     soon("silence", silence).await;
-    program.signal(Signal::SIGCONT);
+    daemon.signal(Signal::SIGCONT);
     manager.next_with("WATCHDOG=1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_manager_it_works_as_well() {
-    let program = Program::with(&[], &[("NOTIFY_SOCKET", "/nowhere/notify")]);
-    let guest = program.guest().await;
+    let daemon = Daemon::with(&[], &[("NOTIFY_SOCKET", "/nowhere/notify")]);
+    let guest = daemon.guest().await;
     let (mut app, mut server, _relay) = flow(&guest).await;
     ping_pong(&mut app, &mut server).await;
-    program.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     drop((app, server));
-    let (output, _dir) = program.end().await;
+    let (output, _dir) = daemon.end().await;
     assert_eq!(output.status.code(), Some(0));
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(log.matches("NOTIFY_SOCKET").count(), 1, "said once: {log}");
@@ -242,8 +242,8 @@ async fn a_reload_holds_for_new_flows_and_drops_none() {
     const BULK: usize = 64 << 20;
     let mut manager = Manager::new();
     let settings = Settings::new(&manager, "max_flows: 10\n");
-    let program = manager.start(&["--config", settings.path()], &[]);
-    let guest = program.guest().await;
+    let daemon = manager.start(&["--config", settings.path()], &[]);
+    let guest = daemon.guest().await;
     let (app, mut server, relay) = flow(&guest).await;
     let (mut from_server, mut to_server) = app.into_split();
 
@@ -272,16 +272,16 @@ async fn a_reload_holds_for_new_flows_and_drops_none() {
     );
 
     settings.write("deny: [127.0.0.0/8]\nmax_flows: 10\n");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     assert_eq!(refusal(&guest, &target).await, Some(Refusal::Prohibited));
 
     settings.write("max_flows: 1\n");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     assert_eq!(refusal(&guest, &target).await, Some(Refusal::LimitReached));
 
     // Back to what holds without a setting.
     settings.write("");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     assert_eq!(
         refusal(&guest, &target).await,
         Some(Refusal::ConnectionRefused)
@@ -304,13 +304,13 @@ async fn a_reload_holds_for_new_flows_and_drops_none() {
 async fn a_wrong_file_changes_nothing_and_says_so() {
     let mut manager = Manager::new();
     let settings = Settings::new(&manager, "deny: [192.0.2.0/24]\n");
-    let program = manager.start(&["--config", settings.path()], &[]);
-    let guest = program.guest().await;
+    let daemon = manager.start(&["--config", settings.path()], &[]);
+    let guest = daemon.guest().await;
     let denied = Target::address(Ipv4Addr::new(192, 0, 2, 1), 9);
     assert_eq!(refusal(&guest, &denied).await, Some(Refusal::Prohibited));
 
     settings.write("max_flows: 0\ndeny: [192.0.2.0/244]\n");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     let status = manager.next_with("last reload failed").await;
     let place = format!("{}:2:8: `deny`", settings.path());
     assert!(status.contains(&place), "{status}");
@@ -318,12 +318,12 @@ async fn a_wrong_file_changes_nothing_and_says_so() {
     let (_app, _server, _relay) = flow(&guest).await;
 
     settings.write("deny: []\nlisten: unix:///elsewhere\nlog_level: debug\nsocket_mode: 660\n");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     let status = manager.next_with("STATUS=").await;
     assert!(!status.contains("last reload failed"), "{status}");
-    program.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     drop((_app, _server));
-    let (output, _dir) = program.end().await;
+    let (output, _dir) = daemon.end().await;
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
         log.contains(&place) && log.contains("settings are as they were"),
@@ -343,10 +343,10 @@ async fn flags_stay_stronger_than_the_file() {
     let mut manager = Manager::new();
     let settings = Settings::new(&manager, "");
     let args = ["--config", settings.path(), "--deny", "192.0.2.0/24"];
-    let program = manager.start(&args, &[]);
-    let guest = program.guest().await;
+    let daemon = manager.start(&args, &[]);
+    let guest = daemon.guest().await;
     let denied = Target::address(Ipv4Addr::new(192, 0, 2, 1), 9);
     settings.write("deny: [203.0.113.0/24]\n");
-    reload(&program, &mut manager).await;
+    reload(&daemon, &mut manager).await;
     assert_eq!(refusal(&guest, &denied).await, Some(Refusal::Prohibited));
 }

@@ -9,7 +9,7 @@ use odyn_yaml::{Span, YamlProblem};
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SettingsError {
     /// Clap's error about the command line or the environment; also the text of `--help`.
     #[error("{0}")]
     Usage(clap::Error),
@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The file has at least one mistake.
     #[error("{}", lines(.0))]
-    Wrong(Vec<Wrong>),
+    Wrong(Vec<FileMistake>),
 }
 
 fn advice(named: bool) -> &'static str {
@@ -37,15 +37,15 @@ fn advice(named: bool) -> &'static str {
     }
 }
 
-fn lines(wrong: &[Wrong]) -> String {
-    let lines: Vec<String> = wrong.iter().map(Wrong::to_string).collect();
+fn lines(wrong: &[FileMistake]) -> String {
+    let lines: Vec<String> = wrong.iter().map(FileMistake::to_string).collect();
     lines.join("\n")
 }
 
 /// A mistake in a file of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Wrong {
+pub struct FileMistake {
     /// The file.
     pub file: Arc<Path>,
     /// The place of the mistake.
@@ -56,7 +56,7 @@ pub struct Wrong {
     pub help: Option<String>,
 }
 
-impl Wrong {
+impl FileMistake {
     /// A mistake at a place.
     pub fn new(file: &Arc<Path>, span: Span, message: impl Into<String>) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Wrong {
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for FileMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, span) = (self.file.display(), self.span);
         write!(f, "{file}:{span}: {}", self.message)?;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use odyn_yaml::{Anchors, ProblemKind, Span, YamlKey, YamlNode, YamlValue, short};
 
-use crate::error::{Error, Wrong};
+use crate::error::{FileMistake, SettingsError};
 
 /// Longest file in bytes. A list of ten thousand networks has a twentieth of it.
 const LONGEST: u64 = 4 << 20;
 
 /// The text of a file.
-pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, Error> {
-    let unreadable = |source| Error::Unreadable {
+pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, SettingsError> {
+    let unreadable = |source| SettingsError::Unreadable {
         path: path.to_path_buf(),
         named,
         source,
@@ -25,7 +25,8 @@ pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, Error> {
     file.take(LONGEST + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    let wrong = |span, message: String| Error::Wrong(vec![Wrong::new(path, span, message)]);
+    let wrong =
+        |span, message: String| SettingsError::Wrong(vec![FileMistake::new(path, span, message)]);
     if bytes.len() as u64 > LONGEST {
         let message = format!("the file is larger than {} MiB", LONGEST >> 20);
         return Err(wrong(Span::START, message));
@@ -43,22 +44,27 @@ pub(crate) fn read(path: &Arc<Path>, named: bool) -> Result<String, Error> {
 }
 
 /// The keys and values of a file. A file with comments only has none.
-pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(YamlKey, YamlNode)>, Error> {
+pub(crate) fn entries(
+    path: &Arc<Path>,
+    text: &str,
+) -> Result<Vec<(YamlKey, YamlNode)>, SettingsError> {
     let root = match odyn_yaml::parse(text, Anchors::Refused) {
         Ok(root) => root,
         Err(problems) if problems.iter().any(|p| p.kind == ProblemKind::Empty) => {
             return Ok(Vec::new());
         }
         Err(problems) => {
-            let wrong = problems.into_iter().map(|p| Wrong::from_problem(path, p));
-            return Err(Error::Wrong(wrong.collect()));
+            let wrong = problems
+                .into_iter()
+                .map(|p| FileMistake::from_problem(path, p));
+            return Err(SettingsError::Wrong(wrong.collect()));
         }
     };
     let what = root.describe();
     let YamlValue::Mapping(entries) = root.value else {
         let message = format!("the settings must be a mapping, not {what}");
-        let wrong = Wrong::new(path, root.span, message).help("write `key: value` lines");
-        return Err(Error::Wrong(vec![wrong]));
+        let wrong = FileMistake::new(path, root.span, message).help("write `key: value` lines");
+        return Err(SettingsError::Wrong(vec![wrong]));
     };
     let mut seen = HashMap::new();
     let mut twice = Vec::new();
@@ -66,13 +72,13 @@ pub(crate) fn entries(path: &Arc<Path>, text: &str) -> Result<Vec<(YamlKey, Yaml
         if let Some(first) = seen.insert(name(&key.text), key.span) {
             let message = format!("the key `{}` stands twice", short(&key.text));
             let help = format!("remove one of the two: the first is in line {}", first.line);
-            twice.push(Wrong::new(path, key.span, message).help(help));
+            twice.push(FileMistake::new(path, key.span, message).help(help));
         }
     }
     if twice.is_empty() {
         Ok(entries)
     } else {
-        Err(Error::Wrong(twice))
+        Err(SettingsError::Wrong(twice))
     }
 }
 

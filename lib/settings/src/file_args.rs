@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use odyn_yaml::{ScalarKind, YamlKey, YamlNode, YamlValue, nearest, short};
 
-use crate::error::{Error, Wrong};
+use crate::error::{FileMistake, SettingsError};
 use crate::file::name;
 use crate::{CONFIG, PRINT, is_set};
 
@@ -55,7 +55,10 @@ impl FileArgsReader<'_> {
     /// Checks every entry, also those that a flag or a variable overrides.
     ///
     /// So a mistake in the file is found now, not when the flag is removed.
-    pub(crate) fn take(&self, entries: Vec<(YamlKey, YamlNode)>) -> Result<FileArgs, Error> {
+    pub(crate) fn take(
+        &self,
+        entries: Vec<(YamlKey, YamlNode)>,
+    ) -> Result<FileArgs, SettingsError> {
         let known: BTreeMap<String, &Arg> = settable(self.command).collect();
         let mut file_args = FileArgs::default();
         let mut wrong = Vec::new();
@@ -81,7 +84,7 @@ impl FileArgsReader<'_> {
         if wrong.is_empty() {
             Ok(file_args)
         } else {
-            Err(Error::Wrong(wrong))
+            Err(SettingsError::Wrong(wrong))
         }
     }
 
@@ -110,10 +113,15 @@ impl FileArgsReader<'_> {
             .any(|command| settable(command).any(|(name, _)| name == key))
     }
 
-    fn unknown(&self, key: &YamlKey, key_name: &str, known: &BTreeMap<String, &Arg>) -> Wrong {
+    fn unknown(
+        &self,
+        key: &YamlKey,
+        key_name: &str,
+        known: &BTreeMap<String, &Arg>,
+    ) -> FileMistake {
         let shown = short(&key.text);
         if key_name == CONFIG || key_name == PRINT {
-            return Wrong::new(
+            return FileMistake::new(
                 self.file,
                 key.span,
                 format!("`{shown}` can't stand in the file"),
@@ -130,11 +138,16 @@ impl FileArgsReader<'_> {
             let names: Vec<&str> = names().collect();
             format!("the settings are {}", names.join(", "))
         };
-        Wrong::new(self.file, key.span, message).help(help)
+        FileMistake::new(self.file, key.span, message).help(help)
     }
 
     /// The flag with each of the values, if clap accepts them.
-    fn args(&self, key: &str, arg: &Arg, value: &YamlNode) -> Result<Vec<OsString>, Vec<Wrong>> {
+    fn args(
+        &self,
+        key: &str,
+        arg: &Arg,
+        value: &YamlNode,
+    ) -> Result<Vec<OsString>, Vec<FileMistake>> {
         let flag = format!("--{}", arg.get_long().unwrap_or_default());
         let one = |wrong| vec![wrong];
         if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -144,7 +157,7 @@ impl FileArgsReader<'_> {
                 None => {
                     let message =
                         format!("`{key}` must be true or false, not {}", value.describe());
-                    Err(one(Wrong::new(self.file, value.span, message)))
+                    Err(one(FileMistake::new(self.file, value.span, message)))
                 }
             };
         }
@@ -174,8 +187,8 @@ impl FileArgsReader<'_> {
         flag: &str,
         repeatable: bool,
         item: &YamlNode,
-    ) -> Result<OsString, Wrong> {
-        let wrong = |message: String| Wrong::new(self.file, item.span, message);
+    ) -> Result<OsString, FileMistake> {
+        let wrong = |message: String| FileMistake::new(self.file, item.span, message);
         let scalar = match &item.value {
             YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null => {
                 return Err(wrong(format!("`{key}` has no value"))

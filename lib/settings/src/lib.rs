@@ -28,11 +28,11 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-pub use error::{Error, Wrong};
+pub use error::{FileMistake, SettingsError};
 use file_args::{FileArgs, FileArgsReader};
 
 pub use odyn_yaml::Span;
-pub use report::{Format, PrintConfig, Report, Setting, Source};
+pub use report::{PrintConfig, PrintFormat, Setting, SettingSource, SettingsReport};
 
 /// The argument that names the file.
 pub(crate) const CONFIG: &str = "config";
@@ -53,9 +53,9 @@ pub struct Loaded {
     /// The values as if all came from flags, for `FromArgMatches`.
     pub matches: ArgMatches,
     /// Every setting with its source; empty if the command takes no file.
-    pub report: Report,
+    pub report: SettingsReport,
     /// The format in which to print the settings, and do nothing else.
-    pub print: Option<Format>,
+    pub print: Option<PrintFormat>,
     /// The file that was read.
     pub file: Option<Arc<Path>>,
 }
@@ -82,7 +82,7 @@ impl Settings {
     /// # Errors
     /// An error of clap about the command line or the environment, which includes help and version,
     /// or mistakes in the file.
-    pub fn load(&self, args: impl IntoIterator<Item = OsString>) -> Result<Loaded, Error> {
+    pub fn load(&self, args: impl IntoIterator<Item = OsString>) -> Result<Loaded, SettingsError> {
         let args: Vec<OsString> = args.into_iter().collect();
         // The file may have an argument that is missing here. Any other error is about the command
         // line.
@@ -91,12 +91,12 @@ impl Settings {
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
                 self.lenient(&args)?
             }
-            Err(error) => return Err(Error::Usage(error)),
+            Err(error) => return Err(SettingsError::Usage(error)),
         };
         let Some((command, given)) = self.with_file(&first) else {
             return Ok(Loaded {
                 matches: self.strict(&args)?,
-                report: Report::default(),
+                report: SettingsReport::default(),
                 print: None,
                 file: None,
             });
@@ -120,7 +120,11 @@ impl Settings {
         }
 
         let args = with_file_args(args, command.get_name(), &file_args.args);
-        let print = given.try_get_one::<Format>(PRINT).ok().flatten().copied();
+        let print = given
+            .try_get_one::<PrintFormat>(PRINT)
+            .ok()
+            .flatten()
+            .copied();
         let matches = match print {
             // The settings can be printed although some are missing.
             Some(_) => self.lenient(&args)?,
@@ -129,7 +133,7 @@ impl Settings {
         let last = matches
             .subcommand()
             .map_or(&matches, |(_, matches)| matches);
-        let report = Report::new(command, given, last, &file_args.used, file.as_ref());
+        let report = SettingsReport::new(command, given, last, &file_args.used, file.as_ref());
         Ok(Loaded {
             report,
             print,
@@ -138,14 +142,16 @@ impl Settings {
         })
     }
 
-    fn strict(&self, args: &[OsString]) -> Result<ArgMatches, Error> {
+    fn strict(&self, args: &[OsString]) -> Result<ArgMatches, SettingsError> {
         let parsed = self.command.clone().try_get_matches_from(args);
-        parsed.map_err(Error::Usage)
+        parsed.map_err(SettingsError::Usage)
     }
 
-    fn lenient(&self, args: &[OsString]) -> Result<ArgMatches, Error> {
+    fn lenient(&self, args: &[OsString]) -> Result<ArgMatches, SettingsError> {
         let command = self.command.clone().ignore_errors(true);
-        command.try_get_matches_from(args).map_err(Error::Usage)
+        command
+            .try_get_matches_from(args)
+            .map_err(SettingsError::Usage)
     }
 
     /// The subcommand, if it takes a file.

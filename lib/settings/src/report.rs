@@ -23,12 +23,12 @@ pub struct PrintConfig {
         require_equals = true,
         default_missing_value = "yaml"
     )]
-    pub print_config: Option<Format>,
+    pub print_config: Option<PrintFormat>,
 }
 
 /// The format of printed settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum PrintFormat {
     /// A settings file with the sources as comments.
     Yaml,
     /// JSON.
@@ -38,7 +38,7 @@ pub enum Format {
 /// The source of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
+pub enum SettingSource {
     /// A flag, by its name.
     Flag(String),
     /// An environment variable, by its name.
@@ -56,7 +56,7 @@ pub enum Source {
     Default,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "flag {name}"),
@@ -81,18 +81,18 @@ pub struct Setting {
     /// Whether the setting is a switch.
     pub is_switch: bool,
     /// The source of the values.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 /// Every setting of a command, in the order of its help.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct SettingsReport {
     command: String,
     file: Option<Arc<Path>>,
     settings: Vec<Setting>,
 }
 
-impl Report {
+impl SettingsReport {
     pub(crate) fn new(
         command: &Command,
         given: &ArgMatches,
@@ -134,15 +134,15 @@ impl Report {
         let unset = |setting: &&mut Setting| setting.key == key && setting.values.is_empty();
         if let Some(setting) = self.settings.iter_mut().find(unset) {
             setting.values = vec![value.into()];
-            setting.source = Source::Fallback(source.into());
+            setting.source = SettingSource::Fallback(source.into());
         }
     }
 
     /// The text in this format, with a line end.
-    pub fn render(&self, format: Format) -> String {
+    pub fn render(&self, format: PrintFormat) -> String {
         match format {
-            Format::Yaml => self.yaml(),
-            Format::Json => format!("{:#}\n", self.json()),
+            PrintFormat::Yaml => self.yaml(),
+            PrintFormat::Json => format!("{:#}\n", self.json()),
         }
     }
 
@@ -157,7 +157,7 @@ impl Report {
         };
         for (left, setting) in left.iter().zip(&self.settings) {
             let source = match (&setting.source, setting.values.is_empty()) {
-                (Source::Default, true) => "not set".to_owned(),
+                (SettingSource::Default, true) => "not set".to_owned(),
                 (source, _) => source.to_string(),
             };
             text.push_str(&format!("{left:width$}  # {source}\n"));
@@ -180,22 +180,22 @@ fn source(
     given: &ArgMatches,
     from_file: &BTreeMap<String, u32>,
     file: Option<&Arc<Path>>,
-) -> Source {
+) -> SettingSource {
     let id = arg.get_id().as_str();
     match given.value_source(id) {
         Some(ValueSource::CommandLine) => {
-            Source::Flag(format!("--{}", arg.get_long().unwrap_or(id)))
+            SettingSource::Flag(format!("--{}", arg.get_long().unwrap_or(id)))
         }
         Some(ValueSource::EnvVariable) => {
             let name = arg.get_env().unwrap_or(OsStr::new(id));
-            Source::Environment(name.to_string_lossy().into_owned())
+            SettingSource::Environment(name.to_string_lossy().into_owned())
         }
         _ => match (from_file.get(id), file) {
-            (Some(line), Some(path)) => Source::File {
+            (Some(line), Some(path)) => SettingSource::File {
                 path: Arc::clone(path),
                 line: *line,
             },
-            _ => Source::Default,
+            _ => SettingSource::Default,
         },
     }
 }
@@ -222,13 +222,13 @@ impl Setting {
             [value, ..] => json!(value),
         };
         let source = match &self.source {
-            Source::Flag(name) => json!({"kind": "flag", "name": name}),
-            Source::Environment(name) => json!({"kind": "environment", "name": name}),
-            Source::File { path, line } => {
+            SettingSource::Flag(name) => json!({"kind": "flag", "name": name}),
+            SettingSource::Environment(name) => json!({"kind": "environment", "name": name}),
+            SettingSource::File { path, line } => {
                 json!({"kind": "file", "path": path.display().to_string(), "line": line})
             }
-            Source::Fallback(words) => json!({"kind": "fallback", "name": words}),
-            Source::Default => json!({"kind": "default"}),
+            SettingSource::Fallback(words) => json!({"kind": "fallback", "name": words}),
+            SettingSource::Default => json!({"kind": "default"}),
         };
         json!({"key": self.key, "value": value, "source": source})
     }

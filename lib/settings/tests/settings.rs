@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use odyn_settings::{Error, Format, Loaded, PrintConfig, Settings, Source};
+use odyn_settings::{Loaded, PrintConfig, PrintFormat, SettingSource, Settings, SettingsError};
 use tempfile::TempDir;
 
 // Variables that every process has, or none: the tests share one process, whose environment they
@@ -76,7 +76,7 @@ impl Place {
     }
 
     /// With the file as the default one.
-    fn load(&self, words: &[&str]) -> Result<Loaded, Error> {
+    fn load(&self, words: &[&str]) -> Result<Loaded, SettingsError> {
         load(&self.file(), words)
     }
 
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    fn source(&self, words: &[&str], key: &str) -> Source {
+    fn source(&self, words: &[&str], key: &str) -> SettingSource {
         let (_, loaded) = self.run(words);
         loaded.report.get(key).expect("a setting").source.clone()
     }
@@ -97,13 +97,13 @@ impl Place {
     /// The error, without the directory.
     fn wrong(&self, words: &[&str]) -> String {
         let error = self.load(words).expect_err("it is wrong");
-        assert!(matches!(error, Error::Wrong(_)), "{error:?}");
+        assert!(matches!(error, SettingsError::Wrong(_)), "{error:?}");
         let dir = format!("{}/", self.dir.path().display());
         error.to_string().replace(&dir, "")
     }
 }
 
-fn load(file: &Path, words: &[&str]) -> Result<Loaded, Error> {
+fn load(file: &Path, words: &[&str]) -> Result<Loaded, SettingsError> {
     let words = std::iter::once(&"thing").chain(words);
     let words: Vec<OsString> = words.map(OsString::from).collect();
     Settings::new(Cli::command(), file).load(words)
@@ -114,7 +114,7 @@ const LISTEN: &str = "listen: here\n";
 #[test]
 fn flag_over_environment_over_file_over_default() {
     let s = |text: &str| text.to_owned();
-    let file = |place: &Place, line| Source::File {
+    let file = |place: &Place, line| SettingSource::File {
         path: place.file().into(),
         line,
     };
@@ -126,12 +126,18 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(run.name, Some(s("flag")));
     assert_eq!(run.drain_timeout, Duration::from_secs(1));
     let words = ["run", "--name", "flag"];
-    assert_eq!(both.source(&words, "name"), Source::Flag(s("--name")));
+    assert_eq!(
+        both.source(&words, "name"),
+        SettingSource::Flag(s("--name"))
+    );
 
     // The environment beats the file.
     let (run, _) = both.run(&["run"]);
     assert_eq!(run.name, Some(s(SET_TO)));
-    assert_eq!(both.source(&["run"], "name"), Source::Environment(s(SET)));
+    assert_eq!(
+        both.source(&["run"], "name"),
+        SettingSource::Environment(s(SET))
+    );
 
     // The file beats the default.
     assert_eq!(run.drain_timeout, Duration::from_secs(5));
@@ -140,8 +146,14 @@ fn flag_over_environment_over_file_over_default() {
     // The default.
     let (run, _) = nothing.run(&["run"]);
     assert_eq!(run.drain_timeout, Duration::from_secs(30));
-    assert_eq!(nothing.source(&["run"], "drain_timeout"), Source::Default);
-    assert_eq!(nothing.source(&["run"], "log_level"), Source::Default);
+    assert_eq!(
+        nothing.source(&["run"], "drain_timeout"),
+        SettingSource::Default
+    );
+    assert_eq!(
+        nothing.source(&["run"], "log_level"),
+        SettingSource::Default
+    );
 }
 
 #[test]
@@ -197,7 +209,10 @@ fn the_file_is_named_or_the_default_one() {
         .load(&["run", "--config", &missing.display().to_string()])
         .expect_err("a named file has to be there");
     assert!(error.to_string().contains("missing.yaml"), "{error}");
-    assert!(matches!(error, Error::Unreadable { named: true, .. }));
+    assert!(matches!(
+        error,
+        SettingsError::Unreadable { named: true, .. }
+    ));
 
     let loaded = load(&missing, &["run", "--listen", "x"]).expect("the default one need not be");
     assert_eq!(loaded.file, None);
@@ -206,7 +221,7 @@ fn the_file_is_named_or_the_default_one() {
 #[test]
 fn what_is_missing_everywhere_is_a_usage_error() {
     let error = Place::new("").load(&["run"]).expect_err("listen");
-    assert!(matches!(&error, Error::Usage(_)), "{error:?}");
+    assert!(matches!(&error, SettingsError::Usage(_)), "{error:?}");
     assert!(error.to_string().contains("--listen"), "{error}");
 }
 
@@ -215,10 +230,10 @@ fn a_wrong_flag_is_said_before_a_wrong_file() {
     let place = Place::new("nonsense: 1\n");
     for words in [&["run", "--bogus"][..], &["run", "--drain-timeout", "x"]] {
         let error = place.load(words).expect_err("wrong");
-        assert!(matches!(error, Error::Usage(_)), "{error:?}");
+        assert!(matches!(error, SettingsError::Usage(_)), "{error:?}");
     }
     let error = place.load(&["run", "--help"]).expect_err("help");
-    assert!(matches!(&error, Error::Usage(e) if !e.use_stderr()));
+    assert!(matches!(&error, SettingsError::Usage(e) if !e.use_stderr()));
 }
 
 #[test]
@@ -316,8 +331,8 @@ fn what_a_flag_overrides_has_to_be_right_all_the_same() {
 fn print_config_names_the_source_of_each_value() {
     let place = Place::new("listen: ['vsock://any:7000', b c]\nlog_level: error\n");
     let (run, mut loaded) = place.run(&["run", "--print-config", "--strict"]);
-    assert_eq!(run.print.print_config, Some(Format::Yaml));
-    assert_eq!(loaded.print, Some(Format::Yaml));
+    assert_eq!(run.print.print_config, Some(PrintFormat::Yaml));
+    assert_eq!(loaded.print, Some(PrintFormat::Yaml));
     let file = place.file().display().to_string();
     let wanted = format!(
         "# file: {file}\n\
@@ -329,13 +344,13 @@ fn print_config_names_the_source_of_each_value() {
          strict: true                       # flag --strict\n\
          lax: false                         # default\n"
     );
-    assert_eq!(loaded.report.render(Format::Yaml), wanted);
+    assert_eq!(loaded.report.render(PrintFormat::Yaml), wanted);
 
     loaded.report.fall_back("deny", "::1", "policy p.yaml");
     loaded
         .report
         .fall_back("log_level", "info", "policy p.yaml");
-    let json = loaded.report.render(Format::Json);
+    let json = loaded.report.render(PrintFormat::Json);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["command"], "run");
     assert_eq!(json["file"], file.as_str());
@@ -372,7 +387,7 @@ fn what_is_printed_is_a_settings_file() {
     let words: Vec<String> = join_listens(words);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (run, loaded) = place.run(&words);
-    let printed = Place::new(&loaded.report.render(Format::Yaml));
+    let printed = Place::new(&loaded.report.render(PrintFormat::Yaml));
     let (again, _) = printed.run(&["run"]);
     assert_eq!(again.listen, run.listen);
     assert_eq!(again.listen, odd);
@@ -398,7 +413,7 @@ fn join_listens(words: Vec<String>) -> Vec<String> {
 fn incomplete_settings_can_be_printed() {
     let place = Place::new("drain_timeout: 5s\n");
     let loaded = place.load(&["run", "--print-config=json"]).expect("fine");
-    assert_eq!(loaded.print, Some(Format::Json));
+    assert_eq!(loaded.print, Some(PrintFormat::Json));
     let listen = loaded.report.get("listen").expect("a setting");
     assert!(listen.values.is_empty());
     let drain = loaded.report.get("drain_timeout").expect("a setting");

@@ -1,4 +1,4 @@
-//! Feeds of guests: into the destination of the logs, or into the registry.
+//! Writes the feeds of guests to the logs, or to the registry of guests.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,11 +13,11 @@ use super::Guests;
 use super::registry::{FeedProgress, RunKey, WriterState};
 use crate::logs::FeedOutput;
 
-/// The feed that says how a guest is.
+/// The feed that carries the state of a guest.
 const STATUS: &str = "status";
 
 impl Guests {
-    /// Opens a feed. Waits for what is still being written of it.
+    /// Opens a feed. Waits for a write to the same feed that is still going on.
     pub(crate) async fn open(
         &self,
         opening: Opening,
@@ -41,8 +41,8 @@ impl Guests {
         };
         let mut turn = Arc::clone(&progress.turn).lock_owned().await;
         turn.opening += 1;
-        // The first opening here may be one of many: a file knows how far the host half before
-        // this one has come.
+        // The guest may have had the feed open with an earlier host process: a file knows how far
+        // that one wrote.
         let known = match &output {
             Some(output) if turn.next == 0 => output.recover().await,
             _ => None,
@@ -65,7 +65,7 @@ impl Guests {
     }
 }
 
-/// One feed is open.
+/// Counts a feed as open until it is dropped.
 #[derive(Debug)]
 struct OpenFeed {
     guests: Guests,
@@ -81,15 +81,15 @@ impl Drop for OpenFeed {
 struct GuestFeedSink {
     open_feed: Arc<OpenFeed>,
     progress: Arc<FeedProgress>,
-    /// Which opening of the feed this is.
+    /// The number of this opening of the feed.
     opening: u64,
     next: u64,
-    /// `None`: the status.
+    /// `None` for the feed that carries the state.
     output: Option<FeedOutput>,
 }
 
 impl GuestFeedSink {
-    /// Our turn to write, unless the guest has opened the feed again since.
+    /// Waits for the right to write; refused once the guest has opened the feed again.
     async fn turn(
         progress: &FeedProgress,
         opening: u64,
@@ -115,8 +115,8 @@ impl FeedSink for GuestFeedSink {
             self.output.clone(),
         );
         let open_feed = Arc::clone(&self.open_feed);
-        // A task of its own: it goes on to the end when nobody waits for it any more, and the
-        // next opening waits for its turn.
+        // A task: the write goes on when the connection that asked for it breaks, and the next
+        // opening of the feed waits for it.
         let task = tokio::spawn(async move {
             let mut turn = Self::turn(&progress, opening).await?;
             let next = turn.next + records.len() as u64;

@@ -1,4 +1,4 @@
-//! The guests of the host half: what they are called, how they are, and where their logs go.
+//! The guests as their feeds describe them: names, states, and where their logs go.
 
 mod feeds;
 mod registry;
@@ -17,19 +17,19 @@ pub use view::{FeedView, GuestView};
 use self::registry::{GuestRegistry, RunKey};
 use crate::logs::LogDestination;
 
-/// How many guests there are, in which state.
+/// The numbers of guests in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct States {
     /// Guests whose odyn-net is on the link.
     pub linked: usize,
-    /// Of these: those whose program runs.
+    /// Linked guests whose app runs.
     pub running: usize,
-    /// Of these: those whose program has ended, and whose flows are being delivered.
+    /// Linked guests whose app has ended and whose flows are being delivered.
     pub draining: usize,
 }
 
-/// The guests of an [`Outer`](crate::Outer). Clones are handles of the same.
+/// The guests of one [`Outer`](crate::Outer). Clones share the same table.
 #[derive(Debug, Clone)]
 pub struct Guests {
     shared: Arc<GuestsShared>,
@@ -40,7 +40,7 @@ struct GuestsShared {
     registry: Mutex<GuestRegistry>,
     destination: LogDestination,
     states: watch::Sender<States>,
-    /// Counts the changes that a snapshot shows.
+    /// Counts the changes that [`Guests::views`] shows.
     changes: watch::Sender<u64>,
 }
 
@@ -56,12 +56,12 @@ impl Guests {
         }
     }
 
-    /// How many there are, in which state, and changes of it.
+    /// The numbers of guests in each state, and every change of them.
     pub fn states(&self) -> watch::Receiver<States> {
         self.shared.states.subscribe()
     }
 
-    /// Changes with every change that a snapshot shows, and that is not only a record more.
+    /// Wakes at every change that [`Guests::views`] shows, except for new records.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
@@ -70,10 +70,10 @@ impl Guests {
         self.shared.registry.lock()
     }
 
-    /// A guest has said how it is.
+    /// Stores the state that a guest reported.
     fn set_state(&self, key: RunKey, state: GuestState) {
         if let Some(guest) = self.registry().guests.get_mut(&key) {
-            info!(guest = guest.label, run = %key.1, %state, "state of a guest");
+            info!(guest = guest.label, run = %key.1, %state, "guest state changed");
             guest.state = state;
             guest.since = SystemTime::now();
         }

@@ -1,4 +1,4 @@
-//! Which guests there are and were. Bounded, whatever guests do: see the constants.
+//! The table of guests that are and were connected. The constants bound it, whatever guests do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,52 +8,52 @@ use std::time::SystemTime;
 use odyn_link::Peer;
 use odyn_proto::{GuestState, Identity, Refusal, RunId};
 
-/// Runs without an open feed that are remembered; the oldest is forgotten for the next.
+/// Most runs without an open feed. The oldest is forgotten when another joins them.
 const MAX_QUIET: usize = 256;
-/// Runs of one peer that are remembered.
+/// Most runs of one peer.
 const MAX_RUNS: usize = 16;
-/// Runs with an open feed, of all peers.
+/// Most runs with an open feed, of all peers together.
 const MAX_OPEN: usize = 1024;
-/// Names that one peer may use; after that it is called by its address.
+/// Most names that one peer may use. After that it is called by its address.
 const MAX_NAMES: usize = 16;
-/// The feeds that a guest has.
+/// The feeds that a guest may open.
 const FEEDS: [&str; 4] = ["stdout", "stderr", "log", "status"];
 
-/// One feed of one run: how far it is written.
+/// How far one feed of one run is written.
 #[derive(Debug, Default)]
 pub(super) struct FeedProgress {
-    /// Held while records are written.
+    /// Locked while records are written.
     pub(super) turn: Arc<tokio::sync::Mutex<WriterState>>,
-    /// Records that are written, for those who only look.
+    /// Number of written records, for readers that do not take the lock.
     pub(super) written: AtomicU64,
     pub(super) ended: AtomicBool,
 }
 
-/// What whoever writes a feed needs to know.
+/// What the writer of a feed needs to know.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// Number of the record that comes next.
+    /// Number of the next record.
     pub(super) next: u64,
-    /// Which opening of the feed is the newest: an older one may not write any more.
+    /// Number of the newest opening of the feed. Older openings may not write.
     pub(super) opening: u64,
 }
 
 /// One run of a guest.
 #[derive(Debug)]
 pub(super) struct GuestRun {
-    /// What it is called here: its own name, or one that tells it from another's.
+    /// Its label on this host: its own name, made unique where another guest has it.
     pub(super) label: String,
     pub(super) name: String,
     pub(super) state: GuestState,
     pub(super) since: SystemTime,
-    /// Feeds that are open.
+    /// Number of open feeds.
     pub(super) open: usize,
     pub(super) feeds: BTreeMap<&'static str, Arc<FeedProgress>>,
-    /// Larger is newer.
+    /// When the run was last used, by [`GuestRegistry::clock`].
     touched: u64,
 }
 
-/// A run is one peer's: another that says the same is another guest.
+/// Names a run. The peer is part of it: another peer that claims the same run is another guest.
 pub(super) type RunKey = (Peer, RunId);
 
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ pub(super) struct GuestRegistry {
 }
 
 impl GuestRegistry {
-    /// A feed of a guest is opened: where it stands, and what the guest is called.
+    /// Admits a feed that a guest opens: the run's key, the feed's progress and its static name.
     pub(super) fn admit(
         &mut self,
         guest: &Identity,
@@ -104,7 +104,7 @@ impl GuestRegistry {
         Ok((key, progress, feed))
     }
 
-    /// A feed is closed, for now or for good.
+    /// Counts a feed as closed.
     pub(super) fn leave(&mut self, key: RunKey) {
         self.clock += 1;
         if let Some(guest) = self.guests.get_mut(&key) {
@@ -116,7 +116,7 @@ impl GuestRegistry {
         }
     }
 
-    /// Room for one more run of `peer`.
+    /// Makes room for one more run of `peer`, or refuses it.
     fn make_room(&mut self, peer: Peer) -> Result<(), Refusal> {
         let of_peer = |registry: &Self| registry.guests.keys().filter(|key| key.0 == peer).count();
         if of_peer(self) >= MAX_RUNS && !self.forget_oldest(|key| key.0 == peer) {
@@ -133,7 +133,7 @@ impl GuestRegistry {
         self.guests.iter().filter(|(_, guest)| guest.open == 0)
     }
 
-    /// Forgets the run that has been quiet for longest, of those that `of` selects.
+    /// Forgets the run without open feeds that was used least recently, among those of `of`.
     fn forget_oldest(&mut self, of: impl Fn(&RunKey) -> bool) -> bool {
         let oldest = self
             .quiet()
@@ -148,7 +148,7 @@ impl GuestRegistry {
         true
     }
 
-    /// What a guest is called: its name, unless that is another's, or it has had too many.
+    /// The label of a guest: its name, unless another has it or its peer used too many names.
     fn label(&mut self, name: &str, peer: Peer) -> String {
         let taken = self.guests.iter().any(|((other, _), guest)| {
             let is_other = owner(*other) != owner(peer) || (guest.open > 0 && *other != peer);
@@ -159,7 +159,7 @@ impl GuestRegistry {
             return address(peer);
         }
         names.insert(name.to_owned());
-        // A guest's own name has no @.
+        // A guest's own name has no `@`, so the label is no other guest's name.
         if taken {
             format!("{name}{}", address(peer))
         } else {
@@ -167,7 +167,7 @@ impl GuestRegistry {
         }
     }
 
-    /// So many feeds of so many records, for a look from outside.
+    /// The written records of each feed, and whether the feed has ended.
     pub(super) fn positions(guest: &GuestRun) -> BTreeMap<&'static str, (u64, bool)> {
         let of = |progress: &FeedProgress| {
             let written = progress.written.load(Ordering::Acquire);
@@ -181,12 +181,12 @@ impl GuestRegistry {
     }
 }
 
-/// Who answers for a peer: a machine, or a user of this one.
+/// The owner of a peer: a machine, or a user of this machine.
 fn owner(peer: Peer) -> (bool, u32) {
     match peer {
         Peer::Vsock { cid } => (true, cid),
         Peer::Unix { uid, .. } => (false, uid),
-        // There is no other kind yet; each of it would be its own.
+        // `Peer` may grow; unknown kinds count as one owner.
         _ => (false, u32::MAX),
     }
 }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_anothers_is_told_apart() {
+    fn a_name_that_another_guest_has_gets_a_suffix() {
         let mut registry = GuestRegistry::default();
         let mut label = |name: &str, run, peer| {
             let (key, ..) = registry.admit(&guest(name, run), "log", peer).unwrap();

@@ -1,4 +1,4 @@
-//! How the guests are at one moment, for those who ask.
+//! A view of the guests at one moment, for `enclaver-outer status`.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,16 +13,16 @@ use super::registry::GuestRegistry;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GuestView {
-    /// What it is called here.
+    /// Its label on this host.
     pub name: String,
-    /// Who it is: `cid 16` or `pid 77 (uid 0)`.
+    /// Its peer address: `cid 16` or `pid 77 (uid 0)`.
     pub peer: String,
-    /// Its run, 32 hex digits.
+    /// Its run: 32 hex digits.
     pub run: String,
-    /// What it said last.
+    /// The state that it reported last.
     #[serde(flatten)]
     pub state: GuestState,
-    /// When it said so, by the host's clock.
+    /// When it reported the state, by the host's clock.
     pub since: String,
     /// Whether its odyn-net is on the link.
     pub connected: bool,
@@ -34,7 +34,7 @@ pub struct GuestView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FeedView {
-    /// Records that are written.
+    /// Number of written records.
     pub records: u64,
     /// Whether it has ended.
     pub ended: bool,

@@ -1,5 +1,4 @@
-//! Who of the clients of one listener is let in. Over a limit it is the newest that is refused:
-//! those that are there live on.
+//! Admits clients to one listener. Over a limit the newest client is refused.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,24 +9,24 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::rules::ClientRules;
 
-/// What may come at once under a limit of the rate: as many as in this time.
+/// The burst under a rate limit: as many clients as the rate allows in this time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// The count of a listener.
+/// Counts the clients of one listener. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Admission(Arc<Mutex<AdmissionState>>);
 
 #[derive(Debug, Default)]
 struct AdmissionState {
     open: usize,
-    /// Only those that have clients here: no more than there are clients.
+    /// Clients by source. Has no more entries than there are clients.
     sources: HashMap<IpAddr, usize>,
-    /// When the rate is kept if the next one comes (the "theoretical arrival time" of GCRA).
+    /// When the next client is due under the rate (the theoretical arrival time of GCRA).
     next: Option<Instant>,
     refused: u64,
 }
 
-/// Why a client was not let in.
+/// Why a client was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AdmissionError {
     #[error("too many clients of this listener")]
@@ -38,7 +37,7 @@ pub(super) enum AdmissionError {
     Rate,
 }
 
-/// A client that was let in, until it is dropped.
+/// A client that was admitted; dropping it frees its place.
 #[derive(Debug)]
 pub(super) struct AdmittedClient {
     admission: Admission,
@@ -46,7 +45,7 @@ pub(super) struct AdmittedClient {
 }
 
 impl Admission {
-    /// A client has come.
+    /// Admits a client, or counts it as refused.
     pub(super) fn arrive(
         &self,
         rules: &ClientRules,
@@ -72,12 +71,12 @@ impl Admission {
         })
     }
 
-    /// A client was turned away for another reason.
+    /// Counts a client that was refused for another reason.
     pub(super) fn refuse(&self) {
         self.state().refused += 1;
     }
 
-    /// Clients that are there, and those that were refused since the start.
+    /// Connected clients, and clients that were refused since the start.
     pub(super) fn counts(&self) -> (usize, u64) {
         let state = self.state();
         (state.open, state.refused)
@@ -104,7 +103,7 @@ impl AdmissionState {
 }
 
 impl AdmittedClient {
-    /// It is known where the client comes from. To be called once.
+    /// Checks the limit for the client's source, once that is known. To be called once.
     pub(super) fn came_from(
         &mut self,
         address: IpAddr,
@@ -142,7 +141,7 @@ impl Drop for AdmittedClient {
     }
 }
 
-/// What counts as one source: an address of IPv4, a /64 of IPv6.
+/// The source that an address belongs to: an IPv4 address, or a /64 of IPv6.
 fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {

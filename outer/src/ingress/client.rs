@@ -1,4 +1,4 @@
-//! One client: from its connection to the relay with its guest.
+//! One client: from accept to the end of its flow.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -18,29 +18,30 @@ use tracing::{debug, warn};
 use super::admission::{AdmissionError, AdmittedClient};
 use super::guests::IngressGuest;
 use super::proxy_header::ProxyHeaderError;
-use super::{LINGER, proxy_header};
+use super::{GUEST_RETURN_TIMEOUT, proxy_header};
 use crate::dial;
 use crate::rules::ClientRules;
 
-/// How long a header of the PROXY protocol may take where no first byte has a limit: it is the
-/// first thing that a load balancer sends.
-const HEADER: Duration = Duration::from_secs(10);
+/// Longest wait for a PROXY protocol header where the first byte has no limit.
+///
+/// A load balancer sends the header first.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A silent client is noticed after so many looks at its counters.
-const LOOKS: u32 = 4;
+/// How often the counters are read within the idle time-out.
+const IDLE_CHECKS: u32 = 4;
 
 /// A client that was accepted.
 pub(super) struct IngressClient {
-    /// Where the connection comes from.
+    /// The address of the connection: the client's, or a load balancer's.
     pub(super) peer: SocketAddr,
-    /// The rules as they were when it came.
+    /// The limits at the time of accept.
     pub(super) rules: ClientRules,
     pub(super) admitted: AdmittedClient,
-    /// The port of the policy.
+    /// The port in the guest's policy.
     pub(super) port: NonZeroU16,
-    /// The guest that gets it.
+    /// The guest that gets the clients of the listener.
     pub(super) holder: watch::Receiver<Option<Arc<IngressGuest>>>,
-    /// Until its guest has it: a shutdown waits for that.
+    /// Held until the guest has the client: a shutdown waits for it.
     pub(super) opening: Option<TaskTrackerToken>,
     pub(super) _permit: Option<FlowPermit>,
 }
@@ -60,7 +61,7 @@ enum ResetReason {
     Open(OpenError),
 }
 
-/// An [`OpenError`] in words for this side: it is the guest that answers.
+/// Displays an [`OpenError`] that came from a guest.
 struct GuestSideError<'a>(&'a OpenError);
 
 impl std::fmt::Display for GuestSideError<'_> {
@@ -73,7 +74,7 @@ impl std::fmt::Display for GuestSideError<'_> {
     }
 }
 
-/// Between whom a connection is, as far as it is known here.
+/// The two ends of a client's connection, from a PROXY header if there is one.
 #[derive(Clone, Copy)]
 struct ClientAddresses {
     client: SocketAddr,
@@ -81,7 +82,7 @@ struct ClientAddresses {
 }
 
 impl IngressClient {
-    /// Brings the client to its guest, and returns when its connection has ended; says how.
+    /// Serves the client until its connection ends. Returns how a relayed flow ended.
     pub(super) async fn serve(mut self, socket: TcpStream) -> Option<End> {
         let start = Instant::now();
         let (peer, port) = (self.peer, self.port);
@@ -117,13 +118,13 @@ impl IngressClient {
         let (received, sent) = counters.get();
         let duration = start.elapsed();
         if let Some(End::Cut { undelivered }) = end {
-            warn!(client = %address, port, %guest, undelivered, "client cut: no more time");
+            warn!(client = %address, port, %guest, undelivered, "client cut: the drain time is over");
         }
         debug!(client = %address, port, %guest, sent, received, ?duration, ?end, "client ended");
         end
     }
 
-    /// Who the client is: a load balancer says it, others are who they are.
+    /// Finds the client's address: from a load balancer's header, else the peer's.
     async fn identify(&mut self, socket: &TcpStream) -> Result<ClientAddresses, ResetReason> {
         let local = socket.local_addr().map_err(|_| ResetReason::ClientGone)?;
         let local = canonical(local);
@@ -134,7 +135,7 @@ impl IngressClient {
         let mut ends = direct;
         if self.rules.is_proxy(local, self.peer.ip()) {
             let limit = match self.rules.first_byte {
-                Duration::ZERO => HEADER,
+                Duration::ZERO => PROXY_HEADER_TIMEOUT,
                 limit => limit,
             };
             ends = match proxy_header::take(socket, limit).await? {
@@ -152,8 +153,9 @@ impl IngressClient {
         Ok(ends)
     }
 
-    /// Has the guest connect the client with its program. When the guest is replaced meanwhile,
-    /// its successor gets the client.
+    /// Asks the guest to connect the client with its app.
+    ///
+    /// When another guest takes the place of this one meanwhile, that one gets the client.
     async fn open(
         &mut self,
         arrival: &ClientSocket,
@@ -163,14 +165,14 @@ impl IngressClient {
         loop {
             let holder = self.holder.borrow_and_update().clone();
             let Some(guest) = holder else {
-                // A socket of the service manager takes clients before the guest is here again.
-                self.successor(LINGER).await?;
+                // A socket of the service manager accepts clients while no guest is connected.
+                self.successor(GUEST_RETURN_TIMEOUT).await?;
                 continue;
             };
             let opening = guest.client.connect_ingress(&incoming, arrival);
             let replaced = async {
                 if self.holder.changed().await.is_err() {
-                    // Nobody listens any more; the guest may still take this one.
+                    // The listener is closed; the guest may still take this client.
                     std::future::pending().await
                 }
             };
@@ -183,14 +185,14 @@ impl IngressClient {
             match opened {
                 Ok(stream) => return Ok((guest, stream)),
                 Err(OpenError::Closing | OpenError::LinkDown(_)) => {
-                    self.successor(LINGER).await?;
+                    self.successor(GUEST_RETURN_TIMEOUT).await?;
                 }
                 Err(error) => return Err(ResetReason::Open(error)),
             }
         }
     }
 
-    /// Waits for another guest in place of the one that takes no more clients.
+    /// Waits for a guest in place of the one that takes no more clients.
     async fn successor(&mut self, limit: Duration) -> Result<(), ResetReason> {
         match timeout(limit, self.holder.changed()).await {
             Ok(Ok(())) => Ok(()),
@@ -199,8 +201,7 @@ impl IngressClient {
     }
 }
 
-/// Waits until the client has reset its connection. A FIN is no such thing: it may wait for an
-/// answer.
+/// Waits until the client resets its connection. A FIN is no end: the client may await an answer.
 async fn gone(socket: &TcpStream) {
     let failed = socket.ready(Interest::ERROR).await;
     if failed.is_err() || !matches!(socket.take_error(), Ok(None)) {
@@ -209,16 +210,17 @@ async fn gone(socket: &TcpStream) {
     std::future::pending().await
 }
 
-/// An IPv4 client of a socket for both families is an IPv4 client.
+/// The address as IPv4, if it is an IPv4-mapped IPv6 address.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Waits until the client was silent for too long, and has its connection end by a reset. Never
-/// ready without a limit.
+/// Waits until the client was silent for too long, and makes its connection end by a reset.
+///
+/// Never ready without a limit.
 async fn silence(counters: &Counters, rules: &ClientRules, ending: &ResetHandle) -> &'static str {
     let why = silent(counters, rules).await;
-    // Before the relay is dropped, which closes the socket.
+    // Before the caller drops the relay, which closes the socket.
     ending.by_reset();
     why
 }
@@ -234,12 +236,12 @@ async fn silent(counters: &Counters, rules: &ClientRules) -> &'static str {
         return std::future::pending().await;
     }
     let mut last = counters.get();
-    let mut looks = 0;
+    let mut silent_checks = 0;
     loop {
-        sleep(rules.idle / LOOKS).await;
+        sleep(rules.idle / IDLE_CHECKS).await;
         let now = counters.get();
-        looks = if now == last { looks + 1 } else { 0 };
-        if looks >= LOOKS {
+        silent_checks = if now == last { silent_checks + 1 } else { 0 };
+        if silent_checks >= IDLE_CHECKS {
             return "idle for too long";
         }
         last = now;

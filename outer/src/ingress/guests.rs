@@ -1,4 +1,4 @@
-//! The guests that want clients, each with its reversed connections.
+//! The guests that take clients, each with its reversed connections.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -20,37 +20,39 @@ const MAX_GUESTS: usize = 1024;
 /// Most reversed connections of one guest.
 const MAX_CONNECTIONS: usize = 16;
 
-/// One run of one guest. A name and a run are a guest's own words: it is the peer as well that
-/// tells it from others, so that no guest gets another's clients by repeating them.
+/// One run of one guest.
+///
+/// A guest states its name and run itself. The peer address is part of the identity, so that a
+/// guest cannot get another's clients by stating the same name and run.
 #[derive(Debug)]
 pub(crate) struct IngressGuest {
     pub(crate) identity: Identity,
     pub(crate) peer: Peer,
     pub(crate) ports: Vec<NonZeroU16>,
-    /// Opens flows on its connections.
+    /// Opens flows on the guest's connections.
     pub(crate) client: GuestLink,
     state: watch::Sender<ReversedLinks>,
 }
 
-/// What connections a guest has.
+/// The connections of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReversedLinks {
-    /// So many, at least one.
+    /// At least one connection is up.
     Here(usize),
-    /// All were lost: it may dial again.
+    /// All connections broke: the guest may dial again.
     Lost,
-    /// It said that it wants no more clients, or was lost for too long.
+    /// The guest takes no more clients, or stayed away for too long.
     Gone,
 }
 
-/// The table of guests. Waking on [`IngressGuests::changes`] tells when to look again.
+/// The table of guests. [`IngressGuests::changes`] wakes at each change.
 #[derive(Debug, Default)]
 pub(crate) struct IngressGuests {
     table: Mutex<Vec<Arc<IngressGuest>>>,
     changes: watch::Sender<()>,
 }
 
-/// There is no room.
+/// There are as many guests or connections as there may be.
 #[derive(Debug)]
 pub(crate) struct TooManyConnections;
 
@@ -65,22 +67,22 @@ impl IngressGuest {
         matches!(*self.state.borrow(), ReversedLinks::Here(_))
     }
 
-    /// Whether it is this very run of this very guest.
+    /// Whether this is the run of `identity` at `peer`.
     fn is(&self, identity: &Identity, peer: Peer) -> bool {
         self.peer == peer && self.identity == *identity
     }
 }
 
 impl IngressGuests {
-    /// Told at each change of the table.
+    /// Wakes at each change of the table.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// Enters a connection; says whether its guest is new.
+    /// Enters a connection. Returns its guest, and whether the guest is new.
     ///
     /// # Errors
-    /// When there are too many guests, or connections of this one.
+    /// There are too many guests, or too many connections of this one.
     pub(crate) fn enter(
         &self,
         hello: &IngressHello,
@@ -125,7 +127,7 @@ impl IngressGuests {
         Ok((guest, is_new))
     }
 
-    /// A connection takes no more clients.
+    /// Removes a connection that takes no more clients.
     pub(crate) fn leave(&self, guest: &IngressGuest, leave: &LeaveReason) {
         guest.state.send_modify(|state| {
             *state = match (*state, leave) {
@@ -141,8 +143,9 @@ impl IngressGuests {
         self.changes.send_replace(());
     }
 
-    /// Waits until the guest wants no more clients, or was lost for `linger`; it is not in the
-    /// table any more then.
+    /// Waits until the guest takes no more clients, or was lost for `linger`.
+    ///
+    /// The guest is then removed from the table.
     pub(crate) async fn gone(&self, guest: &Arc<IngressGuest>, linger: Duration) {
         let mut state = guest.state.subscribe();
         loop {
@@ -161,7 +164,7 @@ impl IngressGuests {
                 .is_err(),
                 ReversedLinks::Gone => true,
             };
-            // Under the lock, so that no connection enters between the look and the removal.
+            // Check and remove under one lock: no connection can enter in between.
             let mut table = self.table();
             if is_over && !guest.is_here() {
                 table.retain(|other| !Arc::ptr_eq(other, guest));
@@ -172,8 +175,10 @@ impl IngressGuests {
         }
     }
 
-    /// The guest that gets the clients of a mapping: the one that has them, as long as it is here;
-    /// else one that is; else one that may come back. The other is one that would have them too.
+    /// Chooses the guest that gets the clients of a mapping, and names a second that wants them.
+    ///
+    /// First choice: the present holder while it is connected; then any connected guest; then a
+    /// guest that may come back.
     pub(crate) fn choose(
         &self,
         mapping: &Mapping,
@@ -209,8 +214,9 @@ impl IngressGuests {
     }
 }
 
-/// Whether a later run of the same guest is here: then the old one's connections are of a process
-/// that has ended, whose end has not been noticed yet.
+/// Whether a later run of the same guest is connected.
+///
+/// Then the old run's process has ended, although its connections still seem to be up.
 fn is_superseded(guest: &Arc<IngressGuest>, table: &[Arc<IngressGuest>]) -> bool {
     table
         .iter()
@@ -307,7 +313,7 @@ mod tests {
         let old = enter(&guests, &hello("a", 1, &[443]), cid(3));
         let _new = enter(&guests, &hello("a", 2, &[443]), cid(3));
         assert_eq!(chosen(&guests, ANY, Some(&old)).unwrap(), "cid 3 02");
-        // But not by a name alone.
+        // The same name from another peer is not enough.
         let _thief = enter(&guests, &hello("a", 3, &[443]), cid(9));
         assert_eq!(chosen(&guests, ANY, None).unwrap(), "cid 3 02");
     }

@@ -1,7 +1,8 @@
-//! Listening sockets that are there before the listeners: from the service manager (`systemd.socket(5)`,
-//! `sd_listen_fds(3)`), where they stay open while this process is replaced, so that clients wait in
-//! them instead of being refused; or bound before anything else is done, so that whoever starts us learns
-//! at once that an address is taken.
+//! Listening sockets that are opened before the listeners.
+//!
+//! The service manager may hand them over (`systemd.socket(5)`, `sd_listen_fds(3)`). They stay open
+//! while this process is replaced, so that clients wait in them instead of being refused. Or they
+//! are bound first of all, so that a caller learns at once that an address is taken.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +13,7 @@ use tracing::warn;
 
 use super::listener::socket_at;
 
-/// The sockets of this process.
+/// The listening sockets of this process.
 #[derive(Debug, Clone, Default)]
 pub struct InheritedSockets(Arc<Vec<InheritedSocket>>);
 
@@ -24,8 +25,10 @@ struct InheritedSocket {
 }
 
 impl InheritedSockets {
-    /// Takes the sockets of LISTEN_FDS; `names` is LISTEN_FDNAMES. What is no TCP socket that
-    /// listens is left alone, and said. To be called once, before anything else opens files.
+    /// Takes the sockets of LISTEN_FDS, with the names of LISTEN_FDNAMES.
+    ///
+    /// Sockets that do not listen on TCP are logged and left alone. To be called once, before
+    /// anything else opens files.
     pub fn take(names: Option<&str>) -> Self {
         let mut descriptors = ListenFd::from_env();
         let mut names = names.into_iter().flat_map(|names| names.split(':'));
@@ -44,10 +47,10 @@ impl InheritedSockets {
         Self(Arc::new(passed))
     }
 
-    /// Listens at these addresses now.
+    /// Binds and listens at these addresses.
     ///
     /// # Errors
-    /// The first address that can't be had, and why.
+    /// The first address that can't be bound, and why.
     pub fn bind(
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<Self, (SocketAddr, io::Error)> {
@@ -70,7 +73,7 @@ impl InheritedSockets {
         Ok((socket.local_addr()?, socket))
     }
 
-    /// The socket of this name: the one, for all sockets of a unit have the same.
+    /// The socket with this name. All sockets of a unit have the same name: several are an error.
     pub(super) fn named(&self, name: &str) -> Option<io::Result<TcpListener>> {
         if self.0.iter().filter(|passed| passed.name == name).count() > 1 {
             let message = "several have this name: give their addresses instead";
@@ -79,18 +82,18 @@ impl InheritedSockets {
         self.find(|passed| passed.name == name)
     }
 
-    /// The socket that listens at this very address.
+    /// The socket that listens at exactly this address.
     pub(super) fn at(&self, address: SocketAddr) -> Option<io::Result<TcpListener>> {
         self.find(|passed| passed.address == address)
     }
 
-    /// Another handle of it: ours stays open.
+    /// Duplicates a socket: the original stays open.
     fn find(&self, is_it: impl Fn(&InheritedSocket) -> bool) -> Option<io::Result<TcpListener>> {
         let found = self.0.iter().find(|passed| is_it(passed));
         found.map(|passed| passed.socket.try_clone())
     }
 
-    /// Names and addresses of those that no mapping uses.
+    /// Names and addresses of the sockets that no mapping uses.
     pub(super) fn unused(&self, is_used: impl Fn(&str, SocketAddr) -> bool) -> Vec<String> {
         let unused = self
             .0

@@ -1,4 +1,4 @@
-//! One mapping: the listening socket, for as long as there is a guest for it.
+//! One mapping: its listening socket, which is open while there is a guest for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::time::{sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::LINGER;
+use super::GUEST_RETURN_TIMEOUT;
 use super::admission::Admission;
 use super::client::{IngressClient, canonical};
 use super::guests::{IngressGuest, IngressGuests};
@@ -24,33 +24,33 @@ use super::status::Listeners;
 use crate::rules::{Bind, Mapping};
 use crate::runtime_config::RuntimeConfig;
 
-/// Connections that may wait to be accepted.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// First pause after the socket could not be bound; doubled at each failure.
-const BIND_PAUSE: Duration = Duration::from_millis(100);
+/// First wait after a failed bind; doubled at each failure.
+const MIN_BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Longest pause after the socket could not be bound.
-const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(5);
+/// Longest wait after a failed bind.
+const MAX_BIND_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Pause after `accept()` failed, which it does when there are no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Wait after `accept()` failed, which it does when there are no more file descriptors.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What all listeners share.
 #[derive(Clone)]
 pub(super) struct ListenerContext {
     pub(super) runtime_config: RuntimeConfig,
     pub(super) guests: Arc<IngressGuests>,
-    /// Flows of all guests, egress included.
+    /// The limit for the flows of all guests, egress included.
     pub(super) flows: Option<Arc<FlowLimit>>,
     pub(super) clients: TaskTracker,
-    /// Listeners.
+    /// Tasks of listeners.
     pub(super) listening: TaskTracker,
-    /// Clients that their guests do not have yet.
+    /// Clients that are not with their guests yet.
     pub(super) opening: TaskTracker,
-    /// Clients that were cut.
+    /// Number of clients that were cut.
     pub(super) cut: Arc<AtomicUsize>,
-    /// What there is to say about the listeners.
+    /// The state of each listener, for the operator.
     pub(super) listeners: Listeners,
     pub(super) inherited: InheritedSockets,
 }
@@ -63,14 +63,14 @@ pub(super) struct MappingListener {
     /// The guest that gets the clients.
     holder: watch::Sender<Option<Arc<IngressGuest>>>,
     socket: Option<TcpListener>,
-    /// The socket is the service manager's: it stays open.
+    /// Whether the socket is the service manager's, which stays open.
     is_inherited: bool,
-    /// As long as there is no guest, but not for longer, clients are left in the socket.
-    patience: Instant,
-    /// Why the socket could not be bound, as it was said last.
+    /// Until when clients wait in the socket while there is no guest.
+    wait_until: Instant,
+    /// The last bind error that was logged.
     bind_error: String,
-    bind_pause: Duration,
-    /// The guest of which it was said last that it does not get the clients.
+    bind_retry_interval: Duration,
+    /// The last guest that was logged as waiting for these clients.
     other: Option<RunId>,
 }
 
@@ -83,9 +83,9 @@ impl MappingListener {
             holder: watch::Sender::new(None),
             socket: None,
             is_inherited: false,
-            patience: Instant::now() + LINGER,
+            wait_until: Instant::now() + GUEST_RETURN_TIMEOUT,
             bind_error: String::new(),
-            bind_pause: BIND_PAUSE,
+            bind_retry_interval: MIN_BIND_RETRY_INTERVAL,
             other: None,
         }
     }
@@ -93,30 +93,30 @@ impl MappingListener {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let mut changes = self.common.guests.changes();
-        // A socket of the service manager takes clients from the start: they wait for the guest.
+        // A socket of the service manager accepts clients from the start: they wait for a guest.
         self.adopt();
         self.choose();
         loop {
             let is_alone = self.holder.borrow().is_none();
             let binds_again = self.socket.is_none() && !is_alone;
-            let waits = is_alone && Instant::now() < self.patience;
+            let waits = is_alone && Instant::now() < self.wait_until;
             tokio::select! {
                 changed = changes.changed() => match changed {
                     Ok(()) => self.choose(),
                     Err(_) => return,
                 },
-                () = sleep_until(self.patience.into()), if waits => {}
+                () = sleep_until(self.wait_until.into()), if waits => {}
                 accepted = accept(self.socket.as_ref()), if !waits => match accepted {
                     Ok((socket, client)) => self.serve(socket, client),
                     Err(error) => {
                         warn!(mapping = %self.mapping, %error, "can't accept clients");
-                        sleep(ACCEPT_PAUSE).await;
+                        sleep(ACCEPT_RETRY_INTERVAL).await;
                     }
                 },
-                () = sleep(self.bind_pause), if binds_again => {
-                    self.bind_pause = (self.bind_pause * 2).min(LONGEST_BIND_PAUSE);
+                () = sleep(self.bind_retry_interval), if binds_again => {
+                    self.bind_retry_interval = (self.bind_retry_interval * 2).min(MAX_BIND_RETRY_INTERVAL);
                     self.bind();
-                    self.say();
+                    self.publish();
                 }
             }
         }
@@ -134,7 +134,7 @@ impl MappingListener {
                 mapping = %self.mapping,
                 guest = %other,
                 peer = %other.peer,
-                "another guest has these clients already: it waits for its turn"
+                "another guest has these clients: this one waits until that is gone"
             );
         }
         let is_same = |a: &Option<Arc<IngressGuest>>, b: &Option<Arc<IngressGuest>>| match (a, b) {
@@ -147,7 +147,7 @@ impl MappingListener {
                 info!(mapping = %self.mapping, %guest, peer = %guest.peer, "clients go to guest");
             }
             self.holder.send_replace(chosen.clone());
-            self.patience = Instant::now() + LINGER;
+            self.wait_until = Instant::now() + GUEST_RETURN_TIMEOUT;
         }
         match (&chosen, &self.socket) {
             (None, Some(_)) if !self.is_inherited => {
@@ -158,14 +158,14 @@ impl MappingListener {
             _ => {}
         }
         if chosen.is_none() {
-            self.bind_pause = BIND_PAUSE;
+            self.bind_retry_interval = MIN_BIND_RETRY_INTERVAL;
             self.bind_error.clear();
         }
-        self.say();
+        self.publish();
     }
 
-    /// Tells those who ask.
-    fn say(&self) {
+    /// Publishes the state of the listener.
+    fn publish(&self) {
         self.common.listeners.update(
             self.mapping.to_string(),
             self.holder.borrow().clone(),
@@ -175,7 +175,7 @@ impl MappingListener {
         );
     }
 
-    /// Takes the socket of the service manager, if there is one for this mapping.
+    /// Uses the socket of the service manager, if there is one for this mapping.
     fn adopt(&mut self) {
         let inherited = match &self.mapping.bind {
             Bind::Address(address) => self.common.inherited.at(*address),
@@ -199,7 +199,7 @@ impl MappingListener {
             Ok(socket) => {
                 info!(mapping = %self.mapping, "listening for clients");
                 self.socket = Some(socket);
-                self.bind_pause = BIND_PAUSE;
+                self.bind_retry_interval = MIN_BIND_RETRY_INTERVAL;
                 self.bind_error.clear();
             }
             Err(error) => {
@@ -265,7 +265,7 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
     }
 }
 
-/// A socket for a mapping that has none yet.
+/// Opens the socket of a mapping.
 fn bind(at: &Bind) -> io::Result<TcpListener> {
     match at {
         Bind::Address(address) => TcpListener::from_std(socket_at(*address)?),
@@ -276,8 +276,9 @@ fn bind(at: &Bind) -> io::Result<TcpListener> {
     }
 }
 
-/// A listening socket. One for IPv6 takes IPv6 only, so that `0.0.0.0` and `[::]` can both be
-/// given, on every machine alike.
+/// Opens a listening socket. An IPv6 socket takes IPv6 only.
+///
+/// So `0.0.0.0` and `[::]` can be given together, whatever the system's default is.
 pub(super) fn socket_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),

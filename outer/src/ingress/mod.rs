@@ -1,9 +1,9 @@
-//! Ingress: listens for the clients of the guests' programs.
+//! Ingress: listens for clients, and brings each to the app of a guest.
 //!
-//! A guest says on a reversed connection which ports its policy wants; the operator's [`Mapping`]s
-//! say which of them it gets, and where. Each mapping has a task that holds the listening socket
-//! for as long as there is a guest for it (`listen`); each client has one that brings it to the
-//! guest (`client`). Which guests there are stands in one table (`guests`).
+//! A guest lists the ports of its policy on a reversed connection. The operator's [`Mapping`]s
+//! decide which of them it gets, and at which address. Each mapping has a task that holds the
+//! listening socket while there is a guest for it (`listener`); each client has a task that opens
+//! its flow (`client`). One table holds all guests (`guests`).
 
 mod admission;
 mod client;
@@ -36,21 +36,23 @@ pub use self::status::{ListenerState, ListenerView, Listeners};
 use crate::rules::{Bind, Mapping};
 use crate::runtime_config::RuntimeConfig;
 
-/// How long clients and their listening socket wait for a guest that was lost: long enough for it
-/// to dial again, or for the next one to start in its place.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long clients and their listening socket wait for a guest whose connections were lost.
+///
+/// Long enough for the guest to dial again, or for another to start in its place.
+const GUEST_RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for the guest to connect a client with its program: longer than the guest waits
-/// for the program to listen, which its policy may make five minutes.
+/// Longest wait for the guest to connect a client with its app.
+///
+/// Longer than the guest waits for the app to listen, which a policy can set to five minutes.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(330);
 
-/// What connections of the link get to say their last when there is no more time.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long connections of the link may still send resets after the flows were cut.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Ports that one line of the log names.
-const PORTS_IN_LOG: usize = 16;
+/// Most ports in one line of the log.
+const MAX_PORTS_IN_LOG: usize = 16;
 
-/// The host's half of ingress.
+/// Ingress of one host: its listeners, its guests, and their clients.
 pub(crate) struct HostIngress {
     common: ListenerContext,
     config: GuestLinkConfig,
@@ -58,7 +60,7 @@ pub(crate) struct HostIngress {
 }
 
 impl HostIngress {
-    /// Ingress by the mappings and rules of `runtime_config`, until `shutdown`.
+    /// Makes ingress with the mappings and rules of `runtime_config`, until `shutdown`.
     pub(crate) fn new(
         runtime_config: RuntimeConfig,
         listeners: Listeners,
@@ -71,7 +73,7 @@ impl HostIngress {
         let mut config = GuestLinkConfig::default();
         config.tuning = tuning;
         config.lanes = Some(lanes);
-        config.open_wait = LINGER;
+        config.open_wait = GUEST_RETURN_TIMEOUT;
         config.open_timeout = OPEN_TIMEOUT;
         Arc::new(Self {
             common: ListenerContext {
@@ -90,8 +92,9 @@ impl HostIngress {
         })
     }
 
-    /// Starts to listen wherever a guest wants it, by the mappings as they are at any time. Must be
-    /// called in a tokio runtime.
+    /// Starts a task for each mapping, also for mappings that come later.
+    ///
+    /// Must be called in a tokio runtime.
     pub(crate) fn start(self: &Arc<Self>) {
         let listen = Arc::clone(self).listen();
         let shutdown = self.shutdown.drain.clone();
@@ -104,21 +107,21 @@ impl HostIngress {
         let mut running: HashMap<Mapping, DropGuard> = HashMap::new();
         loop {
             let wanted = mappings.borrow_and_update().clone();
-            // First: another mapping may want the address.
+            // Stop old mappings first: a new one may need the address.
             running.retain(|mapping, _| wanted.contains(mapping));
             for mapping in wanted.iter() {
                 if !running.contains_key(mapping) {
                     running.insert(mapping.clone(), self.listen_by(mapping));
                 }
             }
-            self.say_unused(&wanted);
+            self.warn_of_unused_sockets(&wanted);
             if mappings.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Listens until the guard is dropped. Clients that are there go on.
+    /// Listens until the guard is dropped. Connected clients stay.
     fn listen_by(&self, mapping: &Mapping) -> DropGuard {
         let run = MappingListener::new(mapping.clone(), self.common.clone()).run();
         let stop = CancellationToken::new();
@@ -127,7 +130,7 @@ impl HostIngress {
         stop.drop_guard()
     }
 
-    fn say_unused(&self, mappings: &[Mapping]) {
+    fn warn_of_unused_sockets(&self, mappings: &[Mapping]) {
         let unused = self.common.inherited.unused(|name, address| {
             mappings.iter().any(|mapping| match &mapping.bind {
                 Bind::Address(wanted) => *wanted == address,
@@ -138,13 +141,14 @@ impl HostIngress {
             let sockets = unused.join(", ");
             warn!(
                 sockets,
-                "no --ingress uses these sockets of the service manager: their clients wait in vain"
+                "no --ingress uses these sockets of the service manager: their clients are never accepted"
             );
         }
     }
 
-    /// Waits until nobody listens any more, and every client that had come is with its guest. To
-    /// be called in a shutdown.
+    /// Waits until all listeners are closed and every accepted client is with its guest.
+    ///
+    /// To be called in a shutdown.
     async fn opened(&self) {
         self.common.listening.close();
         self.common.listening.wait().await;
@@ -152,7 +156,7 @@ impl HostIngress {
         self.common.opening.wait().await;
     }
 
-    /// Waits for the end of every client after the shutdown; says how many were cut.
+    /// Waits for the end of every client after a shutdown. Returns how many were cut.
     pub(crate) async fn finish(&self) -> usize {
         self.common.listening.close();
         self.common.listening.wait().await;
@@ -164,7 +168,7 @@ impl HostIngress {
     /// Serves one reversed connection, until it takes no more clients.
     ///
     /// # Errors
-    /// When the guest does not say who it is, or there are too many.
+    /// The guest sends no valid preamble, or there are too many guests or connections.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         transport: Transport,
@@ -190,7 +194,7 @@ impl HostIngress {
     }
 
     fn log_arrival(&self, guest: &IngressGuest, hello: &IngressHello) {
-        info!(%guest, peer = %guest.peer, ports = hello.ports.len(), "guest wants clients");
+        info!(%guest, peer = %guest.peer, ports = hello.ports.len(), "guest requests ingress ports");
         let mappings = self.common.runtime_config.mappings();
         let mappings = mappings.borrow();
         let denied: Vec<String> = hello
@@ -203,21 +207,21 @@ impl HostIngress {
             })
             .map(ToString::to_string)
             .collect();
-        if let Some(some) = denied.chunks(PORTS_IN_LOG).next() {
+        if let Some(some) = denied.chunks(MAX_PORTS_IN_LOG).next() {
             warn!(
                 %guest,
                 peer = %guest.peer,
                 ports = some.join(", "),
                 more = denied.len() - some.len(),
-                "guest wants clients on ports that no --ingress gives it: not listening"
+                "guest requests ingress ports that no --ingress maps: not listening"
             );
         }
     }
 
-    /// The end of one guest: what is open goes on. A shutdown cuts it when its time is over.
+    /// Ends a guest that is gone: its clients stay connected until a shutdown cuts them.
     async fn end(self: Arc<Self>, guest: Arc<IngressGuest>) {
         tokio::select! {
-            () = self.common.guests.gone(&guest, LINGER) => info!(%guest, "guest wants no more clients"),
+            () = self.common.guests.gone(&guest, GUEST_RETURN_TIMEOUT) => info!(%guest, "guest takes no more clients"),
             () = self.shutdown.drain.cancelled() => tokio::select! {
                 () = self.opened() => {}
                 () = self.shutdown.force.cancelled() => {}
@@ -225,7 +229,7 @@ impl HostIngress {
         }
         let out_of_time = async {
             self.shutdown.force.cancelled().await;
-            sleep(LAST_WORDS).await;
+            sleep(CUT_TIMEOUT).await;
         };
         tokio::select! {
             _ = guest.client.close(Duration::MAX) => {}

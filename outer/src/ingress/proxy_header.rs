@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol before the bytes of a client.
+//! Reads the header of the PROXY protocol before the bytes of a client.
 
 use std::io;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use odyn_proto::proxy_header::{Header, HeaderDecoder, HeaderError};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How much is looked at at once: nearly every header.
-const LOOK: usize = 256;
+/// Bytes that are peeked at once: enough for nearly every header.
+const PEEK_LEN: usize = 256;
 
-/// Why there is no header.
+/// Why no header was read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyHeaderError {
     #[error("the connection ended before the header of the PROXY protocol")]
@@ -23,7 +23,7 @@ pub(super) enum ProxyHeaderError {
     Io(#[from] io::Error),
 }
 
-/// Takes the header off the connection, and not a byte more.
+/// Reads the header off the connection, and not a byte more.
 pub(super) async fn take(socket: &TcpStream, limit: Duration) -> Result<Header, ProxyHeaderError> {
     timeout(limit, read(socket))
         .await
@@ -32,9 +32,9 @@ pub(super) async fn take(socket: &TcpStream, limit: Duration) -> Result<Header, 
 
 async fn read(socket: &TcpStream) -> Result<Header, ProxyHeaderError> {
     let mut decoder = HeaderDecoder::default();
-    let mut bytes = [0; LOOK];
+    let mut bytes = [0; PEEK_LEN];
     loop {
-        // What is behind the header stays in the socket, for the relay.
+        // Bytes after the header stay in the socket, for the relay.
         let count = socket.peek(&mut bytes).await?;
         if count == 0 {
             return Err(ProxyHeaderError::Ended);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_half_a_header_and_none_are_told_apart() {
+    async fn a_late_header_an_ended_connection_and_no_header_are_different_errors() {
         let (mut client, server) = pair().await;
         client.write_all(b"PROXY TCP4 ").await.unwrap();
         let late = take(&server, Duration::from_millis(20)).await;

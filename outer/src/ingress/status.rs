@@ -1,4 +1,4 @@
-//! Which listener reaches which guest, for those who ask.
+//! The state of each listener, for the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::admission::Admission;
 use super::guests::IngressGuest;
 use crate::rules::Mapping;
 
-/// The listeners for clients. Clones are handles of the same.
+/// The listeners for clients. Clones share the same table.
 #[derive(Debug, Clone)]
 pub struct Listeners(Arc<ListenerTable>);
 
 #[derive(Debug)]
 struct ListenerTable {
-    /// What the operator wants.
+    /// The operator's mappings.
     wanted: watch::Receiver<Arc<[Mapping]>>,
-    /// What there is: the task of a mapping comes a moment after it, and ends with a shutdown.
+    /// The mappings that have a task. It starts after the mapping is set, and ends with a shutdown.
     entries: Mutex<BTreeMap<String, ListenerStatus>>,
     changes: watch::Sender<()>,
 }
@@ -27,34 +27,34 @@ struct ListenerTable {
 #[derive(Debug, Default)]
 struct ListenerStatus {
     guest: Option<Arc<IngressGuest>>,
-    /// Why it does not listen, if it should.
+    /// Why the socket can't be bound.
     fault: Option<String>,
     is_open: bool,
     admission: Admission,
 }
 
-/// One listener.
+/// One listener and its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ListenerView {
     /// The operator's mapping: `[GUEST:]PORT=ADDRESS:PORT`.
     pub mapping: String,
-    /// Whether clients reach a guest by it.
+    /// Whether clients reach a guest.
     pub state: ListenerState,
-    /// Why not, when it can't listen.
+    /// Why the address can't be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The guest that gets the clients.
     pub guest: Option<String>,
-    /// Who that is: `cid 16`.
+    /// The peer address of the guest: `cid 16`.
     pub peer: Option<String>,
-    /// Clients that are there.
+    /// Connected clients.
     pub clients: usize,
     /// Clients that were refused by a limit since the start.
     pub refused: u64,
 }
 
-/// How far a listener is.
+/// Whether a listener reaches a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -63,14 +63,14 @@ pub enum ListenerState {
     Ready,
     /// Clients wait for the guest to dial again.
     GuestLost,
-    /// No guest wants these clients.
+    /// No guest takes these clients.
     NoGuest,
     /// The address can't be bound.
     Unavailable,
 }
 
 impl ListenerState {
-    /// As in JSON.
+    /// The word in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,12 +91,12 @@ impl Listeners {
         }))
     }
 
-    /// Told at each change, but not for each client.
+    /// Wakes at each change, but not for each client.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 
-    /// How they are now, in the order of their mappings. A mapping without a task reaches no guest.
+    /// The listeners now, in the order of their mappings. A mapping without a task has no guest.
     pub fn views(&self) -> Vec<ListenerView> {
         let wanted = self.0.wanted.borrow().clone();
         let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! The credentials that guests are given, and where they come from.
+//! The credentials that guests get, and their source.
 
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
@@ -12,24 +12,27 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
-/// How long one answer is given to everybody who asks: a guest that asks all the time does not reach
-/// the metadata service with it, which is limited.
+/// How long one answer of the source serves all guests.
+///
+/// The metadata service limits its callers: a guest must not reach it with each of its requests.
 const REUSE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long a source may take.
+/// Longest wait for the source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where credentials come from.
+/// A source of credentials.
 ///
-/// A trait, so that a simulator that needs only [`EnvironmentCredentials`] does not carry what the chain of the
-/// AWS SDK needs: megabytes.
+/// A trait, so that the simulator, which reads [`EnvironmentCredentials`], does not carry the
+/// megabytes of the AWS SDK's chain.
 pub trait CredentialsSource: Debug + Send + Sync {
-    /// The credentials. Called again for fresh ones; keeps what is still valid.
+    /// Finds credentials. A source may return the same ones while they are valid.
     fn credentials(&self) -> future::ProvideCredentials<'_>;
 
-    /// The region that goes with them. Called after [`CredentialsSource::credentials`].
+    /// The region of the credentials. Called after [`CredentialsSource::credentials`].
     fn region(&self) -> Option<String>;
 }
 
+/// Credentials in the environment of this process.
+///
 /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or
 /// `AWS_DEFAULT_REGION`.
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ pub(super) enum CredentialsUnavailable {
     Timeout,
 }
 
-/// What was last found.
+/// The credentials that were found last, as JSON.
 #[derive(Default)]
 pub(super) struct CachedCredentials(Mutex<Option<(Instant, Zeroizing<Vec<u8>>)>>);
 
@@ -82,7 +85,7 @@ impl Debug for CachedCredentials {
     }
 }
 
-/// As guests read it: `odyn_kms::credentials`.
+/// The JSON that guests read (`odyn_kms::credentials`).
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct CredentialsJson<'a> {
@@ -101,7 +104,7 @@ impl CachedCredentials {
     /// The credentials as JSON.
     ///
     /// # Errors
-    /// There are none.
+    /// The source has none, or takes too long.
     pub(super) async fn get(
         &self,
         source: &dyn CredentialsSource,

@@ -1,4 +1,4 @@
-//! Which names are KMS'.
+//! The DNS names of KMS endpoints.
 
 /// The domains of AWS' partitions.
 const DOMAINS: [&str; 8] = [
@@ -12,8 +12,9 @@ const DOMAINS: [&str; 8] = [
     "sc2s.sgov.gov",
 ];
 
-/// Whether a name is an endpoint of KMS: `kms.REGION.DOMAIN`, `kms-fips.REGION.DOMAIN`, or that of a
-/// VPC, `vpce-….kms.REGION.vpce.DOMAIN`.
+/// Whether a name is an endpoint of KMS.
+///
+/// `kms.REGION.DOMAIN`, `kms-fips.REGION.DOMAIN`, or of a VPC `vpce-….kms.REGION.vpce.DOMAIN`.
 pub(super) fn is_kms(name: &str) -> bool {
     let domain = DOMAINS
         .iter()

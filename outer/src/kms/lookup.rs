@@ -1,4 +1,4 @@
-//! The addresses of a name, by the resolver that guests' questions go to.
+//! Looks up an endpoint's addresses, with the resolver that answers the guests' queries.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,9 @@ use odyn_proto::Refusal;
 
 use crate::resolver::{LookupShare, SystemResolver};
 
-/// Both families' addresses, those of IPv6 first (RFC 6724 prefers them, and each has only a head start).
+/// Looks up the addresses of both families, IPv6 first.
+///
+/// RFC 6724 prefers IPv6, and an address that does not answer costs a head start only.
 ///
 /// # Errors
 /// The name does not exist or has no address, or the resolver fails.

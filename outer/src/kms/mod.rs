@@ -1,7 +1,7 @@
-//! What guests need for KMS: a way to its endpoints, and the credentials of this machine.
+//! AWS KMS for guests: connections to its endpoints, and the credentials of this machine.
 //!
-//! TLS to KMS ends in the guest, so all that is done here is to look a name up, to dial it, and to
-//! hand out credentials. A guest needs no rule of its policy for it; the operator may forbid it.
+//! TLS to KMS ends in the guest: the host looks up a name, dials it, and hands out credentials. A
+//! guest needs no policy rule for this; the operator may forbid it.
 
 mod credentials;
 mod endpoint_names;
@@ -21,18 +21,18 @@ use crate::runtime_config::Rules;
 
 pub use credentials::{CredentialsSource, EnvironmentCredentials};
 
-/// What guests may have of KMS: nothing, or a way to it and credentials.
+/// What guests get of KMS: nothing, or connections and credentials.
 #[derive(Debug, Default)]
 pub struct Kms {
-    /// `None`: neither credentials nor a way.
+    /// `None`: neither connections nor credentials.
     source: Option<Arc<dyn CredentialsSource>>,
-    /// Endpoints that are not AWS' own.
+    /// Endpoints beside those of AWS.
     others: Vec<KmsEndpoint>,
     cached: credentials::CachedCredentials,
 }
 
 impl Kms {
-    /// A way to AWS' endpoints, and credentials from `source`.
+    /// Connections to the endpoints of AWS, and credentials from `source`.
     pub fn with(source: impl CredentialsSource + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
@@ -40,8 +40,7 @@ impl Kms {
         }
     }
 
-    /// Endpoints to let guests reach beside AWS' own: those of a VPC with private DNS names, or a
-    /// stand-in.
+    /// Adds endpoints beside those of AWS: of a VPC with private DNS names, or of a stand-in.
     pub fn endpoints(mut self, others: impl IntoIterator<Item = KmsEndpoint>) -> Self {
         self.others.extend(others);
         self
@@ -50,8 +49,8 @@ impl Kms {
     /// Dials an endpoint.
     ///
     /// # Errors
-    /// It is none of KMS, its name does not resolve to anything that the operator lets guests
-    /// reach, or it does not answer.
+    /// It is no endpoint of KMS, its name resolves to no address that guests may reach, or it does
+    /// not answer.
     pub(crate) async fn connect(
         &self,
         endpoint: &KmsEndpoint,
@@ -68,7 +67,7 @@ impl Kms {
         let candidates: Vec<SocketAddr> = found
             .into_iter()
             .filter(|address| rules.limits.permit(*address))
-            // Whoever answers DNS does not get to turn this way to the machine itself.
+            // A forged DNS answer must not lead to this machine or to the metadata service.
             .filter(|address| is_other || !is_near(*address))
             .map(|address| SocketAddr::new(address, endpoint.port().get()))
             .collect();
@@ -81,7 +80,7 @@ impl Kms {
     /// The credentials of this machine, as JSON.
     ///
     /// # Errors
-    /// There are none, or the operator does not give them to guests.
+    /// None were found, or the operator gives guests none.
     pub(crate) async fn credentials(&self) -> Result<Bytes, Refusal> {
         let source = self.source.as_deref().ok_or(Refusal::Prohibited)?;
         self.cached.get(source).await.map_err(|error| {

@@ -1,9 +1,9 @@
 //! Logs in files, byte for byte.
 //!
-//! Beside each file stands a small one that says how far it is written: which record of which run
-//! comes next, and the length of the file before it. What stands behind that length was being
-//! written when the host half was killed; it is cut off, as the guest sends it again. So a record
-//! is in the file once, also when the host half is killed at any moment.
+//! A small position file beside each log says which record of which run comes next, and how long
+//! the log is before it. Bytes beyond that length come from a write that a killed host process did
+//! not finish: they are cut off, and the guest sends the records again. So each record is in the
+//! file once, whenever the host is killed.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -23,10 +23,10 @@ use tracing::warn;
 
 use super::RETRY;
 
-/// Writes at the same time: a disk that hangs does not take all threads.
+/// Most writes at the same time: a disk that hangs must not take all blocking threads.
 const MAX_WRITES: usize = 32;
 
-/// The files below one directory.
+/// The log files below one directory.
 #[derive(Debug)]
 pub(crate) struct LogFiles {
     root: PathBuf,
@@ -50,7 +50,7 @@ impl LogFiles {
         })
     }
 
-    /// The file of a guest's feed: the same for all who ask while one of them has it.
+    /// The file of a guest's feed. All users of an open file share it.
     pub(super) fn file(&self, label: &str, feed: &str) -> Arc<LogFile> {
         let path = self.root.join(directory_name(label)).join(feed);
         let mut open = self.open.lock();
@@ -69,7 +69,9 @@ impl LogFiles {
     }
 }
 
-/// A label has letters, digits and `.-_@` only; a leading dot could be `..`, or hide the directory.
+/// The directory of a guest. A leading dot could be `..`, or hide the directory.
+///
+/// A label has letters, digits and `.-_@` only.
 fn directory_name(label: &str) -> String {
     match label.strip_prefix('.') {
         Some(rest) => format!("_{rest}"),
@@ -81,7 +83,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(path)
 }
 
-/// One file.
+/// One log file and its position file.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -94,12 +96,12 @@ pub(crate) struct LogFile {
 struct OpenLog {
     file: File,
     position: File,
-    /// What the host half before this one has written last.
+    /// The run and the next record that an earlier host process left in the position file.
     found: Option<(RunId, u64)>,
 }
 
 impl LogFile {
-    /// Which record of `run` comes next, if an earlier host half was writing it.
+    /// The number of the next record of `run`, if an earlier host process wrote that run.
     pub(super) async fn recover(self: &Arc<Self>, run: RunId) -> Option<u64> {
         self.persist("open", move |file| {
             let mut state = file.state();
@@ -111,7 +113,7 @@ impl LogFile {
         .await
     }
 
-    /// Appends records, of which the last is the one before `next` of `run`.
+    /// Appends records, the last of which has the number before `next` in `run`.
     pub(super) async fn append(self: &Arc<Self>, records: &[FeedRecord], run: RunId, next: u64) {
         let bytes: Vec<u8> = records
             .iter()
@@ -141,7 +143,7 @@ impl LogFile {
         .await;
     }
 
-    /// Does `work` where it may block, again and again until it succeeds.
+    /// Runs `work` on a thread that may block, again and again until it succeeds.
     async fn persist<T: Send + 'static>(
         self: &Arc<Self>,
         what: &'static str,
@@ -172,7 +174,7 @@ impl LogFile {
         self.state.lock()
     }
 
-    /// Whether somebody has put another file in our file's place, as logrotate does.
+    /// Whether the path no longer leads to the open file, as after logrotate.
     fn is_moved(&self, state: &Option<OpenLog>) -> bool {
         let Some(ours) = state.as_ref().and_then(|open| open.file.metadata().ok()) else {
             return false;
@@ -183,7 +185,7 @@ impl LogFile {
         }
     }
 
-    /// The open file; opens it first if need be.
+    /// The open file; opens it if necessary.
     fn opened<'a>(&self, state: &'a mut Option<OpenLog>) -> io::Result<&'a mut OpenLog> {
         let open = match state.take() {
             Some(open) => open,
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_killed_host_half_was_writing_is_written_once() {
+    async fn what_a_killed_host_was_writing_is_written_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/stdout.log");
         let files = LogFiles::new(dir.path().to_owned()).unwrap();

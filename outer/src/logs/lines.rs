@@ -1,23 +1,23 @@
-//! Lines of guests for people and for the journal.
+//! Log lines of guests for people and for the journal.
 //!
 //! ```text
 //! 2026-11-21T01:02:03.123456Z payments stdout a line
 //! 2026-11-21T01:02:03.123456Z payments stdout+ the first part of a line that is too long
 //! ```
 //!
-//! What a guest writes cannot look like another guest's line, nor like a command to a terminal.
+//! A guest cannot write a line that looks like another guest's, or a command to a terminal.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use odyn_proto::wire::feed::FeedRecord;
 
-/// Longest text of one line; what is longer is continued on the next.
+/// Longest text of one line, in bytes. Longer text continues on the next line.
 const MAX_TEXT: usize = 16 * 1024;
-/// The year 10 000, which the format cannot say: a guest's clock may say anything.
+/// The last second of the year 9999, the latest that the format has. A guest's clock may be wrong.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// How the lines of one feed begin.
+/// The label and the feed at the start of each line.
 #[derive(Debug, Clone)]
 pub(crate) struct LinePrefix {
     label: String,
@@ -32,7 +32,7 @@ impl LinePrefix {
         }
     }
 
-    /// The lines of a record, one by one: `each` gets a whole line with its newline.
+    /// The lines of a record, each with its newline.
     pub(super) fn lines<'a>(&'a self, record: &'a FeedRecord) -> impl Iterator<Item = String> + 'a {
         let at = Duration::from_micros(record.at).min(Duration::from_secs(LAST_SECOND));
         let time = humantime::format_rfc3339_micros(UNIX_EPOCH + at);
@@ -46,7 +46,7 @@ impl LinePrefix {
     }
 }
 
-/// Cuts bytes into lines, and lines into pieces; says of each whether its line ends with it.
+/// Splits bytes into lines, and long lines into pieces. `true` marks the end of a line.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -65,7 +65,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     })
 }
 
-/// Where to cut a line that is too long: not inside a character.
+/// Where to split a line that is too long: not inside a character.
 fn cut(bytes: &[u8]) -> usize {
     if bytes.len() <= MAX_TEXT {
         return bytes.len();
@@ -77,14 +77,14 @@ fn cut(bytes: &[u8]) -> usize {
         .unwrap_or(MAX_TEXT)
 }
 
-/// Text as it is; whatever is not text, or moves text about, as an escape.
+/// Copies text. Escapes bytes that are no text, and characters that move text about.
 fn escape(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
                 '\t' => out.push(c),
                 '\r' => out.push_str("\\r"),
-                // Writes from right to left, and breaks of lines, are no control characters.
+                // Bidirectional overrides and line separators are no control characters in Unicode.
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
                     out.extend(c.escape_unicode());
                 }

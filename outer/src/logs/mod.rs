@@ -1,5 +1,4 @@
-//! Where the logs of the guests go. Whatever it is, it takes no more than it can write: a guest
-//! waits, and its flows and the other guests do not.
+//! Writes the logs of guests. A destination that is slow slows the logs, and no flow.
 
 mod files;
 mod lines;
@@ -17,7 +16,7 @@ use self::files::{LogFile, LogFiles};
 use self::lines::LinePrefix;
 use self::stdout::StdoutWriter;
 
-/// Pause after a write failed, as on a full disk.
+/// Wait before a failed write is tried again, as on a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the logs of the guests go.
@@ -26,26 +25,31 @@ pub enum GuestLogs {
     /// Nowhere.
     #[default]
     None,
-    /// To standard output, each line with its time, its guest and its stream.
+    /// To standard output, each line with time, guest and stream.
     Stdout,
     /// To files, byte for byte: `DIR/NAME/stdout.log`, `stderr.log` and `log.log`.
     Directory(PathBuf),
 }
 
+/// A text that is no destination of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected stdout, none or a directory, which has a slash in it")]
+pub struct GuestLogsError;
+
 impl FromStr for GuestLogs {
-    type Err = &'static str;
+    type Err = GuestLogsError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "stdout" => Ok(Self::Stdout),
             "none" => Ok(Self::None),
             path if path.contains('/') => Ok(Self::Directory(path.into())),
-            _ => Err("expected stdout, none or a directory, which has a slash in it"),
+            _ => Err(GuestLogsError),
         }
     }
 }
 
-/// The same, ready to be written to.
+/// An open destination of logs.
 #[derive(Debug)]
 pub(crate) enum LogDestination {
     Discard,
@@ -62,7 +66,7 @@ impl LogDestination {
         })
     }
 
-    /// For one feed of one guest.
+    /// Where one feed of one guest goes.
     pub(crate) fn output(&self, label: &str, feed: &'static str, run: RunId) -> FeedOutput {
         match self {
             Self::Discard => FeedOutput::Discard,
@@ -81,7 +85,7 @@ pub(crate) enum FeedOutput {
 }
 
 impl FeedOutput {
-    /// Which record is next after those that a host half before this one has written.
+    /// The number of the next record, when an earlier host process wrote those before it.
     pub(crate) async fn recover(&self) -> Option<u64> {
         match self {
             Self::File(file, run) => file.recover(*run).await,
@@ -89,7 +93,7 @@ impl FeedOutput {
         }
     }
 
-    /// Writes records, of which the last is the one before `next`. Waits for as long as it takes.
+    /// Writes records, the last of which has the number before `next`. Waits until they are written.
     pub(crate) async fn write(&self, records: &[FeedRecord], next: u64) {
         match self {
             Self::Discard => {}
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn destinations_are_told_apart() {
+    fn destinations_are_read() {
         assert_eq!("stdout".parse(), Ok(GuestLogs::Stdout));
         assert_eq!("none".parse(), Ok(GuestLogs::None));
         assert_eq!("./logs".parse(), Ok(GuestLogs::Directory("./logs".into())));

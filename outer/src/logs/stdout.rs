@@ -1,4 +1,4 @@
-//! One thread writes standard output for all guests: it may block for as long as it likes.
+//! One thread writes standard output for all guests, because a write may block.
 
 use std::{io, thread};
 
@@ -9,21 +9,22 @@ use tracing::warn;
 use super::RETRY;
 use super::lines::LinePrefix;
 
-/// Texts that wait to be written. Each guest waits for its own.
+/// Most texts that wait to be written. Each feed waits for its own.
 const QUEUE: usize = 16;
-/// Length of a text, more or less.
-const TEXT: usize = 64 * 1024;
-/// What a pipe takes whole or not at all (PIPE_BUF): lines that fit are never torn, not even when
-/// we are killed.
-const WHOLE: usize = 4096;
+/// Length at which a text is handed to the thread, in bytes.
+const TEXT_LEN: usize = 64 * 1024;
+/// What a pipe takes whole or not at all (PIPE_BUF).
+///
+/// Lines that fit are never torn, even when this process is killed.
+const PIPE_BUF: usize = 4096;
 
-/// Where the lines of all guests come together.
+/// A handle of the thread that writes the lines of all guests.
 #[derive(Debug, Clone)]
 pub(crate) struct StdoutWriter {
     queue: mpsc::Sender<WriteJob>,
 }
 
-/// Some lines, and who waits for them.
+/// Lines to write, and the signal that they are written.
 #[derive(Debug)]
 struct WriteJob {
     text: String,
@@ -44,7 +45,7 @@ impl StdoutWriter {
         for record in records {
             for line in style.lines(record) {
                 text.push_str(&line);
-                if text.len() >= TEXT {
+                if text.len() >= TEXT_LEN {
                     self.submit(std::mem::take(&mut text)).await;
                 }
             }
@@ -56,7 +57,7 @@ impl StdoutWriter {
 
     async fn submit(&self, text: String) {
         let (written, done) = oneshot::channel();
-        // The thread ends only when the last handle is gone.
+        // The thread ends when the last handle is gone, not before.
         if self.queue.send(WriteJob { text, written }).await.is_ok() {
             let _ = done.await;
         }
@@ -75,9 +76,9 @@ fn run(mut jobs: mpsc::Receiver<WriteJob>, mut out: impl io::Write) {
     }
 }
 
-/// As many lines as a pipe takes at once; one at least.
+/// The length of as many whole lines as a pipe takes at once; of one line at least.
 fn whole_lines(text: &[u8]) -> usize {
-    let window = &text[..text.len().min(WHOLE)];
+    let window = &text[..text.len().min(PIPE_BUF)];
     let newline = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b'\n');
     if let Some(last) = newline(window) {
         return last + 1;
@@ -86,7 +87,7 @@ fn whole_lines(text: &[u8]) -> usize {
     first.map_or(text.len(), |first| first + 1)
 }
 
-/// Writes all of it, however long that takes.
+/// Writes all bytes. Tries again after errors, without limit.
 fn write(out: &mut impl io::Write, mut bytes: &[u8]) {
     let mut said = false;
     while !bytes.is_empty() {
@@ -147,7 +148,7 @@ mod tests {
         for call in calls.iter() {
             assert!(call.ends_with(b"\n"));
             let lines = call.iter().filter(|&&byte| byte == b'\n').count();
-            assert!(call.len() <= WHOLE || lines == 1);
+            assert!(call.len() <= PIPE_BUF || lines == 1);
         }
         let lines: usize = calls
             .iter()

@@ -1,4 +1,4 @@
-//! hosts(5).
+//! Reads hosts(5), and answers from it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 
 use super::question::DnsQuestion;
 
-/// How long the guest may remember an entry, in seconds. The file can change at any moment.
+/// TTL of an answer from the file, in seconds. The file can change at any moment.
 const TTL: u32 = 5;
 
 /// Addresses by lower-case name without a trailing dot.
@@ -17,7 +17,7 @@ const TTL: u32 = 5;
 pub(super) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 
 impl HostsFile {
-    /// Reads the text of a hosts file; lines that make no sense are passed over.
+    /// Reads the text of a hosts file. Malformed lines are skipped.
     pub(super) fn parse(text: &str) -> Self {
         let mut hosts = HashMap::<_, Vec<_>>::new();
         for line in text.lines() {
@@ -37,8 +37,9 @@ impl HostsFile {
         Self(hosts)
     }
 
-    /// The answer to `question`, if the file has it. A name that is here with one family has none
-    /// in the other: the entry replaces what DNS says, it is not mixed with it.
+    /// The answer to `question`, if the file has the name.
+    ///
+    /// A name with addresses of one family has none of the other: the file replaces DNS for it.
     pub(super) fn answer(&self, question: &DnsQuestion) -> Option<Bytes> {
         let v4 = match question.qtype {
             RecordType::A => true,

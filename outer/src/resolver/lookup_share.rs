@@ -1,20 +1,19 @@
-//! A resolver's exchanges are shared out between the guests.
+//! Divides the lookups of a resolver between the guests.
 
 use std::sync::Arc;
 
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
-/// How many exchanges one guest may have at once: a quarter, so that the others get their answers
-/// while one asks without end.
-const OF_ONE_GUEST: usize = 64;
+/// Most lookups of one guest at once: a quarter, so that one guest cannot take all.
+const MAX_LOOKUPS_OF_ONE_GUEST: usize = 64;
 
-/// What one guest may have of a resolver at once, whichever resolver it is just now. Clones share.
+/// The lookups that one guest may have at once, also across a change of the resolver. Clones share.
 #[derive(Debug, Clone)]
 pub struct LookupShare(Arc<Semaphore>);
 
 impl Default for LookupShare {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(OF_ONE_GUEST)))
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS_OF_ONE_GUEST)))
     }
 }
 
@@ -27,7 +26,7 @@ impl LookupShare {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{honest, query, server};
-    use super::super::{CONCURRENT, SystemResolver};
+    use super::super::{MAX_LOOKUPS, SystemResolver};
     use super::*;
     use hickory_proto::op::{Message, ResponseCode};
     use hickory_proto::rr::RecordType;
@@ -45,12 +44,12 @@ mod tests {
         let resolver = Arc::new(SystemResolver::fixed(vec![address]));
         let (greedy, modest) = (LookupShare::default(), LookupShare::default());
         let mut flood = tokio::task::JoinSet::new();
-        for _ in 0..2 * CONCURRENT {
+        for _ in 0..2 * MAX_LOOKUPS {
             let (resolver, greedy) = (Arc::clone(&resolver), greedy.clone());
             let query = query("silent.test.", RecordType::A);
             flood.spawn(async move { resolver.exchange(query, &greedy).await });
         }
-        while resolver.permits.available_permits() > CONCURRENT - OF_ONE_GUEST {
+        while resolver.permits.available_permits() > MAX_LOOKUPS - MAX_LOOKUPS_OF_ONE_GUEST {
             tokio::task::yield_now().await;
         }
         let answer = resolver.exchange(query("www.test.", RecordType::A), &modest);
@@ -58,6 +57,10 @@ mod tests {
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
         assert_eq!(answer.answers.len(), 1);
         let free = resolver.permits.available_permits();
-        assert_eq!(free, CONCURRENT - OF_ONE_GUEST, "the others are under way");
+        assert_eq!(
+            free,
+            MAX_LOOKUPS - MAX_LOOKUPS_OF_ONE_GUEST,
+            "the others are under way"
+        );
     }
 }

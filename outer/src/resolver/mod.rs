@@ -1,14 +1,14 @@
-//! The host's side of name resolution: a DNS message from a guest in, the system's answer out.
+//! Resolves names for guests: a DNS message from a guest in, the system's answer out.
 //!
-//! The guest decides what may be asked; here a question is only checked for being one, and then
-//! asked as any program on this machine would ask it: /etc/hosts first, then the name servers of
-//! /etc/resolv.conf, both read again when they change. Names are absolute: the search list is the
-//! guest's own.
+//! The guest decides by its policy which names may be looked up. The host checks that a message is
+//! one question, and asks as every process on this machine does: /etc/hosts first, then the name
+//! servers of /etc/resolv.conf, both read again when they change. Names are absolute: the guest
+//! applies its search list itself.
 //!
 //! Answers are passed on byte for byte, so that response code, alias chain, SOA and Extended DNS
-//! Errors reach the guest as the server gave them. That is why this is a small forwarder and not
-//! hickory-resolver: its pool turns negative answers and error codes into Rust errors that have
-//! lost their EDNS options, and its answers have been taken apart and put together again.
+//! Errors reach the guest as the server sent them. Therefore this is a small forwarder and not
+//! hickory-resolver: its pool turns negative answers and error codes into Rust errors without their
+//! EDNS options, and encodes answers anew.
 
 mod hosts;
 mod lookup_share;
@@ -40,28 +40,27 @@ use resolv_conf::ResolvConf;
 pub use lookup_share::LookupShare;
 use watched_file::WatchedFile;
 
-/// How long one exchange may take: less than the guest waits for it (4.5 s), so that the reason of
-/// a failure gets there.
-const BUDGET: Duration = Duration::from_secs(4);
-/// How long one server may be silent before the next is asked as well.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How many exchanges run at once; each has a socket or two. More wait.
-const CONCURRENT: usize = 256;
+/// Longest lookup. The guest waits longer (4.5 s), so that it hears why a lookup failed.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Silence of one server after which the next is asked as well.
+const NEXT_SERVER_INTERVAL: Duration = Duration::from_secs(1);
+/// Most lookups at once; each has one or two sockets. More lookups wait.
+const MAX_LOOKUPS: usize = 256;
 
-/// Why a message from a guest gets no answer message.
+/// Why a message from a guest is not answered at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadQuery {
-    /// It is not a query with one question of class IN for a type that can be looked up.
+    /// It is no query with one question of class IN for a data type.
     #[error("not a DNS query with one question")]
     BadQuery,
 }
 
-/// Answers questions as this machine's own resolver would.
+/// Answers queries as the resolver of this machine does.
 #[derive(Debug)]
 pub struct SystemResolver {
     source: ResolverSource,
-    /// The place in the list of the server that answered last; asked first while it answers.
+    /// Index of the server that answered last, which is asked first.
     preferred: AtomicUsize,
     permits: Semaphore,
 }
@@ -76,13 +75,13 @@ enum ResolverSource {
 }
 
 impl SystemResolver {
-    /// By /etc/hosts and /etc/resolv.conf.
+    /// A resolver that uses /etc/hosts and /etc/resolv.conf.
     #[must_use]
     pub fn system() -> Self {
         Self::with_files("/etc/hosts".as_ref(), "/etc/resolv.conf".as_ref())
     }
 
-    /// By these servers only. With none at all every answer is a failure.
+    /// A resolver that asks these servers only. Without any, every answer is SERVFAIL.
     #[must_use]
     pub fn fixed(servers: Vec<SocketAddr>) -> Self {
         let conf = ResolvConf {
@@ -103,12 +102,11 @@ impl SystemResolver {
         Self {
             source,
             preferred: AtomicUsize::new(0),
-            permits: Semaphore::new(CONCURRENT),
+            permits: Semaphore::new(MAX_LOOKUPS),
         }
     }
 
-    /// Answers one query message. Whatever goes wrong on the way to an answer becomes a SERVFAIL
-    /// message with an Extended DNS Error.
+    /// Answers one query message. A failed lookup is answered by SERVFAIL and an Extended DNS Error.
     ///
     /// # Errors
     /// [`BadQuery::BadQuery`]: `query` is not a proper question, and nothing was sent.
@@ -123,8 +121,8 @@ impl SystemResolver {
                 conf.get()
             }
         };
-        let deadline = Instant::now() + BUDGET;
-        // In this order: a guest that waits for its own share does not stand in the others' way.
+        let deadline = Instant::now() + LOOKUP_TIMEOUT;
+        // The guest's own share first: a guest that waits for it holds no place of the others.
         let turn = async {
             let own = share.acquire().await?;
             Ok::<_, AcquireError>((own, self.permits.acquire().await?))
@@ -142,8 +140,9 @@ impl SystemResolver {
         })
     }
 
-    /// Asks one server after the other, `conf.attempts` times round: the next one as soon as the
-    /// last has failed or was silent for a while. The first good answer wins.
+    /// Asks one server after the other, `conf.attempts` times round. The first good answer wins.
+    ///
+    /// The next server is asked as soon as the last one has failed or was silent for a while.
     async fn ask(
         &self,
         question: &DnsQuestion,
@@ -173,7 +172,7 @@ impl SystemResolver {
                     let answer = timeout_at(until, attempt).await;
                     (index, server, answer.unwrap_or(Err(LookupFailure::Silent)))
                 });
-                next_at = Instant::now() + PATIENCE.min(conf.timeout);
+                next_at = Instant::now() + NEXT_SERVER_INTERVAL.min(conf.timeout);
             }
             let more = in_time && schedule.peek().is_some();
             tokio::select! {
@@ -182,8 +181,8 @@ impl SystemResolver {
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok(answer);
                     }
-                    // The server said that it cannot say. Another may know better; if none does,
-                    // what this one said is the answer.
+                    // A server error. Another server may know better; if none does, this is the
+                    // answer.
                     Ok(answer) => {
                         outcome = Ok(answer);
                         next_at = Instant::now();
@@ -203,7 +202,7 @@ impl SystemResolver {
     }
 }
 
-/// The codes after which no other server needs to be asked.
+/// Whether a response code is an answer, so that no other server needs to be asked.
 fn is_good(rcode: ResponseCode) -> bool {
     matches!(rcode, ResponseCode::NoError | ResponseCode::NXDomain)
 }

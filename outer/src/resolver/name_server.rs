@@ -1,4 +1,4 @@
-//! One name server, asked over UDP and, if the answer is cut short, over TCP (RFC 7766).
+//! Asks one name server: over UDP, and over TCP if the answer is truncated (RFC 7766).
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,31 +11,31 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::question::DnsQuestion;
 
-/// Room for a datagram; servers are told of less.
-const DATAGRAM: usize = 4096;
+/// Buffer for a datagram, in bytes. Servers are told a smaller limit.
+const MAX_DATAGRAM: usize = 4096;
 
-/// Why there is no answer from a server.
+/// Why a lookup failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupFailure {
-    /// There is no server to ask.
+    /// No server is configured.
     #[error("no name server is configured on the host")]
     NoServer,
-    /// Nothing came in time.
+    /// No answer came in time.
     #[error("no name server of the host answered in time")]
     Silent,
-    /// The network said no.
+    /// The server can't be reached.
     #[error("the host's name server cannot be reached: {0}")]
     Network(#[from] io::Error),
-    /// What came over TCP was not an answer to the question.
+    /// The message that came over TCP is no answer to the question.
     #[error("the host's name server sent nonsense")]
     Nonsense,
-    /// Too many questions at once.
+    /// Too many lookups at once.
     #[error("too many lookups on the host")]
     Busy,
 }
 
 impl LookupFailure {
-    /// The code of the Extended DNS Error that says it (RFC 8914 section 4).
+    /// The code of the Extended DNS Error (RFC 8914 section 4).
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::Busy => 0,
@@ -46,7 +46,7 @@ impl LookupFailure {
     }
 }
 
-/// A server's answer, as it came.
+/// A server's answer, unchanged.
 #[derive(Debug)]
 pub(super) struct ServerAnswer {
     bytes: Vec<u8>,
@@ -55,7 +55,7 @@ pub(super) struct ServerAnswer {
 }
 
 impl ServerAnswer {
-    /// `bytes` as the answer to `question` under `id`.
+    /// `bytes`, if they answer `question` with this `id`.
     fn check(bytes: Vec<u8>, question: &DnsQuestion, id: u16) -> Option<Self> {
         let header = Header::read(&mut BinDecoder::new(&bytes)).ok()?;
         question.is_answered_by(&bytes, id).then_some(Self {
@@ -65,12 +65,12 @@ impl ServerAnswer {
         })
     }
 
-    /// Whether other servers need not be asked any more.
+    /// Whether no other server needs to be asked.
     pub(super) fn is_good(&self) -> bool {
         super::is_good(self.rcode)
     }
 
-    /// The same message under the guest's own id.
+    /// The same message with the guest's id.
     pub(super) fn for_guest(mut self, question: &DnsQuestion) -> Bytes {
         for (to, from) in self.bytes.iter_mut().zip(question.id.to_be_bytes()) {
             *to = from;
@@ -79,14 +79,14 @@ impl ServerAnswer {
     }
 }
 
-/// Asks `server`. There is no time limit here: drop the future to stop.
+/// Asks `server`. Without a time limit: drop the future to stop.
 pub(super) async fn exchange(
     server: SocketAddr,
     question: &DnsQuestion,
     tcp_only: bool,
 ) -> Result<ServerAnswer, LookupFailure> {
     let answer = once(server, question, tcp_only, true).await?;
-    // Servers from before EDNS say so in one of these ways (RFC 6891 section 7).
+    // Servers that do not know EDNS answer with one of these (RFC 6891 section 7).
     if matches!(answer.rcode, ResponseCode::FormErr | ResponseCode::NotImp) {
         return once(server, question, tcp_only, false).await;
     }
@@ -109,8 +109,9 @@ async fn once(
     tcp(server, question, id, &query).await
 }
 
-/// The kernel chooses the port, at random, for this one query; connected, so that only the server
-/// can answer and an ICMP error is seen.
+/// Asks over UDP, from a random port for each query.
+///
+/// The socket is connected, so that only the server can answer and ICMP errors are seen.
 async fn udp(
     server: SocketAddr,
     question: &DnsQuestion,
@@ -124,11 +125,11 @@ async fn udp(
     let socket = UdpSocket::bind(local).await?;
     socket.connect(server).await?;
     socket.send(query).await?;
-    let mut buffer = [0; DATAGRAM];
+    let mut buffer = [0; MAX_DATAGRAM];
     loop {
         let length = socket.recv(&mut buffer).await?;
         let datagram = buffer.get(..length).unwrap_or_default();
-        // Anything else may be forged: keep waiting for the true one.
+        // Another message may be forged: keep waiting for the answer.
         if let Some(answer) = ServerAnswer::check(datagram.to_vec(), question, id) {
             return Ok(answer);
         }

@@ -1,4 +1,4 @@
-//! What a guest asks, checked, and the messages made from it.
+//! A guest's question, and the messages that are made from it.
 
 use bytes::Bytes;
 use hickory_proto::op::{Edns, Header, Message, MessageType, OpCode, Query, ResponseCode};
@@ -8,9 +8,9 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::name_server::LookupFailure;
 
-/// Longest query that is looked at.
-const LONGEST: usize = 4096;
-/// Largest datagram that servers may send; more goes over TCP.
+/// Longest query that is read, in bytes.
+const MAX_QUERY: usize = 4096;
+/// Largest datagram that servers may send. Longer answers come over TCP.
 const PAYLOAD: u16 = 1232;
 /// The option of Extended DNS Errors (RFC 8914).
 const EDE: u16 = 15;
@@ -24,10 +24,9 @@ pub(super) struct DnsQuestion {
 }
 
 impl DnsQuestion {
-    /// Reads a guest's message. Only the question counts: nothing else of what the guest wrote is
-    /// ever sent on.
+    /// Reads a guest's message. Only the question is used: no other byte of it is ever sent on.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > LONGEST {
+        if bytes.len() > MAX_QUERY {
             return None;
         }
         let mut decoder = BinDecoder::new(bytes);
@@ -41,8 +40,8 @@ impl DnsQuestion {
         }
         let query = Query::read(&mut decoder).ok()?;
         let qtype = query.query_type();
-        // Data types only: zone transfers and other meta types (RFC 6895 section 3.1) are no
-        // questions for a resolver, and the answer to ANY is all or nothing of no use.
+        // Data types only. Zone transfers and other meta types (RFC 6895 section 3.1) are no
+        // questions for a resolver, and answers to ANY are useless.
         let data = !matches!(u16::from(qtype), 0 | 41 | 128..=255);
         (query.query_class() == DNSClass::IN && data).then(|| Self {
             id: header.id,
@@ -51,7 +50,7 @@ impl DnsQuestion {
         })
     }
 
-    /// A query of our own for the same, under a random id.
+    /// A new query for the same question, with a random id.
     pub(super) fn query(&self, edns: bool) -> Option<(u16, Vec<u8>)> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
@@ -74,7 +73,7 @@ impl DnsQuestion {
         {
             return false;
         }
-        // Some servers repeat no question in an error.
+        // Some servers leave the question out of an error.
         if header.counts.queries == 0 {
             return !super::is_good(header.response_code);
         }
@@ -86,14 +85,14 @@ impl DnsQuestion {
             })
     }
 
-    /// The answer made of these records.
+    /// The answer with these records.
     pub(super) fn answer(&self, records: Vec<Record>) -> Option<Bytes> {
         let mut message = self.response(ResponseCode::NoError);
         message.answers = records;
         message.to_vec().ok().map(Bytes::from)
     }
 
-    /// The answer that there is none, and why.
+    /// SERVFAIL with an Extended DNS Error that says why.
     pub(super) fn failure(&self, failure: LookupFailure) -> Bytes {
         let mut message = self.response(ResponseCode::ServFail);
         let mut edns = self.edns();

@@ -11,13 +11,13 @@ const PORT: u16 = 53;
 /// glibc's MAXNS.
 const MAX_SERVERS: usize = 3;
 
-/// Which servers to ask, and how.
+/// The servers to ask, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResolvConf {
     pub(super) servers: Vec<SocketAddr>,
-    /// How long to wait for one server.
+    /// Longest wait for one server.
     pub(super) timeout: Duration,
-    /// How many times to go round all servers.
+    /// How many times all servers are asked.
     pub(super) attempts: usize,
     /// Never use datagrams (`options use-vc`).
     pub(super) tcp_only: bool,
@@ -35,8 +35,10 @@ impl Default for ResolvConf {
 }
 
 impl ResolvConf {
-    /// Reads the text of a resolv.conf. As in libc, lines that make no sense are passed over, the
-    /// options have upper limits, and without a server this machine is asked.
+    /// Reads the text of a resolv.conf.
+    ///
+    /// As in libc, malformed lines are skipped, options have upper limits, and without a server this
+    /// machine is asked.
     pub(super) fn parse(text: &str) -> Self {
         let mut conf = Self::default();
         for line in text.lines() {
@@ -79,7 +81,7 @@ impl ResolvConf {
     }
 }
 
-/// An address, an IPv6 one possibly with the interface it is reached through.
+/// The address of a server. An IPv6 address may name its interface.
 fn server(text: &str) -> Option<SocketAddr> {
     if let Some((address, interface)) = text.split_once('%') {
         let address: Ipv6Addr = address.parse().ok()?;

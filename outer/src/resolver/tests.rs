@@ -199,7 +199,7 @@ async fn answers_are_faithful() {
         assert_eq!(found, types, "{name} {qtype}");
         assert!(!answer.metadata.truncation, "{name} {qtype}");
     }
-    // dnsmasq has nobody to forward this to, and says so.
+    // dnsmasq has no server to forward this to, and refuses.
     let answer = ask(&resolver, "www.example.", RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
 }
@@ -241,7 +241,7 @@ async fn the_files_are_read_and_read_again() {
 }
 
 /// An address where nothing listens.
-async fn nobody() -> SocketAddr {
+async fn closed_server() -> SocketAddr {
     let socket = UdpSocket::bind(LOOPBACK).await.expect("bind");
     socket.local_addr().expect("bound")
 }
@@ -249,7 +249,7 @@ async fn nobody() -> SocketAddr {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_down_is_a_failure_at_once() {
     let start = Instant::now();
-    let resolver = SystemResolver::fixed(vec![nobody().await, nobody().await]);
+    let resolver = SystemResolver::fixed(vec![closed_server().await, closed_server().await]);
     let answer = ask(&resolver, "www.test.", RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(error_codes(&answer), [23]);
@@ -268,7 +268,7 @@ pub(super) async fn server(
     server_on(UdpSocket::bind(LOOPBACK).await.expect("bind"), bend)
 }
 
-/// UDP and TCP under one number. Another test may hold the other half of one: then the next.
+/// UDP and TCP with the same port. Another test may hold one of them: then the next port.
 async fn both_transports() -> (UdpSocket, TcpListener) {
     loop {
         let tcp = TcpListener::bind(LOOPBACK).await.expect("bind");
@@ -326,7 +326,7 @@ fn with_code(code: ResponseCode) -> impl Fn(Message) -> Vec<Vec<u8>> + Send + 's
 async fn the_second_server_is_asked_when_the_first_is_down_or_cannot_say() {
     let (failing, _) = server(with_code(ResponseCode::ServFail)).await;
     let (refusing, _) = server(with_code(ResponseCode::Refused)).await;
-    for first in [nobody().await, failing, refusing] {
+    for first in [closed_server().await, failing, refusing] {
         let (second, asked) = server(honest).await;
         let resolver = SystemResolver::fixed(vec![first, second]);
         for _ in 0..3 {
@@ -348,7 +348,7 @@ async fn the_second_server_is_asked_when_the_first_is_down_or_cannot_say() {
 }
 
 #[tokio::test]
-async fn a_silent_server_costs_a_moment_once() {
+async fn a_closed_server_costs_a_moment_once() {
     let (silent, unheard) = server(|_| Vec::new()).await;
     let (second, _) = server(honest).await;
     let resolver = SystemResolver::fixed(vec![silent, second]);
@@ -372,7 +372,7 @@ async fn silence_ends_before_the_guest_gives_up() {
     let answer = ask(&resolver, "www.test.", RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(error_codes(&answer), [22]);
-    assert!(start.elapsed() <= BUDGET + Duration::from_millis(10));
+    assert!(start.elapsed() <= LOOKUP_TIMEOUT + Duration::from_millis(10));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A small system file, parsed, and parsed again when it has changed.
+//! A small system file that is parsed again when it has changed.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,13 +9,13 @@ use std::{fs, io};
 
 use parking_lot::Mutex;
 
-/// More than this of a file is not read: even long block lists are shorter.
-const LONGEST: u64 = 16 << 20;
+/// Most bytes that are read of a file. Even long block lists are shorter.
+const MAX_LEN: u64 = 16 << 20;
 
-/// What tells one version of a file from the next.
+/// Identifies a version of a file: device, inode, size, and modification time.
 type Stamp = (u64, u64, u64, i64, i64);
 
-/// A file and what it says.
+/// A file and its parsed content.
 #[derive(Debug)]
 pub(super) struct WatchedFile<T> {
     path: PathBuf,
@@ -41,8 +41,9 @@ impl<T> WatchedFile<T> {
         }
     }
 
-    /// What the file says now. A file that is not there says nothing; one that cannot be read just
-    /// now still says what it said. The cost is one `stat` unless it has changed.
+    /// The content of the file now: one `stat`, unless it has changed.
+    ///
+    /// A missing file is empty. While a file can't be read, its last content is used.
     pub(super) fn get(&self) -> Arc<T> {
         let mut state = self.state.lock();
         let now = fs::metadata(&self.path).map(|metadata| stamp(&metadata));
@@ -59,7 +60,7 @@ impl<T> WatchedFile<T> {
                 state.value = Arc::new((self.parse)(""));
             }
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "not read");
+                tracing::warn!(path = %self.path.display(), %error, "can't read a file of the resolver: its last content is used");
             }
         }
         Arc::clone(&state.value)
@@ -67,10 +68,10 @@ impl<T> WatchedFile<T> {
 
     fn read(&self) -> io::Result<(Stamp, String)> {
         let file = File::open(&self.path)?;
-        // Of the open file: the path may lead to another one by now.
+        // Of the open file: the path may lead to another file by now.
         let stamp = stamp(&file.metadata()?);
         let mut bytes = Vec::new();
-        file.take(LONGEST).read_to_end(&mut bytes)?;
+        file.take(MAX_LEN).read_to_end(&mut bytes)?;
         Ok((stamp, String::from_utf8_lossy(&bytes).into_owned()))
     }
 }
@@ -100,7 +101,7 @@ mod tests {
         assert!(Arc::ptr_eq(&watched.get(), &watched.get()), "read once");
         fs::write(&path, "longer").expect("write");
         assert_eq!(*watched.get(), "longer");
-        // As editors and DHCP clients do it.
+        // Editors and DHCP clients replace a file by renaming another.
         fs::write(directory.path().join("new"), "renam!").expect("write");
         fs::rename(directory.path().join("new"), &path).expect("rename");
         assert_eq!(*watched.get(), "renam!");

@@ -1,5 +1,4 @@
-//! The operator's word on how many clients there may be, how long they may be silent, and which of
-//! them are load balancers.
+//! The operator's limits for clients, and the addresses of load balancers.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,21 +8,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// Rules for clients. They hold for each client as they are when it comes.
+/// The limits for clients. A client is held to the limits at the time that it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientRules {
     /// Most clients at once of one listener.
     pub most: Option<usize>,
-    /// Most of them from one address; from one /64 of IPv6, which is one customer.
+    /// Most clients at once from one address, or from one /64 of IPv6.
     pub most_per_source: Option<usize>,
-    /// Most that a listener takes in one second.
+    /// Most new clients of one listener in one second.
     pub rate: Option<NonZeroU32>,
-    /// How long a client may wait with its first byte; zero is for ever.
+    /// Longest wait for a client's first byte. Zero: no limit.
     pub first_byte: Duration,
-    /// How long nothing may pass in either direction; zero is for ever.
+    /// Longest silence in both directions. Zero: no limit.
     pub idle: Duration,
-    /// Whose connections begin with a header of the PROXY protocol.
+    /// Load balancers: their connections begin with a header of the PROXY protocol.
     pub proxies: Vec<ProxyFrom>,
 }
 
@@ -50,12 +49,12 @@ impl ClientRules {
     }
 }
 
-/// Load balancers: `[PORT=]CIDR`, where PORT is that of a listener of this host.
+/// Addresses of load balancers: `[PORT=]CIDR`, with the port of a listener of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyFrom {
-    /// For the listener with this port; for all when absent.
+    /// The port of the listener that this holds for; for all when absent.
     pub port: Option<NonZeroU16>,
-    /// Their addresses.
+    /// The addresses.
     pub net: IpNet,
 }
 
@@ -63,13 +62,13 @@ pub struct ProxyFrom {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyFromError {
-    /// What stands before `=` is no port.
+    /// The text before `=` is no port.
     #[error("{0:?} is not a port (1 to 65535) of a listener")]
     Port(String),
-    /// No network.
+    /// The text is no network.
     #[error("{0:?} is no address or network: expected [PORT=]CIDR, such as 10.0.0.0/8")]
     Net(String),
-    /// A network with bits behind its prefix.
+    /// A network with host bits set.
     #[error("{0} has bits behind its prefix: did you mean {1}?")]
     Bits(IpNet, IpNet),
 }

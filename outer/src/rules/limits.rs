@@ -1,13 +1,13 @@
-//! What the operator of the host lets guests reach.
+//! The operator's limits on the addresses that guests may reach.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The operator's rules over addresses. Empty: everything is let through.
+/// The operator's limits on addresses. Without any, every address may be dialled.
 ///
-/// They apply to every address that is dialled, the parent's own loopback included. They narrow
-/// what the guests' policies allow and cannot widen it.
+/// They apply to every address that is dialled, the host's loopback included. They narrow what the
+/// guests' policies allow and cannot widen it.
 #[derive(Debug, Default, Clone)]
 pub struct AddressLimits {
     allow: Vec<IpNet>,
@@ -15,19 +15,19 @@ pub struct AddressLimits {
 }
 
 impl AddressLimits {
-    /// Lets only these through, when there are any.
+    /// Allows these networks, and closes all others.
     pub fn allow(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
         self.allow.extend(nets);
         self
     }
 
-    /// Lets none of these through, whatever is allowed.
+    /// Denies these networks, also where another limit allows them.
     pub fn deny(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
         self.deny.extend(nets);
         self
     }
 
-    /// Whether `address` may be dialled. An IPv4-mapped IPv6 address is what it maps.
+    /// Whether `address` may be dialled. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn permit(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let in_any = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));

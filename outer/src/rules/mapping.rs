@@ -1,4 +1,4 @@
-//! The operator's word on which guest gets which port where: `[GUEST:]PORT=ADDRESS:PORT`.
+//! Mappings of the operator: which guest gets the clients of which address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,16 +8,16 @@ use std::str::FromStr;
 use odyn_link::Peer;
 use odyn_proto::GuestName;
 
-/// Start of a guest that is named by its CID.
+/// Prefix of a guest that is named by its CID.
 const CID: &str = "cid=";
 
-/// Start of a socket's name.
+/// Prefix of the name of a socket.
 const NAMED: &str = "fd:";
 
-/// A port of a guest's policy, and where to listen for it.
+/// A port of a guest's policy, and where to listen for it: `[GUEST:]PORT=ADDRESS:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mapping {
-    /// Whose port; any guest's when absent.
+    /// The guest. Any guest may have the clients when absent.
     pub guest: Option<GuestSelector>,
     /// The `listen_port` in the guest's policy.
     pub port: NonZeroU16,
@@ -37,9 +37,9 @@ pub enum Bind {
 /// How a mapping names a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum GuestSelector {
-    /// By the name that it gives itself: any guest may.
+    /// By the name that a guest gives itself. Any guest can give itself any name.
     Name(GuestName),
-    /// By the context identifier that the kernel saw.
+    /// By the context identifier, which the kernel vouches for.
     Cid(u32),
 }
 
@@ -47,16 +47,16 @@ pub enum GuestSelector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MappingError {
-    /// No `=` or nothing around it.
+    /// There is no `=`, or nothing before or after it.
     #[error("expected [GUEST:]PORT=ADDRESS:PORT, such as 443=0.0.0.0:8443 or shop:443=[::]:443")]
     Shape,
-    /// What stands before `=` does not end with a port.
+    /// The text before `=` does not end with a port.
     #[error("{0:?} is not a port (1 to 65535) of the guest's policy")]
     Port(String),
     /// The guest is neither a name nor a CID.
     #[error("{0:?} is no guest: expected its name (letters, digits, '.', '_', '-') or cid=N")]
     Guest(String),
-    /// What stands after `=` is not an address with a port.
+    /// The text after `=` is no address with a port.
     #[error(
         "{0:?} is not where to listen: expected ADDRESS:PORT, such as 0.0.0.0:443 or [::]:443, or fd:NAME"
     )]
@@ -103,7 +103,7 @@ impl FromStr for Bind {
     fn from_str(text: &str) -> Result<Self, MappingError> {
         let wrong = || MappingError::Bind(text.to_owned());
         if let Some(name) = text.strip_prefix(NAMED) {
-            // What FileDescriptorName= takes.
+            // The characters that FileDescriptorName= takes.
             let is_name = |b: u8| b.is_ascii_graphic() && b != b':';
             return match !name.is_empty() && name.len() <= 255 && name.bytes().all(is_name) {
                 true => Ok(Self::Named(name.to_owned())),

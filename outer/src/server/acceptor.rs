@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 use super::{MAX_LINKS, Outer};
 use crate::ingress::HostIngress;
 
-/// Pause after `accept()` failed, which it does when there are no more file descriptors.
+/// Wait after `accept()` failed, which it does when there are no more file descriptors.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What accepting on one listener takes.
+/// Accepts connections of guests on one listener.
 pub(super) struct LinkAcceptor {
     pub(super) outer: Arc<Outer>,
     pub(super) ingress: Arc<HostIngress>,
@@ -72,7 +72,11 @@ impl LinkAcceptor {
                 let served = outer.lanes.serve(transport, key, &server.tuning).await;
                 return debug!(%peer, ?served, "lane");
             }
-            info!(%peer, "guest connected");
+            // A guest has several connections: one line for all of them.
+            match present.is_first() {
+                true => info!(%peer, "guest connected"),
+                false => debug!(%peer, "another connection of a guest"),
+            }
             let served = match opened {
                 Ok(Preamble::Forward(transport)) => {
                     serve(transport, peer, handler, server, shutdown).await
@@ -81,8 +85,10 @@ impl LinkAcceptor {
                 Ok(Preamble::Lane(..)) => Ok(()),
                 Err(error) => Err(error),
             };
+            let is_last = present.leave();
             match served {
-                Ok(()) => info!(%peer, "guest disconnected"),
+                Ok(()) if is_last => info!(%peer, "guest disconnected"),
+                Ok(()) => debug!(%peer, "one connection of a guest has ended"),
                 Err(error) => {
                     warn!(%peer, %error, "connection of a guest ended");
                     if let LinkError::DrainTimeout(flows) = error {
@@ -90,7 +96,7 @@ impl LinkAcceptor {
                     }
                 }
             }
-            drop((present, permit));
+            drop(permit);
         });
     }
 }

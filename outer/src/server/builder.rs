@@ -1,4 +1,4 @@
-//! How a host is set up before it runs.
+//! The setup of a host before it runs.
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::resolver::SystemResolver;
 use crate::rules::{AddressLimits, ClientRules, Mapping};
 use crate::runtime_config::{Rules, RuntimeConfig};
 
-/// Longest wait for a connection to a destination, unless told otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of the longest wait for a connection to a destination.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Builds an [`Outer`].
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Builder {
     pub(super) fn new() -> Self {
         Self {
             limits: AddressLimits::default(),
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             max_flows: usize::MAX,
             server: ServerConfig::default(),
             only_pid: None,
@@ -51,7 +51,7 @@ impl Builder {
         }
     }
 
-    /// The operator's rules.
+    /// The operator's limits on addresses.
     pub fn limits(mut self, limits: AddressLimits) -> Self {
         self.limits = limits;
         self
@@ -69,65 +69,65 @@ impl Builder {
         self
     }
 
-    /// How long flows may go on after the shutdown was asked for.
+    /// How long flows may go on once a shutdown begins.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.server.drain_timeout = limit;
         self
     }
 
-    /// The knobs of the link.
+    /// The tuning of the link.
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.server.tuning = tuning;
         self
     }
 
-    /// Whether flows may get connections of their own, when their guest wants it.
+    /// Whether flows may get lanes when their guest asks for them.
     pub fn lanes(mut self, mode: LaneMode) -> Self {
         self.server.tuning.lanes = mode;
         self
     }
 
-    /// Where to listen for clients of the guests, and whose ports these are.
+    /// Adds mappings: where to listen for clients, and for which guests.
     pub fn ingress(mut self, mappings: impl IntoIterator<Item = Mapping>) -> Self {
         self.ingress.extend(mappings);
         self
     }
 
-    /// The rules for clients.
+    /// The limits for clients.
     pub fn clients(mut self, rules: ClientRules) -> Self {
         self.clients = rules;
         self
     }
 
-    /// Sockets that listen already, for mappings that name them or their address.
+    /// Listening sockets for mappings that name them or their address.
     pub fn inherited(mut self, sockets: InheritedSockets) -> Self {
         self.inherited = sockets;
         self
     }
 
-    /// Serves only the process with this id (and only over a Unix socket).
+    /// Serves only the process with this id, and only over a Unix socket.
     pub fn only_pid(mut self, pid: u32) -> Self {
-        // No process has an id that does not fit: nobody is served then.
+        // No process has an id that does not fit: then no process is served.
         self.only_pid = Some(i32::try_from(pid).unwrap_or(-1));
         self
     }
 
-    /// Where the logs of the guests go; nowhere unless told.
+    /// Where the logs of guests go. Default: nowhere.
     pub fn guest_logs(mut self, logs: GuestLogs) -> Self {
         self.logs = logs;
         self
     }
 
-    /// What guests may have of KMS: nothing, unless told.
+    /// What guests get of KMS. Default: nothing.
     pub fn kms(mut self, kms: Kms) -> Self {
         self.kms = kms;
         self
     }
 
-    /// Makes the service, with the resolver that it asks for its guests.
+    /// Builds the host, with the resolver for the guests' queries.
     ///
     /// # Errors
-    /// When the directory for the guests' logs can't be made.
+    /// The directory for the guests' logs can't be made, or the thread that writes them.
     pub fn build(self, resolver: SystemResolver) -> io::Result<Outer> {
         let Self {
             limits,

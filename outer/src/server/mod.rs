@@ -1,4 +1,4 @@
-//! The host as a whole: accepts guests on its listeners and serves each until it is told to stop.
+//! The host as a whole: accepts guests on its listeners and serves them until a shutdown.
 
 mod acceptor;
 mod builder;
@@ -19,18 +19,18 @@ use crate::runtime_config::RuntimeConfig;
 
 pub use self::builder::Builder;
 
-/// Connections of guests that are served at once. Each guest has a few.
+/// Most connections of guests at once. Each guest has a few.
 const MAX_LINKS: usize = 1024;
 
-/// What became of a run.
+/// How a run ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Flows that were cut because the drain time was over.
+    /// Flows that were cut at the end of the drain time.
     pub cut: usize,
 }
 
-/// The host half, ready to run.
+/// A host, ready to run.
 pub struct Outer {
     handler: Arc<GuestRequestHandler>,
     runtime_config: RuntimeConfig,
@@ -56,36 +56,36 @@ impl Outer {
         Builder::new()
     }
 
-    /// Changes rules while it runs, and says who is here.
+    /// The configuration that can change while the host runs.
     pub fn runtime_config(&self) -> RuntimeConfig {
         self.runtime_config.clone()
     }
 
-    /// The guests, also while it runs.
+    /// The guests, also while the host runs.
     pub fn guests(&self) -> Guests {
         self.handler.guests.clone()
     }
 
-    /// The listeners for clients, also while it runs.
+    /// The listeners for clients, also while the host runs.
     pub fn listeners(&self) -> Listeners {
         self.listeners.clone()
     }
 
-    /// How many guests there are, in which state, and changes of it.
+    /// The numbers of guests in each state, and every change of them.
     pub fn states(&self) -> watch::Receiver<States> {
         self.handler.guests.states()
     }
 
-    /// Serves the guests that come to `listeners` until `shutdown` is cancelled and every flow has
-    /// ended, or was cut at the end of the drain time.
+    /// Serves guests until `shutdown` begins and every flow has ended or was cut.
     ///
     /// The listeners are closed (and the files of Unix sockets removed) as soon as `shutdown` is
-    /// cancelled. Each flow that is cut is logged with its bytes. What flows have ended with is
-    /// in the sockets when this returns: the kernel delivers it, whatever becomes of the process.
+    /// cancelled. Each flow that is cut at the end of the drain time is logged with its bytes. The
+    /// last bytes of all other flows are in the kernel's sockets when this returns: the kernel
+    /// delivers them, also after the end of this process.
     pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Into<Shutdown>) -> Summary {
         let shutdown = shutdown.into();
         let mut outer = self;
-        // One limit for all, as the rules have it when the shutdown begins.
+        // One limit for all connections, taken from the rules when the shutdown begins.
         outer.server.drain_timeout = Duration::MAX;
         let outer = Arc::new(outer);
         let serving = Arc::clone(&outer).serve_all(listeners, shutdown.clone());

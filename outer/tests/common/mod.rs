@@ -1,4 +1,4 @@
-//! The program as it is built, started and stopped, and flows over it.
+//! The daemon as it is built, started and stopped, and flows over it.
 #![allow(missing_docs, dead_code)]
 
 use std::net::Ipv4Addr;
@@ -47,13 +47,13 @@ pub(crate) async fn fails(args: &[&str]) -> (i32, String) {
     )
 }
 
-pub(crate) struct Program {
+pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
     pub(crate) path: PathBuf,
     pub(crate) child: Child,
 }
 
-impl Program {
+impl Daemon {
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::with(args, &[])
     }
@@ -110,7 +110,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     (near.unwrap(), far.unwrap().0)
 }
 
-/// A flow to a server of ours: the program's end, the server's, and the relay between.
+/// A flow to a server of ours: the app's end, the server's, and the relay between.
 pub(crate) async fn flow(
     client: &HostLink,
 ) -> (TcpStream, TcpStream, tokio::task::JoinHandle<End>) {

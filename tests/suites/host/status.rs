@@ -206,7 +206,7 @@ fn watching_says_each_change_and_ends_with_the_host() {
     let output = command(&world, &[]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(69));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("no host half answers"), "{said}");
+    assert!(said.contains("no enclaver-outer answers"), "{said}");
 }
 
 #[test]

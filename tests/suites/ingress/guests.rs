@@ -70,16 +70,12 @@ fn a_port_that_the_operator_does_not_allow_is_not_listened_on() {
     }
     let running = Guest::new(&["sleep", "infinity"]).spawn(&world);
     listening(&mut world, MAPPING);
-    outer_says(
-        &mut world,
-        &["no --ingress gives it", "shop", "ports=\"81\""],
-    );
+    outer_says(&mut world, &["no --ingress maps", "shop", "ports=\"81\""]);
     let refused = connect(&world, "192.0.2.2:8001").map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
     assert!(
-        !outer_log(&mut world).contains(
-            "guest wants clients on ports that no --ingress gives it: not listening more=1"
-        )
+        !outer_log(&mut world)
+            .contains("guest requests ingress ports that no --ingress maps: not listening more=1")
     );
     stop(running);
 }

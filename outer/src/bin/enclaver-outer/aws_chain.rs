@@ -1,4 +1,6 @@
-//! The AWS SDK's own chain: environment, profile, web identity, container, instance profile (IMDSv2).
+//! Credentials from the AWS SDK's chain.
+//!
+//! In this order: environment, profile, web identity, container, instance profile (IMDSv2).
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -9,7 +11,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use enclaver_outer::kms::CredentialsSource;
 use tokio::sync::OnceCell;
 
-/// The chain, made when it is first needed: on machines that never serve KMS it costs nothing.
+/// The chain. It is built at the first request, so that hosts without KMS do not pay for it.
 #[derive(Debug, Default)]
 pub(crate) struct AwsChain(OnceCell<SdkConfig>);
 

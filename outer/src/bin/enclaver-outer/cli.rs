@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `enclaver-outer`.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, ParseIntError};
@@ -18,7 +18,7 @@ const DEFAULT_SOCKET: &str = "/run/enclaver-outer/control.sock";
 /// The settings file that is used when it exists and no other is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/enclaver-outer/outer.yaml";
 
-/// The host half of odyn: dials for its guests what their policies allow.
+/// The host of odyn: gives guests the network access that their policies allow.
 #[derive(Debug, Parser)]
 #[command(name = "enclaver-outer", version, propagate_version = true)]
 pub(crate) struct OuterCli {
@@ -28,17 +28,18 @@ pub(crate) struct OuterCli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OuterCommand {
-    /// Serve guests until told to stop (SIGTERM or SIGINT).
+    /// Serve guests until SIGTERM or SIGINT.
     ///
     /// Each setting comes from its flag, else from its environment variable, else from the settings
-    /// file, else from its default. Exit codes: 0: told to stop, 64: the command line or the
-    /// environment is wrong, 69: another process listens there, 71: the system refuses, 78: the
-    /// settings file is wrong.
+    /// file, else from its default. Exit codes: 0: stopped by a signal, 64: the command line or the
+    /// environment is wrong, 69: another process listens there, 71: the system refuses, 73: the
+    /// directory for guests' logs can't be written, 78: the settings file is wrong.
     Run(Box<RunArgs>),
-    /// Say how the guests are, of a host half that runs with --control.
+    /// Show the state of all guests. Requires `enclaver-outer run --control`.
     ///
-    /// Exit codes: 0: said, 64: the command line is wrong, 69: no host half is there, or it has
-    /// stopped while it was watched.
+    /// Exit codes: 0: status printed, 64: the command line is wrong, 69: no enclaver-outer answers,
+    /// or it stopped while it was watched, 73: the status can't be printed, 78: the settings file is
+    /// wrong.
     Status(StatusArgs),
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "FILE", env = "OUTER_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The control socket of the host half.
+    /// The control socket of `enclaver-outer run`.
     #[arg(
         long,
         value_name = "PATH",
@@ -58,11 +59,11 @@ pub(crate) struct StatusArgs {
     )]
     pub(crate) control: PathBuf,
 
-    /// As JSON: an object on one line.
+    /// Print JSON: one object on one line.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Go on, and say it again whenever it changes.
+    /// Keep running, and print the status again whenever it changes.
     #[arg(long)]
     pub(crate) watch: bool,
 }
@@ -105,11 +106,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "CIDR", env = "OUTER_DENY", value_delimiter = ',', value_parser = net)]
     pub(crate) deny: Vec<IpNet>,
 
-    /// Listen at ADDRESS:PORT for clients of a guest whose policy wants them on PORT; may be
-    /// repeated. GUEST is the name that the guest gives itself, or cid=N; without it, the first
-    /// guest that asks gets them. An IPv6 address takes IPv6 only. fd:NAME in place of the address
-    /// is a socket of the service manager (FileDescriptorName=); one that has the address already
-    /// is used as well.
+    /// Listen at ADDRESS:PORT for clients of a guest whose policy has PORT as an ingress port; may
+    /// be repeated. GUEST is the name that the guest gives itself, or cid=N; without it, the first
+    /// guest with this port gets the clients. An IPv6 address takes IPv6 only. fd:NAME in place of
+    /// the address is a socket of the service manager (FileDescriptorName=). A socket of the service
+    /// manager with the same address is used, too.
     #[arg(
         long,
         value_name = "[GUEST:]PORT=ADDRESS:PORT",
@@ -118,8 +119,8 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) ingress: Vec<Mapping>,
 
-    /// Whether guests get a way to AWS KMS and the credentials of this machine (its instance role,
-    /// or what else the AWS SDKs find), for which their policies need no rule.
+    /// Whether guests may connect to AWS KMS and get the credentials of this machine (its instance
+    /// role, or what else the AWS SDKs find). Their policies need no rule for it.
     #[arg(
         long,
         value_name = "allow|deny",
@@ -129,7 +130,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) kms: Permission,
 
-    /// Take this for an endpoint of KMS too, beside AWS' own names; may be repeated.
+    /// Treat this name as an endpoint of KMS too, beside those of AWS; may be repeated.
     #[arg(
         long,
         value_name = "NAME[:PORT]",
@@ -139,9 +140,9 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) kms_endpoint: Vec<KmsEndpoint>,
 
-    /// Connections from these addresses are of load balancers, and begin with a header of the PROXY
-    /// protocol (version 1 or 2) that says whose they are; with PORT= only at the listener with
-    /// that port. May be repeated.
+    /// Treat these addresses as load balancers: each connection must begin with a PROXY protocol
+    /// header (version 1 or 2) naming the real client; with PORT= only at the listener with that
+    /// port. May be repeated.
     #[arg(
         long,
         value_name = "[PORT=]CIDR",
@@ -164,7 +165,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "OUTER_CLIENT_RATE")]
     pub(crate) client_rate: Option<NonZeroU32>,
 
-    /// How long a client may take for its first byte; 0s is for ever.
+    /// Longest wait for a client's first byte; 0s: no limit.
     #[arg(
         long,
         value_name = "TIME",
@@ -174,7 +175,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) first_byte_timeout: Duration,
 
-    /// How long a client's connection may be silent in both directions; 0s is for ever.
+    /// Longest silence of a client's connection in both directions; 0s: no limit.
     #[arg(
         long,
         value_name = "TIME",
@@ -184,8 +185,8 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) client_idle_timeout: Duration,
 
-    /// Answer `GET /ready` over HTTP at this address: 200 when every listener for clients reaches a
-    /// guest, else 503 [default: nowhere].
+    /// Answer `GET /ready` over HTTP at this address: 200 if every listener for clients reaches a
+    /// guest, else 503 [default: none].
     #[arg(long, value_name = "ADDRESS:PORT", env = "OUTER_READY_LISTEN")]
     pub(crate) ready_listen: Option<SocketAddr>,
 
@@ -193,9 +194,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "OUTER_MAX_FLOWS")]
     pub(crate) max_flows: Option<usize>,
 
-    /// Whether TCP flows may get connections of their own, where their bytes are spliced: when
-    /// their guest wants it (auto), or never.
-    #[arg(long, value_name = "WHEN", env = "OUTER_LANES", default_value_t)]
+    /// Whether TCP flows may get lanes: connections of their own where bytes are spliced. The guest
+    /// asks for lanes; auto and always grant them, never refuses them.
+    #[arg(
+        long,
+        value_name = "auto|always|never",
+        env = "OUTER_LANES",
+        default_value_t
+    )]
     pub(crate) lanes: LaneMode,
 
     /// Longest wait for a destination to answer.
@@ -208,7 +214,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) connect_timeout: Duration,
 
-    /// How long flows may go on after the signal to stop.
+    /// How long open flows may go on after the signal to stop.
     #[arg(
         long,
         value_name = "TIME",
@@ -218,7 +224,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) drain_timeout: Duration,
 
-    /// Permissions of a Unix socket: who may write to it may connect.
+    /// Permissions of Unix sockets of --listen. Connecting needs write permission.
     #[arg(
         long,
         value_name = "OCTAL",
@@ -228,7 +234,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) socket_mode: u32,
 
-    /// When the service manager is told that the service is ready (Type=notify).
+    /// When to tell the service manager that the service is ready (Type=notify).
     #[arg(
         long,
         value_name = "WHEN",
@@ -237,8 +243,8 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) ready_when: ReadyWhen,
 
-    /// Where the logs of the guests go: stdout (a line for each line, with time, guest and
-    /// stream), none, or a directory: DIR/NAME/stdout.log, stderr.log and log.log, byte for byte.
+    /// Where the logs of guests go: stdout (each line with time, guest and stream), none, or a
+    /// directory: DIR/NAME/stdout.log, stderr.log and log.log, byte for byte.
     #[arg(
         long,
         value_name = "stdout|none|DIR",
@@ -247,12 +253,12 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) guest_logs: GuestLogs,
 
-    /// Tell how the guests are (`enclaver-outer status`) on this Unix socket, which only we and
-    /// root may open [default: nowhere].
+    /// Answer `enclaver-outer status` on this Unix socket, which only this user and root may open
+    /// [default: none].
     #[arg(long, value_name = "PATH", env = "OUTER_CONTROL")]
     pub(crate) control: Option<PathBuf>,
 
-    /// What is logged to stderr; debug has every flow.
+    /// The least level that is logged to stderr; debug logs every flow.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -263,33 +269,33 @@ pub(crate) struct RunArgs {
     pub(crate) log_level: String,
 }
 
-/// When the service counts as started.
+/// When the service counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ReadyWhen {
     /// Guests can connect.
     Listening,
-    /// A guest is on the link.
+    /// A guest is connected.
     Linked,
-    /// The program of a guest runs.
+    /// The app of a guest runs.
     Running,
 }
 
-/// Whether guests may have something.
+/// Whether guests are allowed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Permission {
-    /// They may.
+    /// Allowed.
     #[default]
     Allow,
-    /// They may not.
+    /// Denied.
     Deny,
 }
 
-/// A name with or without a port.
+/// Reads a name with or without a port.
 fn kms_endpoint(text: &str) -> Result<KmsEndpoint, String> {
     KmsEndpoint::parse(text).map_err(|error| format!("expected a DNS name or name:port: {error}"))
 }
 
-/// An address with or without a port; IPv6 with a port stands in brackets.
+/// Reads an address with or without a port; IPv6 with a port is in brackets.
 fn resolver(text: &str) -> Result<std::net::SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -304,7 +310,7 @@ fn resolver(text: &str) -> Result<std::net::SocketAddr, String> {
     }
 }
 
-/// A network, or an address for the network of itself.
+/// Reads a network, or an address as a network with one address.
 fn net(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Ok(address.into());

@@ -1,4 +1,4 @@
-//! The daemon from its start to its end: signals, reloads, the service manager.
+//! Runs the daemon: start, signals, reloads, shutdown, and the service manager.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,29 +21,31 @@ use crate::cli::{Permission, ReadyWhen, RunArgs};
 use crate::exit::DaemonError;
 use crate::logging::LogFilter;
 use crate::notify::Notifier;
-use crate::reload::Reloader;
+use crate::reload::{ReloadError, Reloader};
 use crate::settings::LoadedSettings;
 use crate::status_line::{ServicePhase, StatusLine};
 use crate::{admin, notify, reload};
 
-/// File descriptors that are not for flows: standard streams, listeners, connections of guests,
-/// the resolver's sockets.
-const OTHER_FILES: u64 = 256;
+/// File descriptors that are kept back from flows.
+///
+/// For standard streams, listeners, connections of guests, and the resolver's sockets.
+const RESERVED_FILES: u64 = 256;
 
-/// How often the status is looked at, and the drain reported.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the status line is updated.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a drain that goes on asks for each time: a missed look or two do no harm, and one that
-/// hangs is found soon.
-const EXTENSION: Duration = Duration::from_secs(20);
+/// The time that a drain asks the service manager for, at each update.
+///
+/// Long enough for some missed updates, short enough to find a drain that hangs.
+const STOP_EXTENSION: Duration = Duration::from_secs(20);
 
-/// What the end takes after the last flow was cut.
-const LAST_STEPS: Duration = Duration::from_secs(5);
+/// Longest time from the cut of the last flow to the end of the process.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Nobody waits longer for a drain.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longest drain time that is computed with.
+const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Serves until told to stop.
+/// Serves guests until SIGTERM or SIGINT.
 pub(crate) async fn serve(
     configured: LoadedSettings,
     files: u64,
@@ -51,7 +53,7 @@ pub(crate) async fn serve(
     inherited: InheritedSockets,
 ) -> Result<(), DaemonError> {
     let args = &configured.args;
-    let most = usize::try_from(files.saturating_sub(OTHER_FILES))
+    let most = usize::try_from(files.saturating_sub(RESERVED_FILES))
         .unwrap_or(usize::MAX)
         .max(16);
     let outer = Outer::builder()
@@ -69,16 +71,16 @@ pub(crate) async fn serve(
         .map_err(DaemonError::Output)?;
     let runtime_config = outer.runtime_config();
 
-    // Before anyone can connect: a signal that comes now is not lost.
+    // Before the first listener, so that no signal is lost from then on.
     let mut signals = Signals::install().map_err(DaemonError::Runtime)?;
-    let asked = args.control.as_deref().map(admin::listen).transpose();
-    let asked = asked.map_err(DaemonError::Listen)?;
+    let control_socket = args.control.as_deref().map(admin::listen).transpose();
+    let control_socket = control_socket.map_err(DaemonError::Listen)?;
     let ready = args.ready_listen.map(listen_for_ready).transpose()?;
-    // The last of all: whoever finds the link finds the others, too.
+    // Bind the link last: once it accepts, all other endpoints are up.
     let listeners = bind(args)?;
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    if let Some(listener) = asked {
+    if let Some(listener) = control_socket {
         let view = AdminView::new(outer.guests(), outer.listeners());
         tokio::spawn(admin::serve(listener, view, stop.clone()));
     }
@@ -93,14 +95,14 @@ pub(crate) async fn serve(
         },
         endpoints: endpoints(&listeners),
         states: outer.states(),
-        complaint: None,
+        reload_error: None,
         reloader: Reloader::new(runtime_config.clone(), log, most, &configured.report),
         runtime_config,
     };
     let shutdown = Shutdown::default();
     let mut running = pin!(outer.run(listeners, shutdown.clone()));
-    let mut beat = pin!(notify::beat());
-    let mut look = tokio::time::interval(LOOK);
+    let mut watchdog = pin!(notify::feed_watchdog());
+    let mut status_tick = tokio::time::interval(STATUS_INTERVAL);
     let mut states = daemon.states.clone();
     let mut reading = None;
     if matches!(daemon.phase, ServicePhase::Serving) {
@@ -114,9 +116,9 @@ pub(crate) async fn serve(
             }
             signal = signals.next() => match signal {
                 SignalRequest::Stop(name) if daemon.is_draining() => {
-                    warn!(signal = name, "told to stop again: not draining any more");
+                    warn!(signal = name, "told to stop again: the drain is cut short");
                     shutdown.force.cancel();
-                    if let Ok(summary) = timeout(LAST_STEPS, &mut running).await {
+                    if let Ok(summary) = timeout(EXIT_TIMEOUT, &mut running).await {
                         daemon.ended(summary);
                     }
                     return Ok(());
@@ -136,14 +138,14 @@ pub(crate) async fn serve(
                 daemon.reloaded(read);
             }
             _ = states.changed() => {}
-            _ = look.tick() => {}
-            () = &mut beat => {}
+            _ = status_tick.tick() => {}
+            () = &mut watchdog => {}
         }
-        daemon.look();
+        daemon.update_status();
     }
 }
 
-/// What guests may have of KMS.
+/// What guests get of KMS, by the settings.
 fn kms(args: &RunArgs) -> Kms {
     match args.kms {
         Permission::Deny => Kms::default(),
@@ -159,7 +161,7 @@ struct Daemon {
     endpoints: String,
     states: watch::Receiver<States>,
     /// Why the last reload failed.
-    complaint: Option<String>,
+    reload_error: Option<String>,
     reloader: Reloader,
     runtime_config: RuntimeConfig,
 }
@@ -170,7 +172,7 @@ impl Daemon {
     }
 
     /// Tells the service manager what has changed.
-    fn look(&mut self) {
+    fn update_status(&mut self) {
         let states = *self.states.borrow();
         if let ServicePhase::Waiting(when) = self.phase
             && is_ready(when, states)
@@ -181,16 +183,16 @@ impl Daemon {
         }
         let now = Instant::now();
         if let ServicePhase::Draining { until, .. } = self.phase
-            && now < until + LAST_STEPS
+            && now < until + EXIT_TIMEOUT
         {
-            self.notifier.extend(EXTENSION);
+            self.notifier.extend(STOP_EXTENSION);
         }
         let status = StatusLine {
             phase: self.phase,
             counts: self.runtime_config.counts(),
             states,
             endpoints: &self.endpoints,
-            complaint: self.complaint.as_deref(),
+            reload_error: self.reload_error.as_deref(),
         };
         let line = status.line(now);
         self.notifier.status(&line);
@@ -201,23 +203,24 @@ impl Daemon {
         let counts = self.runtime_config.counts();
         info!(signal, ?limit, flows = counts.flows, "draining");
         let since = Instant::now();
-        // As good as for ever, and no overflow.
-        let until = since + limit.min(A_YEAR);
+        // The cap keeps the sum from overflowing.
+        let until = since + limit.min(MAX_DRAIN_TIMEOUT);
         self.phase = ServicePhase::Draining { since, until };
-        self.notifier.stopping(EXTENSION);
+        self.notifier.stopping(STOP_EXTENSION);
     }
 
     fn reload(&self) {
         info!("reloading");
-        // What has not started yet cannot be told to reload.
+        // A service that is not ready yet must not announce a reload.
         if matches!(self.phase, ServicePhase::Serving) {
             self.notifier.reloading();
         }
     }
 
-    fn reloaded(&mut self, read: Result<LoadedSettings, String>) {
-        self.complaint = self.reloader.take(read).err();
-        // The end of a reload is the same word as the end of the start.
+    fn reloaded(&mut self, read: Result<LoadedSettings, ReloadError>) {
+        let applied = self.reloader.apply_if_valid(read);
+        self.reload_error = applied.err().map(|error| error.to_string());
+        // READY=1 ends a reload as well as a start.
         if matches!(self.phase, ServicePhase::Serving) {
             self.notifier.ready();
         }
@@ -239,7 +242,7 @@ fn is_ready(when: ReadyWhen, states: States) -> bool {
     }
 }
 
-/// The end of a reload, if there is one under way.
+/// The result of a reload that is under way; never ready without one.
 async fn finished<T>(reading: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
     match reading {
         Some(reading) => reading.await,
@@ -276,7 +279,7 @@ fn arguments() -> Vec<OsString> {
     std::env::args_os().collect()
 }
 
-/// What a signal tells the daemon.
+/// What a signal asks of the daemon.
 enum SignalRequest {
     Stop(&'static str),
     Reload,

@@ -1,26 +1,26 @@
-//! Why the program could not do its work, and the exit code that says so (sysexits.h).
+//! Failures of `enclaver-outer`, and their exit codes (sysexits.h).
 
 use std::io;
 use std::process::ExitCode;
 
 use odyn_link::ListenError;
-use odyn_settings::Error as SettingsError;
+use odyn_settings::SettingsError;
 
 use crate::admin::StatusError;
 
-/// A failure, with an exit code of its own class.
+/// Why `enclaver-outer` ended without doing its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
     #[error("{0}")]
     Settings(SettingsError),
     #[error("{0}")]
     Listen(ListenError),
-    #[error("{0}")]
-    Output(io::Error),
+    #[error("can't open the guests' logs: {0}")]
+    Output(#[source] io::Error),
     #[error("{0}")]
     Status(StatusError),
     #[error("can't start: {0}")]
-    Runtime(io::Error),
+    Runtime(#[source] io::Error),
 }
 
 /// An exit code.
@@ -37,7 +37,7 @@ impl DaemonError {
     /// The command line is wrong (EX_USAGE).
     const USAGE: Sysexit = Sysexit(64);
 
-    /// Another process is in the way (EX_UNAVAILABLE).
+    /// Another process listens there, or no daemon answers (EX_UNAVAILABLE).
     const UNAVAILABLE: Sysexit = Sysexit(69);
 
     /// The system refused (EX_OSERR).
@@ -45,7 +45,7 @@ impl DaemonError {
 
     /// The settings file is wrong (EX_CONFIG).
     const CONFIG: Sysexit = Sysexit(78);
-    /// A file of ours can't be written (EX_CANTCREAT).
+    /// An output can't be written (EX_CANTCREAT).
     const OUTPUT: Sysexit = Sysexit(73);
 
     pub(crate) fn code(&self) -> Sysexit {

@@ -1,7 +1,7 @@
-//! The log of the host half, on standard error.
+//! The log of the daemon, on standard error.
 //!
-//! When that is the journal, it has times of its own, and each line says how much it matters, so
-//! that `journalctl -p warning` works.
+//! In the journal, lines have a priority and no time: the journal adds its time, and
+//! `journalctl -p warning` works.
 
 use std::io;
 use std::io::{IsTerminal, Stderr, Write};
@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// Changes what is logged.
+/// A handle that changes the level of the log.
 pub(crate) struct LogFilter(reload::Handle<EnvFilter, Registry>);
 
 /// Logs from this level on.
@@ -46,15 +46,14 @@ impl LogFilter {
     }
 }
 
-/// h2 has an event for each frame, which is nobody's level. The AWS SDK tells of each step, and traces
-/// answers with credentials in them.
-const QUIET: &str = "h2=warn,hickory_proto=warn,hyper_util=warn,aws_=warn";
+/// Caps for other crates' logs. h2 logs every frame; the AWS SDK traces answers with credentials.
+const CRATE_LEVELS: &str = "h2=warn,hickory_proto=warn,hyper_util=warn,aws_=warn";
 
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("{level},{QUIET}"))
+    EnvFilter::new(format!("{level},{CRATE_LEVELS}"))
 }
 
-/// By what systemd tells its services (systemd.exec(5), JOURNAL_STREAM).
+/// Whether standard error is the journal, by JOURNAL_STREAM (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
         return false;
@@ -63,7 +62,7 @@ fn stderr_is_the_journal() -> bool {
         .is_ok_and(|stat| stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
 }
 
-/// Lines with the priority before them (sd-daemon(3)).
+/// Writes each line with its priority in front (sd-daemon(3)).
 struct JournalWriter;
 
 struct JournalLine(&'static str, Stderr);
@@ -81,7 +80,7 @@ impl<'a> MakeWriter<'a> for JournalWriter {
 }
 
 impl Write for JournalLine {
-    /// Called once for each event, with all of it.
+    /// Writes one event. tracing-subscriber calls this once for each.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let mut line = Vec::with_capacity(self.0.len() + event.len());
         line.extend_from_slice(self.0.as_bytes());

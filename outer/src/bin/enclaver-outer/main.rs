@@ -1,4 +1,4 @@
-//! `enclaver-outer`: the host half as a program.
+//! `enclaver-outer`: the host as a daemon, and its `status` command.
 
 #![forbid(unsafe_code)]
 
@@ -17,13 +17,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use enclaver_outer::ingress::InheritedSockets;
-use odyn_settings::Error as SettingsError;
+use odyn_settings::SettingsError;
 use tracing::warn;
 
 use crate::exit::DaemonError;
 use crate::settings::{Invocation, LoadedSettings};
 
-/// Open files that are taken for granted where the system does not tell its limit.
+/// The limit of open files that is assumed where it can't be raised.
 const ASSUMED_FILE_LIMIT: u64 = 1024;
 
 #[global_allocator]
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(DaemonError::Settings(SettingsError::Usage(error))) => {
-            // What cannot be printed has nobody to read it.
+            // Without an output there is no way to report that printing failed.
             let _ = error.print();
             match error.use_stderr() {
                 true => DaemonError::Settings(SettingsError::Usage(error))
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 fn run(configured: LoadedSettings) -> Result<(), DaemonError> {
     let log = logging::to_stderr(&configured.args.log_level);
-    // Before anything else is opened.
+    // Before any other file is opened: LISTEN_FDS names descriptors by number.
     let names = std::env::var("LISTEN_FDNAMES").ok();
     let inherited = InheritedSockets::take(names.as_deref());
     let files = raise_file_limit();
@@ -84,7 +84,7 @@ fn print(text: &str) -> Result<(), DaemonError> {
         .map_err(DaemonError::Runtime)
 }
 
-/// The limit of open files, raised as far as this process may: each flow takes one.
+/// Raises the limit of open files, and returns it: each flow takes one.
 fn raise_file_limit() -> u64 {
     match odyn_process::raise_file_limit() {
         Ok(limit) => limit.now,

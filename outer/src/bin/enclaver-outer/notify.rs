@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)). Without one, nothing happens here.
+//! Messages to the service manager (sd_notify(3)). Without one, nothing is sent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// Longest status; the rest of a line would not be read at 3 a.m.
-const LONGEST_STATUS: usize = 500;
+/// Longest status line, in characters.
+const MAX_STATUS: usize = 500;
 
-/// Tells the service manager.
+/// Sends messages to the service manager.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier {
     status: String,
 }
 
 impl Notifier {
-    /// The service is there.
+    /// The service is ready, or a reload is over.
     pub(crate) fn ready(&self) {
         send(&[NotifyState::Ready]);
     }
 
-    /// The settings are being read again. Ended by [`Notifier::ready`], whatever came of it.
+    /// A reload begins. [`Notifier::ready`] ends it, also when the reload failed.
     pub(crate) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => send(&[NotifyState::Reloading, now]),
@@ -29,22 +29,22 @@ impl Notifier {
         }
     }
 
-    /// The service ends; it may take until the extension is over.
+    /// The service stops, which may take as long as the extension.
     pub(crate) fn stopping(&self, extension: Duration) {
         send(&[NotifyState::Stopping, extend(extension)]);
     }
 
-    /// It takes longer: again so much from now on.
+    /// Asks for more time: the extension counts from now.
     pub(crate) fn extend(&self, extension: Duration) {
         send(&[extend(extension)]);
     }
 
-    /// One line for an operator. Sent only when it is another than the last one.
+    /// The status line for the operator. Sent only when it changes.
     pub(crate) fn status(&mut self, line: &str) {
-        // A line end would begin another message.
+        // A line end would begin another variable of the message.
         let line: String = line
             .chars()
-            .take(LONGEST_STATUS)
+            .take(MAX_STATUS)
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         if line != self.status {
@@ -54,11 +54,11 @@ impl Notifier {
     }
 }
 
-/// Tells the watchdog that the runtime works, until the end of the process.
+/// Feeds the watchdog for as long as the runtime works. Never ends.
 ///
-/// The clock is that of the calling task, and the word comes from a task that a worker of the
-/// runtime has to run: when neither or only one of them works, the watchdog bites.
-pub(crate) async fn beat() {
+/// The calling task keeps the time, and another task of the runtime sends the message: when either
+/// of them hangs, the service manager restarts the service.
+pub(crate) async fn feed_watchdog() {
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };

@@ -1,4 +1,4 @@
-//! SIGHUP: the settings are read again, and what can change without a restart changes.
+//! SIGHUP: reads the settings again, and applies those that need no restart.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use enclaver_outer::resolver::SystemResolver;
 use enclaver_outer::{AddressLimits, ClientRules, RuntimeConfig};
-use odyn_settings::Report;
+use odyn_settings::SettingsReport;
 use tracing::{error, info, warn};
 
 use crate::cli::RunArgs;
@@ -15,7 +15,7 @@ use crate::logging::LogFilter;
 use crate::settings;
 use crate::settings::{Invocation, LoadedSettings};
 
-/// The settings that hold from now on. All others need a restart.
+/// The settings that a reload applies. All others need a restart.
 const LIVE: &[&str] = &[
     "resolver",
     "allow",
@@ -33,13 +33,13 @@ const LIVE: &[&str] = &[
     "log_level",
 ];
 
-/// Reads the settings again and applies them.
+/// Applies settings that were read again.
 pub(crate) struct Reloader {
     runtime_config: RuntimeConfig,
     log: LogFilter,
-    /// Most flows when nobody sets it.
+    /// Default of `max_flows`.
     max_flows: usize,
-    /// What is in force, by key.
+    /// The settings in force, by key.
     running: BTreeMap<String, Vec<String>>,
 }
 
@@ -48,7 +48,7 @@ impl Reloader {
         runtime_config: RuntimeConfig,
         log: LogFilter,
         max_flows: usize,
-        report: &Report,
+        report: &SettingsReport,
     ) -> Self {
         Self {
             runtime_config,
@@ -58,11 +58,14 @@ impl Reloader {
         }
     }
 
-    /// Takes over what was read. A file that is wrong changes nothing.
+    /// Applies settings that were read. Wrong settings change nothing.
     ///
     /// # Errors
-    /// What is wrong with it, in one line.
-    pub(crate) fn take(&mut self, read: Result<LoadedSettings, String>) -> Result<(), String> {
+    /// The settings are wrong.
+    pub(crate) fn apply_if_valid(
+        &mut self,
+        read: Result<LoadedSettings, ReloadError>,
+    ) -> Result<(), ReloadError> {
         let configured = read.inspect_err(|wrong| {
             error!("not reloaded, the settings are as they were: {wrong}");
         })?;
@@ -93,7 +96,7 @@ impl Reloader {
         rules.connect_timeout = args.connect_timeout;
         rules.drain_timeout = args.drain_timeout;
         rules.clients = clients(args);
-        // One that stays keeps what it has learned.
+        // A resolver that stays remembers which server answered last.
         if changed.contains(&"resolver") {
             rules.resolver = Arc::new(resolver(args));
         }
@@ -110,20 +113,31 @@ impl Reloader {
     }
 }
 
-/// Reads command line, environment and file once more, on a thread that may wait for a disk.
-pub(crate) async fn read(args: Vec<OsString>) -> Result<LoadedSettings, String> {
+/// Why settings were not reloaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReloadError {
+    /// The settings are wrong. A status line has one line, and there may be several mistakes.
+    #[error("{}", one_line(.0))]
+    Settings(#[source] DaemonError),
+    /// The command line asks for something else than `run`.
+    #[error("the command line asks to print the settings")]
+    NotARun,
+    /// The thread that read them failed.
+    #[error("can't read the settings: {0}")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+fn one_line(error: &DaemonError) -> String {
+    error.to_string().lines().collect::<Vec<_>>().join("; ")
+}
+
+/// Reads command line, environment and file again, on a thread that may block.
+pub(crate) async fn read(args: Vec<OsString>) -> Result<LoadedSettings, ReloadError> {
     let read = tokio::task::spawn_blocking(|| settings::load(args)).await;
-    match read {
-        Ok(Ok(Invocation::Run(configured))) => Ok(*configured),
-        Ok(Ok(Invocation::Print(_) | Invocation::Status(_))) => {
-            Err("asked to print the settings".to_owned())
-        }
-        Ok(Err(DaemonError::Settings(wrong))) => {
-            let text = wrong.to_string();
-            Err(text.lines().collect::<Vec<_>>().join("; "))
-        }
-        Ok(Err(failure)) => Err(failure.to_string()),
-        Err(error) => Err(error.to_string()),
+    match read.map_err(ReloadError::Interrupted)? {
+        Ok(Invocation::Run(loaded)) => Ok(*loaded),
+        Ok(Invocation::Print(_) | Invocation::Status(_)) => Err(ReloadError::NotARun),
+        Err(error) => Err(ReloadError::Settings(error)),
     }
 }
 
@@ -152,7 +166,7 @@ pub(crate) fn resolver(args: &RunArgs) -> SystemResolver {
     }
 }
 
-fn values(report: &Report) -> BTreeMap<String, Vec<String>> {
+fn values(report: &SettingsReport) -> BTreeMap<String, Vec<String>> {
     let settings = report.settings().iter();
     settings
         .map(|setting| (setting.key.clone(), setting.values.clone()))

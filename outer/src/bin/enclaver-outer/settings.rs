@@ -1,31 +1,31 @@
-//! Command line, environment and file, at the start and at each reload.
+//! Reads command line, environment and settings file, at the start and at each reload.
 
 use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches};
-use odyn_settings::{Error as SettingsError, Report, Settings};
+use odyn_settings::{Settings, SettingsError, SettingsReport};
 
 use crate::cli::{DEFAULT_FILE, OuterCli, OuterCommand, RunArgs, StatusArgs};
 use crate::exit::DaemonError;
 
-/// What the command line asks for.
+/// What to do, from the command line.
 pub(crate) enum Invocation {
     Run(Box<LoadedSettings>),
     Status(StatusArgs),
     Print(String),
 }
 
-/// Everything that was set, and by whom.
+/// The settings of `run`, each with its source.
 #[derive(Debug)]
 pub(crate) struct LoadedSettings {
     pub(crate) args: RunArgs,
-    pub(crate) report: Report,
+    pub(crate) report: SettingsReport,
 }
 
-/// Reads it all.
+/// Reads the command line, the environment and the settings file.
 ///
 /// # Errors
-/// What is wrong, and where.
+/// A setting is wrong; the error says where.
 pub(crate) fn load(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, DaemonError> {
     let loaded = Settings::new(OuterCli::command(), DEFAULT_FILE)
         .load(args)

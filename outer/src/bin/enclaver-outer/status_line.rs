@@ -1,4 +1,4 @@
-//! The line that `systemctl status` shows.
+//! The status line that `systemctl status` shows.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use enclaver_outer::{Counts, States};
 
 use crate::cli::ReadyWhen;
 
-/// What the daemon is doing.
+/// The phase of the daemon.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ServicePhase {
-    /// Not ready yet by what the operator chose.
+    /// Not ready: the condition of `--ready-when` is not met.
     Waiting(ReadyWhen),
     Serving,
     Draining {
@@ -18,7 +18,7 @@ pub(crate) enum ServicePhase {
     },
 }
 
-/// Everything that the line is made of.
+/// The parts of the status line.
 #[derive(Debug)]
 pub(crate) struct StatusLine<'a> {
     pub(crate) phase: ServicePhase,
@@ -26,17 +26,17 @@ pub(crate) struct StatusLine<'a> {
     pub(crate) states: States,
     pub(crate) endpoints: &'a str,
     /// Why the last reload failed.
-    pub(crate) complaint: Option<&'a str>,
+    pub(crate) reload_error: Option<&'a str>,
 }
 
 impl StatusLine<'_> {
-    /// The line.
+    /// The status line at `now`.
     pub(crate) fn line(&self, now: Instant) -> String {
         let (endpoints, counts) = (self.endpoints, self.counts);
         let guests = counts.guests.max(self.states.linked);
         let mut line = match self.phase {
             ServicePhase::Waiting(ReadyWhen::Running) if guests > 0 => format!(
-                "not ready: waiting for a program to run; {} linked",
+                "not ready: waiting for an app to run; {} linked",
                 plural(guests, "guest")
             ),
             ServicePhase::Waiting(_) => format!("not ready: waiting for a guest on {endpoints}"),
@@ -58,15 +58,15 @@ impl StatusLine<'_> {
                 seconds(until.saturating_duration_since(now)),
             ),
         };
-        if let Some(complaint) = self.complaint {
+        if let Some(reload_error) = self.reload_error {
             line.push_str("; the last reload failed, the settings before it hold: ");
-            line.push_str(complaint);
+            line.push_str(reload_error);
         }
         line
     }
 }
 
-/// What the linked guests say of themselves.
+/// How many of the linked guests run or drain, in brackets.
 fn detail(states: States) -> String {
     let said = [(states.running, "running"), (states.draining, "draining")]
         .iter()
@@ -86,7 +86,7 @@ fn plural(count: usize, what: &str) -> String {
     }
 }
 
-/// Whole seconds, up: "0 s" means that the time is over.
+/// Whole seconds, rounded up, so that "0 s" means that the time is over.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -119,18 +119,18 @@ mod tests {
             until: now + Duration::from_secs(30),
         };
         let later = now + Duration::from_millis(2_500);
-        let nobody = (counts(0, 0, 0), states(0, 0, 0));
+        let unlinked = (counts(0, 0, 0), states(0, 0, 0));
         let running = ServicePhase::Waiting(ReadyWhen::Running);
         for (phase, (counts, states), now, wanted) in [
             (
                 ServicePhase::Waiting(ReadyWhen::Linked),
-                nobody,
+                unlinked,
                 now,
                 "not ready: waiting for a guest on vsock://any:1",
             ),
             (
                 running,
-                nobody,
+                unlinked,
                 now,
                 "not ready: waiting for a guest on vsock://any:1",
             ),
@@ -138,11 +138,11 @@ mod tests {
                 running,
                 (counts(1, 4, 0), states(1, 0, 0)),
                 now,
-                "not ready: waiting for a program to run; 1 guest linked",
+                "not ready: waiting for an app to run; 1 guest linked",
             ),
             (
                 ServicePhase::Serving,
-                nobody,
+                unlinked,
                 now,
                 "no guest linked; listening on vsock://any:1",
             ),
@@ -170,24 +170,24 @@ mod tests {
                 counts,
                 states,
                 endpoints: "vsock://any:1",
-                complaint: None,
+                reload_error: None,
             };
             assert_eq!(status.line(now), wanted);
-            status.complaint = Some("outer.yaml:1:1: no");
-            let complaint =
+            status.reload_error = Some("outer.yaml:1:1: no");
+            let reload_error =
                 "; the last reload failed, the settings before it hold: outer.yaml:1:1: no";
-            assert_eq!(status.line(now), format!("{wanted}{complaint}"));
+            assert_eq!(status.line(now), format!("{wanted}{reload_error}"));
         }
     }
 
     #[test]
-    fn whoever_sees_one_at_night_finds_it_in_the_documentation() {
+    fn every_status_line_is_in_the_documentation() {
         let text = include_str!("../../../../docs/operations.md");
         for part in [
             "not ready: waiting for a guest on ",
             "no guest linked; listening on ",
             "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
-            "not ready: waiting for a program to run; 1 guest linked",
+            "not ready: waiting for an app to run; 1 guest linked",
             "draining for 3 s: 3 flows of 2 guests open, cut in 28 s",
             "; the last reload failed, the settings before it hold: ",
         ] {

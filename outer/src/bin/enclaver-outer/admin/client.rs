@@ -15,32 +15,53 @@ use super::report::StatusReport;
 use super::table;
 use crate::cli::StatusArgs;
 
-/// Longest answer that is taken, in bytes.
+/// Longest line of an answer, in bytes.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
-    #[error("no host half answers at {path}: {source} (is it running, with --control?)")]
-    NotThere { path: String, source: io::Error },
-    #[error("the host half is gone: {0}")]
-    Gone(String),
+    /// Nothing listens at the control socket, or it may not be opened.
+    #[error("no enclaver-outer answers at {path}: {source} (is it running, with --control?)")]
+    NoAnswer { path: String, source: io::Error },
+    /// The connection broke, or the answer is no HTTP.
+    #[error("the connection to enclaver-outer failed: {0}")]
+    Connection(#[source] hyper::Error),
+    /// The request can't be made.
+    #[error("can't ask for the status: {0}")]
+    Request(#[source] hyper::http::Error),
+    /// The answer is an error.
+    #[error("enclaver-outer answers {0}")]
+    Refused(StatusCode),
+    /// A line is longer than [`MAX_LINE`].
+    #[error("the answer of enclaver-outer is too long")]
+    TooLong,
+    /// A line is no status.
+    #[error("the answer of enclaver-outer is no status: {0}")]
+    NotAStatus(#[source] serde_json::Error),
+    /// The answer has no line.
+    #[error("the answer of enclaver-outer is empty")]
+    Empty,
+    /// The daemon stopped while it was watched.
+    #[error("enclaver-outer has stopped")]
+    Stopped,
+    /// Standard output can't be written.
     #[error("can't print the status: {0}")]
     Print(#[source] io::Error),
 }
 
-/// Asks the host half, and prints what it says.
+/// Asks the daemon for the status, and prints it.
 pub(crate) async fn print_status(args: &StatusArgs) -> Result<(), StatusError> {
     let mut body = ask(&args.control, args.watch).await?;
     let mut buffer = BytesMut::new();
     let mut first = true;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(gone)?;
+        let frame = frame.map_err(StatusError::Connection)?;
         let Some(data) = frame.data_ref() else {
             continue;
         };
         if buffer.len() + data.len() > MAX_LINE {
-            return Err(StatusError::Gone("its answer is too long".into()));
+            return Err(StatusError::TooLong);
         }
         buffer.extend_from_slice(data);
         while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
@@ -51,10 +72,10 @@ pub(crate) async fn print_status(args: &StatusArgs) -> Result<(), StatusError> {
         }
     }
     if args.watch {
-        return Err(StatusError::Gone("it has stopped".into()));
+        return Err(StatusError::Stopped);
     }
     if first {
-        return Err(StatusError::Gone("it said nothing".into()));
+        return Err(StatusError::Empty);
     }
     Ok(())
 }
@@ -62,28 +83,26 @@ pub(crate) async fn print_status(args: &StatusArgs) -> Result<(), StatusError> {
 async fn ask(path: &Path, watch: bool) -> Result<hyper::body::Incoming, StatusError> {
     let socket = UnixStream::connect(path)
         .await
-        .map_err(|source| StatusError::NotThere {
+        .map_err(|source| StatusError::NoAnswer {
             path: path.display().to_string(),
             source,
         })?;
-    let (mut requests, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(gone)?;
+    let (mut requests, connection) = http1::handshake(TokioIo::new(socket))
+        .await
+        .map_err(StatusError::Connection)?;
     tokio::spawn(connection);
     let request = Request::get(if watch { "/status?watch=1" } else { "/status" })
         .header(header::HOST, "enclaver-outer")
         .body(Empty::<Bytes>::new())
-        .map_err(gone)?;
-    let response = requests.send_request(request).await.map_err(gone)?;
+        .map_err(StatusError::Request)?;
+    let response = requests
+        .send_request(request)
+        .await
+        .map_err(StatusError::Connection)?;
     if response.status() != StatusCode::OK {
-        return Err(StatusError::Gone(format!(
-            "it answers {}",
-            response.status()
-        )));
+        return Err(StatusError::Refused(response.status()));
     }
     Ok(response.into_body())
-}
-
-fn gone(error: impl std::fmt::Display) -> StatusError {
-    StatusError::Gone(error.to_string())
 }
 
 fn print(line: &[u8], json: bool, first: bool) -> Result<(), StatusError> {
@@ -91,11 +110,12 @@ fn print(line: &[u8], json: bool, first: bool) -> Result<(), StatusError> {
     let mut text = if json {
         [line, b"\n"].concat()
     } else {
-        let snapshot: StatusReport = serde_json::from_slice(line).map_err(gone)?;
+        let snapshot: StatusReport =
+            serde_json::from_slice(line).map_err(StatusError::NotAStatus)?;
         table::render(&snapshot).into_bytes()
     };
     if !json && !first {
-        // Each table over the last one, where that can be.
+        // On a terminal, each table replaces the last one.
         let between: &[u8] = if out.is_terminal() {
             b"\x1b[H\x1b[2J"
         } else {

@@ -1,11 +1,11 @@
-//! The status for people.
+//! The status as tables for people.
 
 use super::report::StatusReport;
 
 const GUESTS: [&str; 5] = ["GUEST", "PEER", "STATE", "SINCE", "LINK"];
 const LISTENERS: [&str; 5] = ["LISTENER", "STATE", "GUEST", "CLIENTS", "REFUSED"];
 
-/// A table with a line for each guest, and one for the listeners if there are any.
+/// A table of the guests, and one of the listeners if there are any.
 pub(super) fn render(snapshot: &StatusReport) -> String {
     let guests = snapshot.guests.iter().map(|guest| {
         [

@@ -1,4 +1,4 @@
-//! The program as it is built: started, used over its socket, stopped.
+//! The daemon as it is built: started, used over its socket, stopped.
 #![allow(missing_docs)]
 
 mod common;
@@ -12,7 +12,7 @@ use odyn_link::{End, LinkState, OpenError};
 use odyn_proto::{Refusal, Target};
 use tokio::net::UdpSocket;
 
-use common::{Program, fails, flow, ping_pong, soon, spawn};
+use common::{Daemon, fails, flow, ping_pong, soon, spawn};
 
 /// A resolver that answers every query with itself as an empty answer.
 async fn resolver() -> SocketAddr {
@@ -31,8 +31,8 @@ async fn resolver() -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_guests_are_served_and_the_end_is_clean() {
     let resolver = resolver().await.to_string();
-    let program = Program::start(&["--resolver", &resolver, "--log-level", "debug"]);
-    for guest in [program.guest().await, program.guest().await] {
+    let daemon = Daemon::start(&["--resolver", &resolver, "--log-level", "debug"]);
+    for guest in [daemon.guest().await, daemon.guest().await] {
         let (mut app, mut server, relay) = flow(&guest).await;
         ping_pong(&mut app, &mut server).await;
         drop((app, server));
@@ -62,8 +62,8 @@ async fn many_guests_are_served_and_the_end_is_clean() {
             .unwrap();
         assert_eq!(answer.get(..3), Some(&b"\x12\x34\x81"[..]));
     }
-    program.signal(Signal::SIGTERM);
-    let (output, dir) = program.end().await;
+    daemon.signal(Signal::SIGTERM);
+    let (output, dir) = daemon.end().await;
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{log}");
     assert_eq!(
@@ -79,17 +79,17 @@ async fn many_guests_are_served_and_the_end_is_clean() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_sigterm_open_flows_go_on_until_they_end() {
-    let program = Program::start(&[]);
-    let guest = program.guest().await;
+    let daemon = Daemon::start(&[]);
+    let guest = daemon.guest().await;
     let (mut app, mut server, relay) = flow(&guest).await;
-    program.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     let mut state = guest.state();
     soon("GOAWAY", state.wait_for(|s| *s != LinkState::Up))
         .await
         .unwrap();
     // GOAWAY and the end of the listener are two tasks' work: either may be first.
     soon("nobody new can connect", async {
-        while program.path.exists() {
+        while daemon.path.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -99,16 +99,16 @@ async fn at_sigterm_open_flows_go_on_until_they_end() {
     }
     drop((app, server));
     assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
-    assert_eq!(program.end().await.0.status.code(), Some(0));
+    assert_eq!(daemon.end().await.0.status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_that_do_not_end_are_cut_at_the_deadline() {
-    let program = Program::start(&["--drain-timeout", "100ms"]);
-    let guest = program.guest().await;
+    let daemon = Daemon::start(&["--drain-timeout", "100ms"]);
+    let guest = daemon.guest().await;
     let (_app, _server, relay) = flow(&guest).await;
-    program.signal(Signal::SIGINT);
-    let (output, _dir) = program.end().await;
+    daemon.signal(Signal::SIGINT);
+    let (output, _dir) = daemon.end().await;
     assert_eq!(output.status.code(), Some(0));
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("flows were cut"), "{log}");
@@ -119,11 +119,11 @@ async fn flows_that_do_not_end_are_cut_at_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_kill_the_next_one_starts_on_the_same_socket() {
-    let mut program = Program::start(&[]);
-    let guest = program.guest().await;
-    program.child.kill().await.unwrap();
-    assert!(program.path.exists(), "a killed process leaves it behind");
-    program.child = spawn(&program.path, &[]);
+    let mut daemon = Daemon::start(&[]);
+    let guest = daemon.guest().await;
+    daemon.child.kill().await.unwrap();
+    assert!(daemon.path.exists(), "a killed process leaves it behind");
+    daemon.child = spawn(&daemon.path, &[]);
     let mut state = guest.state();
     soon("the link", state.wait_for(|s| *s == LinkState::Up))
         .await
@@ -134,8 +134,8 @@ async fn after_kill_the_next_one_starts_on_the_same_socket() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operators_limits_narrow() {
-    let program = Program::start(&["--deny", "127.0.0.0/8", "--allow", "127.0.0.1"]);
-    let guest = program.guest().await;
+    let daemon = Daemon::start(&["--deny", "127.0.0.0/8", "--allow", "127.0.0.1"]);
+    let guest = daemon.guest().await;
     for target in [
         Target::host_loopback(9),
         Target::address(Ipv4Addr::LOCALHOST, 9),
@@ -157,8 +157,8 @@ async fn the_operators_limits_narrow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_number_of_flows_is_limited() {
-    let program = Program::start(&["--max-flows", "1"]);
-    let guest = program.guest().await;
+    let daemon = Daemon::start(&["--max-flows", "1"]);
+    let guest = daemon.guest().await;
     let (_app, _server, _relay) = flow(&guest).await;
     let second = soon("refusal", guest.connect_tcp(&Target::host_loopback(9))).await;
     assert!(
@@ -187,16 +187,13 @@ async fn what_is_wrong_is_said_and_has_its_exit_code() {
         "{code}: {said}"
     );
 
-    let program = Program::start(&[]);
-    let _guest = program.guest().await;
-    let url = format!("unix://{}", program.path.display());
+    let daemon = Daemon::start(&[]);
+    let _guest = daemon.guest().await;
+    let url = format!("unix://{}", daemon.path.display());
     let (code, said) = fails(&["run", "--listen", &url]).await;
     assert!(
         code == 69 && said.contains("already listening") && said.contains("outer.sock"),
         "{code}: {said}"
     );
-    assert!(
-        program.path.exists(),
-        "and the other's socket is left alone"
-    );
+    assert!(daemon.path.exists(), "and the other's socket is left alone");
 }
