@@ -11,11 +11,11 @@
 //! | TCP flow | `CONNECT`, RFC 9113 section 8.5 |
 //! | UDP flow | extended `CONNECT` (RFC 8441) with `:protocol: connect-udp` (RFC 9298), DATAGRAM capsules (RFC 9297) |
 //! | DNS message | `POST /dns-query`, `application/dns-message` (RFC 8484) |
-//! | lane: a connection that one TCP flow has for itself | [`wire::lane`], beside HTTP/2 |
+//! | lane: a connection that one TCP flow has for itself | [`wire::lane`](odyn_proto::wire::lane), beside HTTP/2 |
 //! | client of the app | `CONNECT ingress:PORT` on a reversed connection |
-//! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`]) |
-//! | is everything delivered? | `POST /flush` ([`wire::flush`]) |
-//! | TCP flow to KMS, by name | `CONNECT` with `odyn-service: kms` ([`wire::service`]) |
+//! | feed (log, status) | `POST /feed/NAME`, records up, acknowledgements down ([`wire::feed`](odyn_proto::wire::feed)) |
+//! | is everything delivered? | `POST /flush` ([`wire::flush`](odyn_proto::wire::flush)) |
+//! | TCP flow to KMS, by name | `CONNECT` with `odyn-service: kms` ([`wire::service`](odyn_proto::wire::service)) |
 //! | credentials of the host's machine | `POST /credentials` |
 //! | outcome of a dial | status and `proxy-status` (RFC 9209) |
 //!

@@ -1,4 +1,4 @@
-//! Carries a feed to the host, over as many connections as it takes.
+//! Carries a feed to the host, over as many connections as that needs.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::http2::message::{host_uri, request_for};
 use crate::pool::request::{OpenedRequest, RequestBody};
 use crate::pool::{FlowClass, Pool, PoolHandle};
 
-/// Bytes that are handed to HTTP/2 at once: others share the connection.
+/// Bytes that the carrier gives to HTTP/2 at once: other streams share the connection.
 const MAX_CHUNK: usize = 32 * 1024;
-/// First pause before a feed is opened again; doubled as long as nothing is acknowledged.
+/// First pause before a feed is opened again. It doubles while the host acknowledges nothing.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest pause before a feed is opened again.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,12 +43,12 @@ enum FeedInterrupted {
     Protocol(&'static str),
 }
 
-/// Carries `feed` until the host has all of it, or no more can be opened.
+/// Carries `feed` until the host has all of it, or the pool opens no more.
 pub(crate) async fn carry(pool: PoolHandle, guest: Identity, name: &'static str, feed: Feed) {
     let mut pause = MIN_RETRY_INTERVAL;
     loop {
         let before = feed.first();
-        // Nothing is asked of the host for a feed that has nothing to say.
+        // A feed without records asks nothing of the host.
         feed.work(before, 0).await;
         let broken = match attempt(&pool, &guest, name, &feed).await {
             Ok(()) => return feed.finish(),
@@ -67,7 +67,7 @@ pub(crate) async fn carry(pool: PoolHandle, guest: Identity, name: &'static str,
     }
 }
 
-/// One stream: until the end of the feed is confirmed.
+/// Carries the feed on one stream, until the host confirms its end.
 async fn attempt(
     pool: &Pool,
     guest: &Identity,
@@ -82,7 +82,7 @@ async fn attempt(
             "it wants a record that is not there yet",
         ));
     }
-    // Asking for records that another host half has acknowledged is in vain: they are gone.
+    // Records that another host process has acknowledged are gone: asking for them is in vain.
     let mut cursor = next.max(feed.first());
     feed.acknowledge(cursor);
     let in_flight = Arc::new(InFlight::default());
@@ -142,7 +142,7 @@ async fn open(
         .await
 }
 
-/// The record that the host wants next.
+/// Number of the record that the host wants next.
 fn wanted(opened: &OpenedRequest) -> Result<u64, FeedInterrupted> {
     let value = opened.response.headers().get(NEXT);
     value
@@ -152,7 +152,7 @@ fn wanted(opened: &OpenedRequest) -> Result<u64, FeedInterrupted> {
         ))
 }
 
-/// Takes an acknowledgement, if it can be true.
+/// Takes an acknowledgement, if it is possible.
 fn check(number: u64, feed: &Feed, sent: u64) -> Result<(), FeedInterrupted> {
     if number > sent {
         return Err(FeedInterrupted::Protocol(
@@ -178,7 +178,7 @@ async fn room(send: &mut SendStream<Chunk>, wanted: usize) -> Result<usize, h2::
             match send.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                // The stream is closed; the receiving side says why.
+                // The stream is closed; the receiving side has the reason.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }

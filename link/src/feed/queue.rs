@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use odyn_proto::wire::feed::{FeedRecord, MAX_RECORD};
 use tokio::sync::Notify;
 
-/// What a record costs beside its payload, so that many small ones are bounded too.
+/// Cost of a record beside its payload, so that small records are bounded too.
 const RECORD_COST: usize = 64;
 
-/// The time of a record that is made now.
+/// The present time, for a new record.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -37,9 +37,9 @@ pub struct Feed {
 #[derive(Debug)]
 struct FeedShared {
     state: Mutex<FeedState>,
-    /// Something to send.
+    /// Wakes the carrier: the feed has something to send.
     work: Notify,
-    /// The host has acknowledged something, or all of it.
+    /// Wakes writers and waiters: the host has acknowledged a record, or the end.
     progress: Notify,
     limit: usize,
 }
@@ -47,7 +47,7 @@ struct FeedShared {
 #[derive(Debug, Default)]
 struct FeedState {
     records: VecDeque<FeedRecord>,
-    /// Number of the first that is held.
+    /// Number of the first record that the feed holds.
     first: u64,
     cost: usize,
     bytes: usize,
@@ -55,17 +55,17 @@ struct FeedState {
     finished: bool,
 }
 
-/// What the carrier is to do next.
+/// What the carrier does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FeedWork {
-    /// Send these bytes: so many records.
+    /// Send these bytes, which are so many records.
     Records(Bytes, u64),
-    /// Say that the feed has ended.
+    /// Send the end of the feed.
     End,
 }
 
 impl Feed {
-    /// A feed that holds about `limit` bytes; one record always fits.
+    /// Makes a feed that holds about `limit` bytes; one record always fits.
     pub fn new(limit: usize) -> Self {
         Self {
             shared: Arc::new(FeedShared {
@@ -77,8 +77,8 @@ impl Feed {
         }
     }
 
-    /// Adds bytes that were made at `at`, when there is room. What is longer than a record can be
-    /// becomes several. Returns whether they were taken; after [`Feed::end`] nothing is.
+    /// Adds bytes that were made at `at`, when the feed has room. Bytes longer than a record become
+    /// several records. Returns whether the feed took them; after [`Feed::end`] it takes none.
     pub fn try_write(&self, at: u64, bytes: &Bytes) -> bool {
         let cost = cost(bytes.len());
         let mut state = self.state();
@@ -115,14 +115,14 @@ impl Feed {
         }
     }
 
-    /// Ends the feed: what is held is still delivered, and after it the end.
+    /// Ends the feed. The host still gets what the feed holds, and then the end.
     pub fn end(&self) {
         self.state().ended = true;
         self.shared.work.notify_waiters();
         self.shared.progress.notify_waiters();
     }
 
-    /// Waits until the host has acknowledged everything that is held now.
+    /// Waits until the host has acknowledged everything that the feed holds now.
     pub async fn delivered(&self) {
         let end = self.end_number();
         loop {
@@ -134,7 +134,7 @@ impl Feed {
         }
     }
 
-    /// Waits until the host has acknowledged everything, and the end too.
+    /// Waits until the host has acknowledged every record and the end.
     pub async fn finished(&self) {
         loop {
             let progress = self.shared.progress.notified();
@@ -154,19 +154,19 @@ impl Feed {
         }
     }
 
-    /// Number of the first record that is held.
+    /// Number of the first record that the feed holds.
     pub(super) fn first(&self) -> u64 {
         self.state().first
     }
 
-    /// One more than the number of the last record there was.
+    /// One more than the number of the last record.
     pub(super) fn end_number(&self) -> u64 {
         let state = self.state();
         state.first + state.records.len() as u64
     }
 
-    /// What to send from record `cursor` on: as many records as fit into `most` bytes, at least
-    /// one. Waits for it.
+    /// Waits for something to send from record `cursor` on. Returns as many records as fit into
+    /// `most` bytes, at least one.
     pub(super) async fn work(&self, cursor: u64, most: usize) -> FeedWork {
         loop {
             let work = self.shared.work.notified();
@@ -196,7 +196,7 @@ impl Feed {
         }
     }
 
-    /// The host has written all records before `next`, which is no more than were sent.
+    /// Notes that the host has written all records before `next`. `next` is no more than were sent.
     pub(super) fn acknowledge(&self, next: u64) {
         let mut state = self.state();
         while state.first < next {
@@ -211,7 +211,7 @@ impl Feed {
         self.shared.progress.notify_waiters();
     }
 
-    /// The host has all, and knows that it is all.
+    /// Notes that the host has every record, and the end.
     pub(super) fn finish(&self) {
         self.state().finished = true;
         self.shared.progress.notify_waiters();

@@ -1,4 +1,4 @@
-//! The host's end of a feed: reads records, has them written, acknowledges them.
+//! The host's end of a feed: reads records, passes them to the sink, acknowledges them.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tracing::debug;
 use super::FeedSink;
 use crate::http2::chunk::{Chunk, InFlight};
 
-/// Most bytes that a sink is given at once, one record more or less.
+/// Largest batch that a sink gets at once, one record more or less.
 const MAX_BATCH: usize = 128 * 1024;
 
-/// What to do next.
+/// What the server of a feed does next.
 enum RecordStep {
     Write(Vec<FeedRecord>),
     End,
-    /// The guest or the connection gave up.
+    /// The guest gave up, or the connection is lost.
     Gone,
-    /// The host half is about to stop.
+    /// The host is about to stop.
     Stop,
     Malformed(FeedError),
 }
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
                 }
                 return acks.finish().await;
             }
-            // What is not acknowledged comes again, by another connection.
+            // Records that are not acknowledged come again on another connection.
             RecordStep::Stop => return acks.finish().await,
             RecordStep::Gone => return,
             RecordStep::Malformed(error) => return acks.fail(error),
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The stream of records.
+/// Reads the stream of records.
 struct RecordReader {
     body: RecvStream,
     decoder: RecordDecoder,
@@ -106,7 +106,7 @@ struct RecordReader {
 }
 
 impl RecordReader {
-    /// Collects what is there, and waits only when that is nothing.
+    /// Collects the records that have come, and waits only when none has.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<RecordStep> {
         loop {
             while self.size < MAX_BATCH {
@@ -138,7 +138,7 @@ impl RecordReader {
                         Err(error) => RecordStep::Malformed(error),
                     });
                 }
-                // What came before the end or the error is written first.
+                // The records before the end or the error are written first.
                 Poll::Ready(_) => return Poll::Ready(self.take()),
             }
         }
@@ -156,7 +156,7 @@ enum AckEvent {
     Room,
 }
 
-/// The stream of acknowledgements. A number that can't be sent now is replaced by the next.
+/// Writes the stream of acknowledgements. A number that has no room is replaced by the next.
 struct AckWriter {
     send: SendStream<Chunk>,
     in_flight: Arc<InFlight>,
@@ -175,7 +175,7 @@ impl AckWriter {
         }
     }
 
-    /// So many records are written.
+    /// Notes that all records before `now` are written.
     fn set(&mut self, now: u64) {
         self.now = now;
         if self.send.capacity() >= size_of::<u64>() {
@@ -185,13 +185,13 @@ impl AckWriter {
 
     fn say(&mut self, end: bool) {
         let number = Bytes::copy_from_slice(&self.now.to_be_bytes());
-        // Fails when the stream was reset: the guest asks again.
+        // An error means that the stream was reset: the guest asks again.
         let _ = self.send.send_data(self.in_flight.chunk(number), end);
         self.said = self.now;
         self.send.reserve_capacity(size_of::<u64>());
     }
 
-    /// Whether a number had no room.
+    /// Whether a number waits for room.
     fn owes(&self) -> bool {
         self.said != self.now
     }
@@ -225,7 +225,7 @@ impl AckWriter {
         debug!(?reset, "the guest gave a feed up");
     }
 
-    /// The last number, and the end.
+    /// Sends the last number, and the end.
     async fn finish(mut self) {
         if self.owes() {
             self.say(true);

@@ -1,4 +1,4 @@
-//! A client on the host, from its arrival to its end.
+//! A client's connection on the host.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::flow::tcp::relay;
 use crate::sockets::counters::Counters;
 use crate::sockets::send_queue::{ObservedSocket, SendQueue};
 
-/// A client's connection on the host. What its guest has sent and it has not taken is known to the
-/// connection of the link from the moment on at which the guest is asked for it.
+/// A client's connection on the host. Once the guest is asked for it, the link's connection knows
+/// what the guest has sent and the client has not acknowledged.
 #[derive(Debug)]
 pub struct ClientSocket {
     socket: ObservedSocket,
@@ -22,19 +22,19 @@ pub struct ClientSocket {
     counters: Arc<Counters>,
 }
 
-/// Ends a client's connection while the relay has it.
+/// Resets a client's connection while the relay has it.
 #[derive(Debug)]
 pub struct ResetHandle(Arc<SendQueue>);
 
 impl ResetHandle {
-    /// The connection will be reset when its relay is dropped.
+    /// Makes the drop of the relay reset the connection.
     pub fn by_reset(&self) {
         self.0.reset_on_close();
     }
 }
 
 impl ClientSocket {
-    /// A connection that was accepted from this address.
+    /// Takes a connection that was accepted from `client`.
     pub fn new(socket: TcpStream, client: SocketAddr) -> Self {
         let mut socket = ObservedSocket::new(socket);
         Self {
@@ -45,7 +45,7 @@ impl ClientSocket {
         }
     }
 
-    /// Its socket.
+    /// The client's socket.
     pub fn socket(&self) -> &TcpStream {
         self.socket.get()
     }
@@ -55,7 +55,7 @@ impl ClientSocket {
         Arc::clone(&self.counters)
     }
 
-    /// To end it by a reset, also while it is relayed.
+    /// A handle that ends the connection by a reset, also while it is relayed.
     pub fn ending(&self) -> ResetHandle {
         ResetHandle(Arc::clone(&self.send_queue))
     }

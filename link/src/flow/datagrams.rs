@@ -29,23 +29,23 @@ pub struct Datagrams {
     side: Option<GuestSide>,
 }
 
-/// The half that sends.
+/// The sending half of a UDP flow.
 #[derive(Debug)]
 pub struct DatagramSender {
     send: SendStream<Chunk>,
     in_flight: Arc<InFlight>,
-    /// Most bytes that wait in h2.
+    /// Largest number of bytes that wait in h2.
     queue: usize,
     dropped: u64,
     _lease: Option<Arc<StreamLease>>,
 }
 
-/// The half that receives.
+/// The receiving half of a UDP flow.
 #[derive(Debug)]
 pub struct DatagramReceiver {
     recv: RecvStream,
     decoder: CapsuleDecoder,
-    /// What ended the flow behind the datagrams that were given out last.
+    /// The error behind the datagrams that were returned last.
     failed: Option<DatagramError>,
     _lease: Option<Arc<StreamLease>>,
 }
@@ -123,8 +123,8 @@ impl Datagrams {
         self.sender.send_all(datagram).await
     }
 
-    /// Ends the flow, at the end of the guest: waits until the host half has sent everything on,
-    /// or there is no more time. `taken` is the payload that was sent.
+    /// Ends the flow while the guest drains. Waits until the host has sent everything on, or there
+    /// is no more time. `taken` is the payload that was sent.
     pub async fn finish(mut self, taken: u64) -> End {
         let stream = self.sender.send.stream_id().as_u32();
         self.sender.end();
@@ -160,14 +160,14 @@ impl Datagrams {
         End::Cut { undelivered }
     }
 
-    /// The halves by themselves. They do not take part in the end of a guest.
+    /// Splits the flow into its halves, which take no part in the guest's drain.
     pub fn split(self) -> (DatagramSender, DatagramReceiver) {
         (self.sender, self.receiver)
     }
 }
 
 impl DatagramSender {
-    /// Sends one datagram, or drops it when the queue is full, as a network would: `false`.
+    /// Sends one datagram, or drops it when the queue is full. Then the result is `false`.
     ///
     /// # Errors
     /// When the flow has ended, or the datagram is longer than 65 507 bytes.
@@ -179,8 +179,8 @@ impl DatagramSender {
         Ok(taken.datagrams == 1)
     }
 
-    /// Sends several datagrams at once; says how many, and how long, were not dropped. One that is
-    /// longer than 65 507 bytes is passed over.
+    /// Sends several datagrams at once. Returns how many were not dropped, and their bytes. A
+    /// datagram longer than 65 507 bytes is skipped.
     ///
     /// # Errors
     /// When the flow has ended.
@@ -235,25 +235,25 @@ impl DatagramSender {
         self.send(datagram).map(|_| ())
     }
 
-    /// END_STREAM, so that what is queued still goes; a reset would throw it away.
+    /// Sends END_STREAM, behind what is queued. A reset would discard that.
     pub(crate) fn end(&mut self) {
-        // No more than an error is lost when the stream has ended already.
+        // An error means that the stream has ended already.
         let chunk = self.in_flight.chunk(Bytes::new());
         let _ = self.send.send_data(chunk, true);
     }
 
-    /// Datagrams that were dropped because the queue was full.
+    /// Number of datagrams that were dropped because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Ends the flow with an ICMP error: nobody listens at the destination.
+    /// Ends the flow with an ICMP error: no socket is open at the destination.
     pub fn refuse(&mut self) {
         self.send.send_reset(Reason::CONNECT_ERROR);
     }
 
-    /// Waits until the other half has given the flow up or the link is gone. (A flow that the
-    /// other half ends properly is seen by [`DatagramReceiver::recv`].)
+    /// Waits until the other half gives the flow up, or the link is lost.
+    /// ([`DatagramReceiver::recv`] sees a flow that the other half ends properly.)
     pub async fn closed(&mut self) -> DatagramError {
         match poll_fn(|cx| self.send.poll_reset(cx)).await {
             Ok(reason) => of_reason(reason),
@@ -281,7 +281,7 @@ impl Drop for DatagramSender {
 }
 
 impl DatagramReceiver {
-    /// The next datagram; `None` when the other half has ended the flow. Safe to cancel.
+    /// Receives a datagram; `None` when the other half has ended the flow. Safe to cancel.
     ///
     /// # Errors
     /// When the flow was reset or lost, or the other half does not follow the protocol.
@@ -307,19 +307,19 @@ impl DatagramReceiver {
         }
     }
 
-    /// Adds to `batch` the next datagram, and those that are there behind it, as many as one call of
-    /// the kernel can send; `false` when the other half has ended the flow. Safe to cancel.
+    /// Waits for a datagram, and adds it and those behind it to `batch`. It adds as many as one
+    /// system call can send. `false` when the other half has ended the flow. Safe to cancel.
     ///
     /// # Errors
-    /// When the flow was reset or lost, or the other half does not follow the protocol. What came
-    /// before is given out first.
+    /// When the flow was reset or lost, or the other half does not follow the protocol. Datagrams
+    /// that came before are returned first.
     pub async fn recv_batch(&mut self, batch: &mut Vec<Bytes>) -> Result<bool, DatagramError> {
         let Some(first) = self.recv().await? else {
             return Ok(false);
         };
         let mut bytes = first.len();
         batch.push(first);
-        // From here on without waiting, so that nothing of the batch can be lost.
+        // No await from here on, so that a cancelled call loses nothing of the batch.
         while batch.len() < MAX_SENT && bytes < MAX_DATAGRAM {
             match self.recv().now_or_never() {
                 Some(Ok(Some(next))) => {
@@ -330,7 +330,7 @@ impl DatagramReceiver {
                     self.failed = Some(failed);
                     break;
                 }
-                // The end is seen again by the next call.
+                // The next call sees the end again.
                 Some(Ok(None)) | None => break,
             }
         }
@@ -338,7 +338,7 @@ impl DatagramReceiver {
     }
 }
 
-/// Room that a datagram takes in the queue.
+/// Bytes that a datagram takes in the queue.
 fn needed_for(datagram: &[u8]) -> usize {
     datagram.len() + capsule::OVERHEAD
 }

@@ -1,12 +1,12 @@
-//! What a program writes before its flow is open.
+//! The bytes that an app writes before its flow is open.
 //!
-//! A program whose connection is captured writes as soon as the kernel has completed it, long before
-//! the host half has dialled. Its first bytes travel behind the request, so that the host half has
-//! them when the destination answers: a round trip of the link less, and for a short flow a wake-up
-//! of each half less. Nothing is decided by them, and a host half that refuses the flow drops them.
+//! A captured app writes as soon as the kernel has completed its connection, long before the host
+//! has dialled. The app's first bytes travel behind the request, so that the host has them when the
+//! destination answers. That saves a round trip of the link, and for a short flow a wake-up of each
+//! half. No decision uses these bytes, and a host that refuses the flow drops them.
 //!
-//! A request that carried bytes is sent again only when the host half certainly did nothing for it:
-//! else the destination could get them twice.
+//! A request that carried bytes is sent again only when the host certainly did nothing for it.
+//! Otherwise the destination could get the bytes twice.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -21,22 +21,22 @@ use tokio::net::TcpStream;
 
 use crate::http2::chunk::{Chunk, InFlight};
 
-/// Most bytes, and all that is read of a flow that may yet be refused: the first message of a
-/// client, be it a request or a ClientHello.
+/// Largest number of early bytes, and of bytes read before the host accepts the flow. It fits a
+/// client's first message, be it a request or a ClientHello.
 const MAX_BYTES: usize = 4 * 1024;
 
-/// The first bytes of a flow that is being opened.
+/// The first bytes of a flow that the guest is opening.
 #[derive(Debug)]
 pub(crate) struct EarlyData<'a> {
     socket: &'a TcpStream,
-    /// Read from the socket, and kept for the next attempt.
+    /// Bytes that were read from the socket, kept for the next attempt.
     bytes: Bytes,
     in_flight: Arc<InFlight>,
-    /// The end, or an error: both are the relay's.
+    /// The socket had an end or an error, which the relay handles.
     is_over: bool,
 }
 
-/// What went ahead of the answer, for whoever relays the rest.
+/// What was sent before the answer, for the relay of the rest.
 #[derive(Debug, Default)]
 pub(crate) struct SentEarly {
     pub(crate) bytes: usize,
@@ -44,7 +44,7 @@ pub(crate) struct SentEarly {
 }
 
 impl<'a> EarlyData<'a> {
-    /// Takes what is there already.
+    /// Takes what the socket holds already.
     pub(crate) fn new(socket: &'a TcpStream) -> Self {
         let mut early = Self {
             socket,
@@ -52,7 +52,7 @@ impl<'a> EarlyData<'a> {
             in_flight: Arc::default(),
             is_over: false,
         };
-        // The runtime has not heard of them yet.
+        // The runtime does not know of these bytes yet.
         early.take(receive);
         early
     }
@@ -62,15 +62,15 @@ impl<'a> EarlyData<'a> {
         !self.bytes.is_empty()
     }
 
-    /// Sends what was taken, behind a request.
+    /// Sends the bytes behind a request.
     pub(crate) fn send(&self, stream: &mut SendStream<Chunk>) {
         if self.is_sent() {
-            // A stream that fails is seen by its answer.
+            // The answer shows that the stream has failed.
             let _ = stream.send_data(self.in_flight.chunk(self.bytes.clone()), false);
         }
     }
 
-    /// Takes and sends the first bytes when they come. What is behind them waits for the answer.
+    /// Takes and sends the first bytes when they come. Later bytes wait for the answer.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &mut SendStream<Chunk>) {
         while !self.is_over && !self.is_sent() {
             match self.socket.poll_read_ready(cx) {
@@ -104,7 +104,7 @@ impl<'a> EarlyData<'a> {
     }
 }
 
-/// Asks the kernel, not the runtime.
+/// Reads by asking the kernel, not the runtime.
 fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }

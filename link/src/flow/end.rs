@@ -11,9 +11,9 @@ pub enum End {
     ResetByPeer,
     /// The connection of the link ended.
     LinkLost,
-    /// We had to stop before it was over.
+    /// This half had to stop before the flow had ended.
     Cut {
-        /// Bytes that had been taken for the other side and are not known to have arrived there.
+        /// Bytes taken for the other side that are not known to have arrived.
         undelivered: u64,
     },
 }

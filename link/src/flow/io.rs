@@ -1,4 +1,4 @@
-//! A flow of the link for whoever has no TCP socket beside it: bytes are read and written here.
+//! A flow as a reader and writer, for code that has no TCP socket.
 
 use std::io;
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::flow::stream::{Cut, FlowSide, Stream};
 
-/// Most bytes that one write takes.
+/// Largest number of bytes that one write takes.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// A flow as a stream of bytes. Dropping it resets the flow, unless both directions have ended.
 #[derive(Debug)]
 pub struct LinkIo {
     stream: Stream,
-    /// Its place in the drain: until this is dropped, the flow is open.
+    /// Counts the flow as open in the drain until this is dropped.
     _side: FlowSide,
-    /// What came and was not read yet.
+    /// Bytes that came and are not read yet.
     came: Bytes,
     has_ended: bool,
     is_shut: bool,
@@ -58,7 +58,7 @@ impl AsyncRead for LinkIo {
         }
         let count = self.came.len().min(buffer.remaining());
         buffer.put_slice(&self.came.split_to(count));
-        // Only what was read: a reader that is slow stalls its own flow.
+        // Only what was read: a slow reader stalls its own flow.
         self.stream.release(count);
         Poll::Ready(Ok(()))
     }
@@ -84,7 +84,7 @@ impl AsyncWrite for LinkIo {
         Poll::Ready(Ok(count))
     }
 
-    /// h2 sends what it has by itself.
+    /// Does nothing: h2 sends what it has without a flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

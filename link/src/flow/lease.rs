@@ -11,7 +11,7 @@ use crate::drain::flush::FlushResult;
 use crate::flow::lane::NamedConnection;
 use crate::http2::executor::ConnectionExecutor;
 
-/// Counts the flows of a client.
+/// Counts the open flows of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct FlowCount {
     count: AtomicUsize,
@@ -35,7 +35,7 @@ impl FlowCount {
     }
 }
 
-/// One flow's place in the counts.
+/// Counts one flow as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamLease {
     shared: Arc<ConnectionState>,
@@ -56,17 +56,17 @@ impl StreamLease {
         }
     }
 
-    /// What the flows of this connection have not delivered on our side.
+    /// What this connection's flows have not delivered on this side.
     pub(crate) fn deliveries(&self) -> &Arc<DeliveryTable> {
         &self.shared.deliveries
     }
 
-    /// The header that tells a guest what it is called.
+    /// The header that tells a guest the connection's name.
     pub(crate) fn lane_header(&self) -> Option<HeaderValue> {
         self.shared.name.as_ref().map(NamedConnection::header)
     }
 
-    /// What the other half will say of the delivery on this connection.
+    /// What the other half reports on the delivery of this connection.
     pub(crate) fn flush_result(&self) -> FlushResult {
         self.shared.flush_result.clone()
     }
@@ -86,14 +86,14 @@ impl Drop for StreamLease {
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
     pub(crate) load: AtomicUsize,
-    /// Carries it, and flows on it.
+    /// The executor of the connection and of flows on it.
     pub(crate) executor: ConnectionExecutor,
-    /// It has carried a flow.
+    /// Whether the connection has carried a flow.
     pub(crate) used: AtomicBool,
-    /// What the other half says of the flows' delivery, at the end.
+    /// What the other half reports on the flows' delivery when they end.
     pub(crate) flush_result: FlushResult,
-    /// What its flows have not delivered on our side.
+    /// What the connection's flows have not delivered on this side.
     pub(crate) deliveries: Arc<DeliveryTable>,
-    /// A host's: what guests call it when they dial a lane.
+    /// On a host: the name by which a guest dials a lane.
     pub(crate) name: Option<NamedConnection>,
 }

@@ -29,15 +29,14 @@ pub trait LocalStream: Sized + Send + 'static {
     /// Called once, before the first byte.
     fn prepare(&mut self);
 
-    /// Ready when a read would give bytes, an end or an error. It may be wrong: a read may still
-    /// have to wait.
+    /// Ready when a read would give bytes, an end or an error. A read may still have to wait.
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Reads bytes for the peer. Ready without bytes is the end of this direction.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>)
     -> Poll<io::Result<()>>;
 
-    /// Takes bytes of the peer, at least one of those that `chunks` begins with.
+    /// Takes the peer's bytes, at least one from the start of `chunks`.
     ///
     /// A stream that keeps them for a while must bound what it keeps.
     fn poll_write(
@@ -46,21 +45,22 @@ pub trait LocalStream: Sized + Send + 'static {
         chunks: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
-    /// Writes without asking the runtime whether there is room, which a new socket may not know
-    /// yet. `None`: it has to wait, or can't be asked like this.
+    /// Writes without asking the runtime whether the socket has room. The runtime may not know that
+    /// yet of a new socket. `None`: the write has to wait, or the stream can't be asked like this.
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let _ = bytes;
         Ok(None)
     }
 
-    /// Passes on what [`poll_write`](LocalStream::poll_write) has taken. Ready when nothing is left
-    /// that could be passed on by now.
+    /// Passes on what [`poll_write`](LocalStream::poll_write) has taken. Ready when the stream
+    /// holds nothing that it could pass on now.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Ends the direction to the local side, behind all that was written.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// The app is gone: from here on the relay only reads, and no byte may be written to the app.
+    /// Tells the stream that the app has ended. From here on the relay only reads, and no byte may
+    /// be written to the app.
     fn app_has_ended(&mut self);
 
     /// Makes the close of the local side a reset.
@@ -69,26 +69,27 @@ pub trait LocalStream: Sized + Send + 'static {
     /// Makes the close of the local side an orderly one, which the kernel finishes.
     fn close_in_order(&mut self);
 
-    /// Whether the local side was reset, or failed otherwise. Asked while nothing is read.
+    /// Whether the local side was reset, or failed otherwise. The relay asks while it reads
+    /// nothing.
     fn has_failed(&self) -> bool;
 
-    /// Whether there is still a peer at the local side. A socket that was reset has none.
+    /// Whether the local side still has a peer. A socket that was reset has none.
     fn is_connected(&self) -> bool;
 
-    /// Bytes that were written and that the kernel of the local side's peer has not acknowledged;
-    /// 0 when it has no peer.
+    /// Bytes that were written and that the local peer's kernel has not acknowledged. 0 when the
+    /// local side has no peer.
     fn unacknowledged(&self) -> usize;
 
-    /// The socket, when its bytes are the flow's bytes: on a lane the kernel moves them. `None` for
-    /// a stream that must see or change them.
+    /// The socket, when its bytes are the flow's bytes. The kernel then moves them on a lane.
+    /// `None` for a stream that must see or change them.
     fn socket(&mut self) -> Option<&mut TcpStream> {
         None
     }
 
-    /// The same stream, watched by the runtime that we are in.
+    /// Registers the stream in the runtime that calls this.
     ///
     /// # Errors
-    /// When it can't watch one more descriptor; the stream is closed then.
+    /// When the runtime can't watch one more descriptor; the stream is closed then.
     fn rehome(self) -> io::Result<Self>;
 }
 
@@ -130,7 +131,7 @@ impl LocalStream for TcpStream {
         }
     }
 
-    /// A socket keeps nothing from the kernel.
+    /// Does nothing: the kernel has every byte that a socket took.
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -139,7 +140,7 @@ impl LocalStream for TcpStream {
         AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
 
-    /// The relay writes no more, and a socket writes nothing by itself.
+    /// Does nothing: the relay writes no more, and a socket writes nothing without it.
     fn app_has_ended(&mut self) {}
 
     fn reset_on_close(&mut self) {
@@ -179,7 +180,7 @@ impl LocalStream for TcpStream {
     }
 }
 
-/// The host's: a flush asks for its send queue.
+/// The host's socket: a flush asks for its send queue.
 impl LocalStream for ObservedSocket {
     fn prepare(&mut self) {
         self.get_mut().prepare();
@@ -250,7 +251,7 @@ impl LocalStream for ObservedSocket {
     }
 }
 
-/// Reads into the room of `buffer`, at most `limit` bytes. Says how many.
+/// Reads at most `limit` bytes into `buffer`, and returns how many.
 pub(crate) fn poll_read_buf<L: LocalStream>(
     local: &mut L,
     cx: &mut Context<'_>,
@@ -263,7 +264,7 @@ pub(crate) fn poll_read_buf<L: LocalStream>(
     Poll::Ready(Ok(count))
 }
 
-/// A [`LocalStream`] for the readers of tokio.
+/// Adapts a [`LocalStream`] to tokio's readers.
 struct ReadAdapter<'a, L>(&'a mut L);
 
 impl<L: LocalStream> AsyncRead for ReadAdapter<'_, L> {

@@ -1,4 +1,4 @@
-//! Flows: one stream of HTTP/2 each, or one lane, beside one socket.
+//! Flows: each has one HTTP/2 stream, may have a lane, and serves one socket.
 
 pub(crate) mod client_socket;
 pub(crate) mod datagrams;

@@ -15,7 +15,7 @@ use crate::flow::lease::StreamLease;
 use crate::flow::tcp::{GuestSide, HostSide};
 use crate::http2::chunk::{Chunk, InFlight};
 
-/// The link's end of a TCP flow, to be given to [`relay`](crate::flow::tcp()).
+/// The link's end of a TCP flow, for [`relay`](crate::flow::tcp()).
 ///
 /// Dropping it resets the flow.
 #[derive(Debug)]
@@ -24,43 +24,43 @@ pub struct Stream {
     pub(crate) recv: RecvStream,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) tuning: Arc<Tuning>,
-    /// Taken by the relay.
+    /// `None` once the relay has taken it.
     side: Option<FlowSide>,
-    /// Its place in the pool of whoever opened it.
+    /// Counts the flow in the pool that opened it.
     lease: Option<StreamLease>,
-    /// Its place in the drain of a guest, when it has none in a pool.
+    /// Counts the flow in a guest's drain, when it is in no pool.
     pub(crate) open_flow: Option<OpenFlowGuard>,
-    /// Its way to a lane.
+    /// How the flow gets a lane.
     pub(crate) lane: LaneAccess,
-    /// Bytes that were taken from the socket before there was a relay.
+    /// Bytes that were taken from the socket before the relay began.
     pub(crate) early: usize,
 }
 
-/// What is at the socket's end of the flow.
+/// The socket's side of the flow.
 #[derive(Debug)]
 pub(crate) enum FlowSide {
-    /// A program, in the guest.
+    /// The app, in the guest.
     Guest(GuestSide),
     /// The network, on the host.
     Host(HostSide),
 }
 
-/// A flow was cut, and by whom.
+/// What cut a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The TCP socket beside us.
+    /// The TCP socket of this half.
     Socket,
     /// The other half sent RST_STREAM.
     Peer,
-    /// The other half sent RST_STREAM(NO_ERROR): it leaves, and what it sent before was all.
+    /// The other half sent RST_STREAM(NO_ERROR): it leaves, and has sent everything before.
     Gone,
     /// The connection ended.
     Link,
 }
 
-/// What an error of a stream means.
+/// Which cut an error of a stream means.
 pub(crate) fn cut_by(error: &h2::Error) -> Cut {
-    // A reset that h2 itself sends is the other half breaking the protocol on this stream.
+    // A reset that h2 itself sends means that the other half broke the protocol on this stream.
     if error.is_reset() {
         cut_for(error.reason())
     } else {
@@ -97,13 +97,13 @@ impl Stream {
         }
     }
 
-    /// These bytes are on the stream already.
+    /// Notes the bytes that are on the stream already.
     pub(crate) fn began_with(&mut self, sent: SentEarly) {
         self.early = sent.bytes;
         self.in_flight = sent.in_flight;
     }
 
-    /// Which side we are on; a stream without one is beside a program that does not end.
+    /// Takes the flow's side. A stream without one serves an app that does not end.
     pub(crate) fn take_side(&mut self) -> FlowSide {
         self.side.take().unwrap_or_else(|| {
             FlowSide::Guest(GuestSide {
@@ -114,12 +114,12 @@ impl Stream {
         })
     }
 
-    /// Its places in the counts of flows, to be kept by somebody else.
+    /// Takes the flow's counts out of the stream, for a caller that keeps them.
     pub(crate) fn leave_counts(&mut self) -> (Option<StreamLease>, Option<OpenFlowGuard>) {
         (self.lease.take(), self.open_flow.take())
     }
 
-    /// Room to send, in bytes, at least 1; asks for up to `wanted`.
+    /// Waits for room to send, at least 1 byte; asks for up to `wanted`.
     pub(crate) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ impl Stream {
         self.poll_room_of(cx, 1, wanted)
     }
 
-    /// As [`Stream::poll_room`], at least `least`.
+    /// As [`Stream::poll_room`], for at least `least` bytes.
     pub(crate) fn poll_room_of(
         &mut self,
         cx: &mut Context<'_>,
@@ -174,7 +174,8 @@ impl Stream {
         self.send.send_reset(Reason::CONNECT_ERROR);
     }
 
-    /// We leave: our direction has ended and is delivered, the other one is not read any more.
+    /// Ends the flow of a half that leaves. Its direction has ended and is delivered; it no longer
+    /// reads the other one.
     pub(crate) fn leave(&mut self) {
         self.send.send_reset(Reason::NO_ERROR);
     }
@@ -188,9 +189,9 @@ impl Stream {
         })
     }
 
-    /// Lets the other half send `bytes` more.
+    /// Allows the other half to send `bytes` more.
     pub(crate) fn release(&mut self, bytes: usize) {
-        // Fails only when more is released than came: we count what came.
+        // Fails only when more is released than came, and the relay counts what came.
         let _ = self.recv.flow_control().release_capacity(bytes);
     }
 }

@@ -16,19 +16,19 @@ use crate::flow::datagrams::{DatagramSender, Datagrams};
 use crate::flow::end::End;
 use crate::sockets::counters::Counters;
 
-/// Batches that are moved one after the other before others get their turn.
+/// Batches that the relay moves in one poll.
 const POLL_BUDGET: u32 = 4;
 
-/// Moves datagrams both ways until the other half ends the flow, either side gives up, or the
-/// destination answers with an ICMP error, which is passed on.
+/// Moves datagrams both ways until the flow ends. It ends when the other half ends it, when either
+/// side gives up, or when the destination answers with an ICMP error, which is passed on.
 ///
-/// `counters` counts payload: up from the socket, down to it.
+/// `counters` counts payload: up is from the socket, down is to it.
 pub async fn relay_udp(socket: UdpSocket, flow: Datagrams, counters: Arc<Counters>) -> End {
     relay_udp_until(socket, flow, counters, std::future::pending()).await
 }
 
-/// As [`relay_udp`]; when `leave` is ready, the other half is asked to end the flow, and what it
-/// sends until then is sent on.
+/// As [`relay_udp`], with an end from this side. When `leave` is ready, the relay asks the other
+/// half to end the flow, and sends on what comes until then.
 pub(crate) async fn relay_udp_until(
     socket: UdpSocket,
     flow: Datagrams,
@@ -84,7 +84,7 @@ pub(crate) async fn relay_udp_until(
     }
 }
 
-/// Moves what the socket has to the flow.
+/// Moves datagrams from the socket to the flow.
 fn take(
     socket: &Batched,
     sender: &mut DatagramSender,
@@ -102,7 +102,7 @@ fn take(
     Ok(Ok(()))
 }
 
-/// Sends a batch on. An error is an ICMP error.
+/// Sends a batch to the socket. An error is an ICMP error.
 async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Result<()> {
     let mut rest = batch;
     while !rest.is_empty() {
@@ -116,7 +116,8 @@ async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Res
                 0
             }
             Err(error) if is_refusal(&error) => return Err(error),
-            // Too long for the path, or a full queue: datagrams get lost.
+            // The datagram is too long for the path, or the kernel's queue is full: datagrams get
+            // lost.
             Err(_) => 1,
         };
         rest = rest.get(passed..).unwrap_or_default();
@@ -124,16 +125,16 @@ async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Res
     Ok(())
 }
 
-/// Whether an ICMP error is waiting; it is taken away.
+/// Whether the socket has an ICMP error; reading it removes it.
 fn is_refused(socket: &UdpSocket) -> bool {
-    // Nothing else clears this readiness.
+    // No other call clears this readiness.
     let _ = socket.try_io(Interest::ERROR, || {
         Err::<(), _>(io::ErrorKind::WouldBlock.into())
     });
     matches!(socket.take_error(), Ok(Some(error)) if is_refusal(&error))
 }
 
-/// An ICMP error that says that datagrams do not arrive.
+/// Whether an error is an ICMP error: datagrams do not arrive.
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(

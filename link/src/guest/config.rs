@@ -15,25 +15,25 @@ use crate::pool::{Pool, PoolConfig, PoolHandle};
 pub struct HostLinkConfig {
     /// What guest and host share.
     pub tuning: Tuning,
-    /// Connections that are kept open. TCP flows keep away from the first when there are others,
-    /// so that UDP and DNS do not wait behind them. What small messages of TCP flows take of the
-    /// processor is spread over the others: by default one more than there are processors, and
-    /// three to nine. With 0 the link never comes up.
+    /// Connections that the guest keeps open. TCP flows avoid the first when there are others, so
+    /// that UDP and DNS do not wait behind them. The processing of small TCP messages is spread
+    /// over the others: by default one more than there are processors, and three to nine. With 0
+    /// the link never comes up.
     pub connections: usize,
-    /// Longest wait for the transport to connect. The first try gets a second, and each that was
-    /// too short is followed by one twice as long, up to this and
+    /// Longest wait for the transport to connect. The first attempt gets a second. Each attempt
+    /// that was too short is followed by one twice as long, up to this and
     /// [`Tuning::handshake_timeout`].
     pub dial_timeout: Duration,
     /// Longest wait for a link that is down to come back before opening a flow fails.
     pub open_wait: Duration,
-    /// Longest wait for the host to open a flow, the wait for room included. Longer than the host
-    /// waits for the destination; about as long as a kernel tries to connect.
+    /// Longest wait for the host to open a flow, the wait for room included. It is longer than the
+    /// host waits for the destination, and about as long as a kernel tries to connect.
     pub open_timeout: Duration,
     /// First pause before dialling again; doubled at each failure, with jitter.
     pub backoff_min: Duration,
     /// Longest pause before dialling again. A dial of the host on the same machine costs some
-    /// twenty microseconds, so a host that is away for hours is still tried some times a second,
-    /// and found at once when it is back.
+    /// twenty microseconds. So the guest dials a host that is away for hours some times a second,
+    /// and finds it at once when it is back.
     pub backoff_max: Duration,
     /// Longest wait for the answer to a DNS message.
     pub dns_timeout: Duration,

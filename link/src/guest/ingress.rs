@@ -1,4 +1,4 @@
-//! The guest's side: dials reversed connections and answers what the host asks on them.
+//! Reversed connections, in the guest: dials them and answers the host's requests.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -35,15 +35,15 @@ use crate::pool::jitter::Jitter;
 use crate::transport::dial::dial;
 use crate::transport::preamble::say_reversed;
 
-/// What the guest does with the clients that the host has for it.
+/// How the guest serves the clients that the host has for it.
 pub trait IngressHandler: Send + Sync + 'static {
-    /// Connects a client with the side, and returns when its connection has ended.
+    /// Connects a client with the app, and returns when its connection has ended.
     ///
-    /// The host may ask for any port: whether it is wanted is decided here.
+    /// The host may ask for any port: the handler decides which it serves.
     fn serve(&self, incoming: Incoming, client: PendingClient) -> impl Future<Output = ()> + Send;
 
-    /// Whether clients of this port take long computations, such as cryptography: then each gets a
-    /// task of its own. The others are carried together with their connection.
+    /// Whether clients of this port need long computations, such as cryptography. Each then gets a
+    /// task of its own; the others run in their connection's executor.
     fn computes(&self, port: NonZeroU16) -> bool {
         let _ = port;
         false
@@ -61,17 +61,17 @@ pub struct PendingClient {
     lane: LaneAccess,
 }
 
-/// Who went before there was an answer.
+/// Which side ended before the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abandoned {
-    /// The host has given the client up, or is gone itself.
+    /// The client has gone, or the host has.
     Client,
-    /// The side has ended.
+    /// The app has ended.
     App,
 }
 
 impl PendingClient {
-    /// Waits until there is no use in waiting for an answer.
+    /// Waits until the client or the app no longer needs an answer.
     pub async fn gone(&mut self) -> Abandoned {
         tokio::select! {
             biased;
@@ -80,7 +80,7 @@ impl PendingClient {
         }
     }
 
-    /// The client's end of the connection; `None` when it has gone.
+    /// Accepts the client, and returns its stream; `None` when the client has gone.
     pub fn accept(mut self) -> Option<Stream> {
         let send = self.respond.send_response(Response::new(()), false).ok()?;
         let side = Some(FlowSide::Guest(self.side));
@@ -89,30 +89,30 @@ impl PendingClient {
         Some(stream)
     }
 
-    /// There is no connection for it: the client's is reset.
+    /// Refuses the client: the host resets its connection.
     pub fn refuse(mut self, refusal: Refusal) {
         refuse(&mut self.respond, refusal);
     }
 }
 
-/// Configuration of the reversed connections of a guest.
+/// Configuration of a guest's reversed connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ReversedConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Connections that are kept open from the start. What small messages of clients take of the
-    /// processor is spread over them: by default one for each processor, two to eight.
+    /// Connections that the guest keeps open from the start. The processing of the clients' small
+    /// messages is spread over them: by default one for each processor, two to eight.
     pub connections: usize,
-    /// Most of them: one more is dialled when those that are there are three quarters full of
-    /// clients. The host half takes sixteen of one guest.
+    /// Largest number of connections. The guest dials one more when clients take three quarters of
+    /// the room. The host takes sixteen of one guest.
     pub most_connections: usize,
     /// Longest wait for the transport to connect.
     pub dial_timeout: Duration,
     /// First pause before dialling again; doubled at each failure, with jitter.
     pub backoff_min: Duration,
-    /// Longest pause before dialling again: short, for a dial of the same machine costs little and
-    /// a host half that was restarted shall have its guests back at once.
+    /// Longest pause before dialling again. It is short, because a dial of the same machine costs
+    /// little, and a restarted host should have its guests back at once.
     pub backoff_max: Duration,
 }
 
@@ -130,7 +130,7 @@ impl Default for ReversedConfig {
 }
 
 /// The reversed connections of a guest. They take no more clients from
-/// [`Phase::Draining`](crate::Phase) on, and end behind the last.
+/// [`Phase::Draining`](crate::Phase) on, and end after the last client.
 #[derive(Debug)]
 pub struct ReversedConnections {
     cut: CancellationToken,
@@ -150,26 +150,26 @@ struct ReversedPool<I> {
     stop: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
-    /// Connections that are kept.
+    /// Number of connections that the guest keeps.
     conns: AtomicUsize,
 }
 
-/// One connection.
+/// The state of one reversed connection.
 struct ReversedConn<I> {
     pool: Arc<ReversedPool<I>>,
-    /// The host has asked something.
+    /// Whether the host has sent the first request.
     greeted: AtomicBool,
-    /// It has carried a client.
+    /// Whether the connection has carried a client.
     used: AtomicBool,
-    /// Requests that the host has deferred.
+    /// Number of requests that the host has deferred.
     deferred: AtomicUsize,
-    /// What the host says of its clients at the end.
+    /// What the host reports on the clients' delivery when they end.
     flush_result: FlushResult,
 }
 
 impl ReversedConnections {
-    /// Starts to dial `endpoint`, says `hello` there, and has `handler` serve the clients. They
-    /// take part in `drain`.
+    /// Starts to dial `endpoint`, and has `handler` serve the clients. The guest introduces itself
+    /// there with `hello`. The clients take part in `drain`.
     ///
     /// Must be called in a tokio runtime.
     pub fn start<I: IngressHandler>(
@@ -202,8 +202,8 @@ impl ReversedConnections {
         Self { cut, tasks }
     }
 
-    /// Waits until the connections have ended, which they do at the end of a drain; for at most
-    /// `limit`, and then drops them.
+    /// Waits until the connections have ended, as they do when a drain ends. After `limit` it drops
+    /// them.
     pub async fn close(&self, limit: Duration) {
         let _ = timeout(limit, self.tasks.wait()).await;
         self.cut();
@@ -222,7 +222,7 @@ impl Drop for ReversedConnections {
 }
 
 impl<I: IngressHandler> ReversedPool<I> {
-    /// Keeps one more connection.
+    /// Adds a connection that the guest keeps open.
     fn add_connection(self: &Arc<Self>) {
         self.conns.fetch_add(1, Ordering::Relaxed);
         let keep = Arc::clone(self).keep();
@@ -230,18 +230,18 @@ impl<I: IngressHandler> ReversedPool<I> {
         self.tasks.spawn(cut.run_until_cancelled_owned(keep));
     }
 
-    /// Keeps one more when so many clients are here that soon there is no room for another.
+    /// Adds a connection when clients take three quarters of the room.
     fn grow(self: &Arc<Self>) {
         let conns = self.conns.load(Ordering::Relaxed);
         let streams = usize::try_from(self.tuning.max_streams()).unwrap_or(usize::MAX);
         let room = conns.saturating_mul(streams) / 4 * 3;
-        // Two clients at the same moment may add two: that does no harm.
+        // Two clients at the same moment may add two connections, which does no harm.
         if self.drain.open_flows() > room && conns < self.config.most_connections {
             self.add_connection();
         }
     }
 
-    /// Keeps one connection.
+    /// Keeps one connection open.
     async fn keep(self: Arc<Self>) {
         let mut pause = self.config.backoff_min;
         let mut jitter = Jitter::new();
@@ -311,12 +311,12 @@ impl<I: IngressHandler> ReversedConn<I> {
             ended = served => ended,
             never = self.not_asked() => match never {},
         };
-        // Of those that were asked for and have no answer.
+        // Clients that wait for the host's report get none.
         self.flush_result.set(FlushReport::Lost);
         ended
     }
 
-    /// Says what becomes of the clients when the host can't be asked or need not be. Never ready.
+    /// Reports on the clients when the guest can't ask the host, or need not. Never ready.
     async fn not_asked(&self) -> Infallible {
         self.pool.drain.reached(Phase::Flushing).await;
         if !self.used.load(Ordering::Relaxed) {
@@ -401,15 +401,15 @@ impl<I> ReversedPool<I> {
     }
 }
 
-/// A connection that ended sooner than this was no success: a host that takes connections and
-/// drops them is dialled as seldom as one that is away.
+/// A connection that ended sooner than this was no success. The guest dials a host that accepts and
+/// drops connections as seldom as one that is away.
 const MIN_STABLE_TIME: Duration = Duration::from_secs(1);
 
-/// The drain has its limit from whoever waits for it.
+/// No time limit: the caller of the drain sets one.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn incoming(request: &Request<RecvStream>) -> Result<Incoming, Refusal> {
-    // Extended CONNECT is for other things.
+    // Clients do not use extended CONNECT.
     if request.extensions().get::<h2::ext::Protocol>().is_some() {
         return Err(Refusal::BadRequest);
     }

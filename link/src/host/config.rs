@@ -15,11 +15,11 @@ use crate::host::flow_limit::FlowLimit;
 pub struct ServerConfig {
     /// What both halves share.
     pub tuning: Tuning,
-    /// Flows that may be open at once, over every connection that shares this limit. `None`:
-    /// as many as the connections' streams.
+    /// Flows that may be open at once, on all connections that share this limit. `None`: as many as
+    /// the connections have streams.
     pub flows: Option<Arc<FlowLimit>>,
-    /// The flows that are open, over every connection that shares this tracker. Feeds go on until
-    /// the shutdown was asked for and these have ended: what happens meanwhile is still reported.
+    /// The open flows of all connections that share this tracker. Feeds go on until the shutdown
+    /// was asked for and these flows have ended, so that they still report what happens meanwhile.
     pub open: TaskTracker,
     /// How long flows may go on after the shutdown was asked for.
     pub drain_timeout: Duration,

@@ -1,10 +1,10 @@
-//! How many flows may be open at once.
+//! Limits how many flows may be open at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the flows of every connection that shares it, and refuses those that are too many. The
-/// limit can change while flows are open: none is ended by a lower one.
+/// Counts the flows of the connections that share it, and refuses those over the limit. The limit
+/// can change while flows are open; a lower one ends none.
 #[derive(Debug)]
 pub struct FlowLimit {
     most: AtomicUsize,
@@ -16,7 +16,7 @@ pub struct FlowLimit {
 pub struct FlowPermit(Arc<FlowLimit>);
 
 impl FlowLimit {
-    /// At most so many.
+    /// Makes a limit of `most` flows.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl FlowLimit {
         }
     }
 
-    /// From now on at most so many.
+    /// Changes the limit to `most` flows.
     pub fn set(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
@@ -35,7 +35,7 @@ impl FlowLimit {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Room for a flow, if there is any.
+    /// Takes room for a flow, if there is any.
     pub fn acquire(self: &Arc<Self>) -> Option<FlowPermit> {
         let most = self.most.load(Ordering::Relaxed);
         self.open

@@ -24,9 +24,9 @@ use crate::pool::request::RequestBody;
 use crate::pool::state::LinkState;
 use crate::pool::{FlowClass, Pool, PoolConfig, PoolHandle};
 
-/// A host's link to a guest: opens flows there, on reversed connections that it is given. Clones
-/// share the connections; when the last is dropped, no more flows can be opened, and those that
-/// are open go on.
+/// A host's link to a guest, on which it opens flows. Its reversed connections are given to it.
+/// Clones share the connections. When the last clone is dropped, no more flows can be opened, and
+/// the open ones go on.
 #[derive(Debug, Clone)]
 pub struct GuestLink {
     pool: PoolHandle,
@@ -34,7 +34,7 @@ pub struct GuestLink {
 }
 
 impl GuestLink {
-    /// A link without connections. The name is for the log.
+    /// Makes a link without connections. The name is for the log.
     ///
     /// Must be called in a tokio runtime.
     pub fn new(name: String, config: GuestLinkConfig, shutdown: impl Into<Shutdown>) -> Self {
@@ -51,9 +51,10 @@ impl GuestLink {
         }
     }
 
-    /// Opens flows on this connection too, until it takes no more: then says why.
+    /// Opens flows on this connection too, until it takes no more. Returns the reason.
     ///
-    /// It is driven on until its flows have ended, whether or not the answer is waited for.
+    /// The connection is driven on until its flows have ended, even when the caller drops the
+    /// future.
     pub fn adopt(&self, greeted: GreetedGuest) -> impl Future<Output = LeaveReason> + Send + use<> {
         let deliveries = Arc::<DeliveryTable>::default();
         for deferred in greeted.deferred {
@@ -90,9 +91,9 @@ impl GuestLink {
         self.pool.flows.count()
     }
 
-    /// Carries a flow from its beginning to its end where a connection of the link is carried: TCP
-    /// flows that are opened and relayed in there share its turns and its writes. Between two waits
-    /// it must not compute for long.
+    /// Runs a flow in the executor of a connection, from its beginning to its end. TCP flows that
+    /// are opened and relayed there share the connection's polls and writes. The flow must not
+    /// compute for long between two waits.
     ///
     /// Must be called in a tokio runtime.
     pub fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
@@ -131,8 +132,8 @@ impl GuestLink {
         Ok(Stream::new(send, recv, tuning, side, lane, Some(lease)))
     }
 
-    /// Closes the connections: opens nothing more, and waits up to `limit` for what is open to end
-    /// and for the guest to have read everything. Says how many flows were cut then.
+    /// Closes the connections: it opens no more flows, and waits up to `limit`. It waits until the
+    /// open flows have ended and the guest has read everything. Returns how many flows it cut then.
     pub async fn close(&self, limit: Duration) -> usize {
         self.pool.close(limit).await
     }

@@ -15,7 +15,7 @@ use crate::transport::stream::Peer;
 
 /// What the host does for its guests.
 pub trait Handler: Send + Sync + 'static {
-    /// Dials a TCP target. Dropped when the guest gives the flow up.
+    /// Dials a TCP target. The future is dropped when the guest gives the flow up.
     fn connect_tcp(
         &self,
         target: Target,
@@ -33,7 +33,7 @@ pub trait Handler: Send + Sync + 'static {
     fn dns(&self, query: Bytes, peer: &Peer)
     -> impl Future<Output = Result<Bytes, Refusal>> + Send;
 
-    /// Looks up and dials an endpoint of KMS, if it is one.
+    /// Looks up and dials an endpoint of KMS; refuses other names.
     fn connect_kms(
         &self,
         endpoint: KmsEndpoint,
@@ -50,8 +50,8 @@ pub trait Handler: Send + Sync + 'static {
         async { Err(Refusal::Prohibited) }
     }
 
-    /// Opens a feed, and says by its sink which record it wants. Waits for what is still being
-    /// written of an earlier opening.
+    /// Opens a feed; the sink says which record it wants. Waits until the writes of an earlier
+    /// opening have ended.
     fn feed(
         &self,
         opening: Opening,
@@ -61,7 +61,7 @@ pub trait Handler: Send + Sync + 'static {
         async { Err(Refusal::BadRequest) }
     }
 
-    /// Called once for each flow that was opened, when it has ended.
+    /// Called once for each opened flow, when it has ended.
     fn ended(&self, report: &FlowReport) {
         let _ = report;
     }
@@ -82,7 +82,7 @@ pub enum FlowKind {
 pub struct FlowReport {
     /// TCP or UDP.
     pub kind: FlowKind,
-    /// Whose flow it was.
+    /// The guest that the flow belonged to.
     pub peer: Peer,
     /// The address that was dialled.
     pub dialled: SocketAddr,
@@ -90,7 +90,7 @@ pub struct FlowReport {
     pub sent: u64,
     /// Payload bytes to the guest.
     pub received: u64,
-    /// From its opening on.
+    /// Time since the flow was opened.
     pub duration: Duration,
     /// How it ended; the socket is that to the destination.
     pub end: End,

@@ -1,4 +1,4 @@
-//! The host's side: the first request on a reversed connection.
+//! The host's first request on a reversed connection.
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use odyn_proto::identity;
@@ -39,7 +39,7 @@ impl GreetedGuest {
 /// Starts HTTP/2 on a reversed connection, and asks the guest who it is and what it wants.
 ///
 /// # Errors
-/// When the transport fails, or the answer does not come in time or is none.
+/// When the transport fails, or the answer is late or malformed.
 pub async fn greet_guest(transport: Transport, tuning: &Tuning) -> Result<GreetedGuest, LinkError> {
     let limit = tuning.handshake_timeout;
     timeout(limit, ask(transport, tuning))

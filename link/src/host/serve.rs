@@ -1,4 +1,4 @@
-//! The host's side: answers the requests of one connection.
+//! Answers the requests of one connection, on the host.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -41,11 +41,13 @@ use crate::sockets::counters::Counters;
 use crate::sockets::send_queue::{ObservedSocket, SendQueue};
 use crate::transport::stream::{Peer, Transport};
 
-/// UDP flows without datagrams for this long do not hold a host half that drains.
+/// A UDP flow that is silent for this long delays no drain of the host.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves one connection until the guest closes it, it fails, or `shutdown` was asked for and the
-/// flows have ended.
+/// Serves one connection until it ends.
+///
+/// The connection ends when the guest closes it, when it fails, or when `shutdown` was asked for
+/// and the flows have ended.
 ///
 /// # Errors
 /// When the connection failed, or flows had to be cut at the end of
@@ -82,7 +84,7 @@ pub async fn serve<H: Handler>(
             let (is_feed, is_tcp) = (is_feed(&request), is_tcp(&request));
             let answer = answer(Arc::clone(&accept), request, respond);
             if is_feed {
-                // A feed that is open keeps nobody from closing the connection.
+                // An open feed does not delay the close of the connection.
                 feeds.spawn(answer);
                 AnswerOn::Detached
             } else if is_tcp {
@@ -96,7 +98,7 @@ pub async fn serve<H: Handler>(
     feeds.close();
     feeds.wait().await;
     match (result, accept.cut.load(Ordering::Relaxed)) {
-        // Not each answer is a flow, and not each flow lost something.
+        // An answer need not be a flow, and a flow need not have lost bytes.
         (Err(LinkError::DrainTimeout(_)), 0) => Ok(()),
         // The connection may have ended with the last of them.
         (Ok(()) | Err(LinkError::DrainTimeout(_)), cut @ 1..) => Err(LinkError::DrainTimeout(cut)),
@@ -111,7 +113,7 @@ struct ServedConnection<H> {
     config: ServerConfig,
     /// What this connection's flows have not delivered.
     deliveries: Arc<DeliveryTable>,
-    /// What guests call it when they dial a lane.
+    /// The name by which a guest dials a lane.
     lane: Option<NamedConnection>,
     shutdown: Shutdown,
     /// Flows that were cut.
@@ -203,8 +205,8 @@ async fn answer<H: Handler>(
             let body = request.into_body();
             let is_flow = !matches!(asked, GuestRequest::Feed(_));
             let _open = is_flow.then(|| accept.config.open.token());
-            // Boxed, all but the TCP flow itself: the many flows that idle are to have room for
-            // what they are, not for the largest of what a request may ask for.
+            // Boxed, all but the TCP flow itself: each of the many idle flows then takes only the
+            // room that its own kind needs.
             match asked {
                 GuestRequest::Tcp(target) => {
                     let dial = accept.handler.connect_tcp(target, &accept.peer);
@@ -252,7 +254,7 @@ impl<H: Handler> ServedConnection<H> {
         };
         let counters = Arc::new(Counters::default());
         let mut socket = ObservedSocket::new(socket);
-        // Before the guest knows of the flow, so that no flush can miss it.
+        // Before the guest knows of the flow, so that each flush sees it.
         let flow_guard = self.track(respond, dialled, &counters, Some(socket.send_queue()));
         let Some(send) = accept(respond, dialled, self.lane.as_ref()) else {
             return Ok(());
@@ -265,7 +267,7 @@ impl<H: Handler> ServedConnection<H> {
         }));
         let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, lane, None);
         let end = relay(socket, stream, Arc::clone(&counters)).await;
-        // Whoever hears of the end finds room.
+        // A handler that hears of the end finds room for the next flow.
         drop(permit);
         self.report(FlowKind::Tcp, dialled, &counters, start, end);
         Ok(())
@@ -297,7 +299,7 @@ impl<H: Handler> ServedConnection<H> {
             () = self.shutdown.force.cancelled() => End::LinkLost,
         };
         if end == End::LinkLost && self.shutdown.force.is_cancelled() {
-            // Datagrams that were on their way are lost, as datagrams may be.
+            // Datagrams on their way are lost, as on any network.
             end = End::Cut { undelivered: 0 };
         }
         drop(flow_guard);
@@ -399,8 +401,8 @@ impl<H: Handler> ServedConnection<H> {
     }
 }
 
-/// Ready when a host half that drains has had no datagram of a flow for a moment. Nobody can say
-/// when such a flow is over; its next datagram finds the host half that comes next.
+/// Ready when a UDP flow of a draining host was silent for [`UDP_IDLE_TIMEOUT`]. UDP has no end of
+/// a flow. The flow's next datagram reaches the host process that comes next.
 async fn silence(drain: &CancellationToken, counters: &Counters) {
     drain.cancelled().await;
     loop {
@@ -412,7 +414,7 @@ async fn silence(drain: &CancellationToken, counters: &Counters) {
     }
 }
 
-/// Runs `work` unless the guest gives up before: `None`.
+/// Runs `work`; `None` when the guest gives up before.
 async fn unless_reset<T>(
     respond: &mut SendResponse<Chunk>,
     work: impl Future<Output = Result<T, Refusal>>,

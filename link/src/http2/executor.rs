@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tracing::error;
 
-/// Polls of tasks in one poll of the executor; then other tasks of the runtime run.
+/// Polls of tasks in one poll of the executor; other tasks follow.
 const POLL_BUDGET: usize = 256;
 
 /// Room for tasks that an executor without tasks keeps.
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_that_fails_takes_nobody_with_it() {
+    async fn a_task_that_panics_ends_no_other_task() {
         let executor = ConnectionExecutor::default();
         let (say, said) = oneshot::channel();
         executor.spawn(async { panic!("on purpose") });
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_who_never_rests_keeps_others_from_their_turns() {
+    async fn a_task_that_is_always_ready_lets_others_run() {
         let executor = ConnectionExecutor::default();
         let (say, said) = oneshot::channel();
         executor.spawn(poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! Drives a connection of the pool: from its first flow to its last.
+//! Drives a connection of the pool, from its first flow to its last.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -21,9 +21,9 @@ use crate::http2::open::{LeaveReason, OpenedConnection, Progress};
 use crate::pool::peer_epoch::Epoch;
 use crate::pool::{Pool, PooledConnection};
 
-/// Publishes a connection and drives it until it takes no more flows. Says why.
+/// Publishes a connection and drives it until it takes no more flows. Returns the reason.
 ///
-/// Its flows go on until they end: a task of the pool drives it until then.
+/// A task of the pool drives the connection on until its flows have ended.
 pub(crate) async fn drive(
     pool: &Arc<Pool>,
     opened: OpenedConnection,
@@ -54,7 +54,7 @@ struct PoolMembership {
 }
 
 impl PoolMembership {
-    /// Opens no more flows on it. The first reason counts.
+    /// Takes the connection out of the pool. The first reason counts.
     fn leave(&mut self, reason: LeaveReason) {
         let (Some(connection), Some(left)) = (self.connection.take(), self.left.take()) else {
             return debug!(%reason, "a connection that left the pool");
@@ -81,7 +81,7 @@ async fn run(
     } = opened;
     let pool = Arc::clone(&membership.pool);
     let (closing, cut) = (pool.closing.clone(), pool.cut.clone());
-    // Keeps the connection open until the host has confirmed all that we sent.
+    // This handle keeps the connection open until the host has confirmed all that was sent.
     let mut watched = Some(requests);
     let last = async {
         pool.closing.cancelled().await;
@@ -99,7 +99,7 @@ async fn run(
             progress = progress => match progress {
                 Progress::Ended(leave) => break leave,
                 Progress::Retired(leave) => {
-                    // The handle would keep the connection open behind its last flow.
+                    // The handle would keep the connection open after its last flow.
                     watched = None;
                     membership.leave(leave);
                 }
@@ -116,7 +116,7 @@ async fn run(
                 asked = step.phase;
                 flush = Some(Box::pin(flush_all(watched.clone(), Arc::clone(&shared), step)));
             }
-            report = some(&mut flush) => {
+            report = wait_if_some(&mut flush) => {
                 flush = None;
                 shared.flush_result.set(report);
             }
@@ -131,10 +131,10 @@ async fn run(
     membership.leave(reason);
 }
 
-/// The next phase after `asked` in which the host half has to be asked what is delivered.
+/// Waits for a phase after `asked` in which the guest asks what is delivered.
 async fn next_flush(steps: &mut watch::Receiver<PhaseStep>, asked: Phase) -> PhaseStep {
     let later = |step: &PhaseStep| asked < step.phase && step.phase < Phase::Done;
-    // The guard of what is seen must be gone before the next wait.
+    // The guard of the watched value must be dropped before the next wait.
     let seen = steps.wait_for(later).await.map(|step| *step);
     match seen {
         Ok(step) => step,
@@ -142,7 +142,7 @@ async fn next_flush(steps: &mut watch::Receiver<PhaseStep>, asked: Phase) -> Pha
     }
 }
 
-/// What of this connection's flows is delivered.
+/// Reports what of this connection's flows is delivered.
 async fn flush_all(
     requests: Option<SendRequest<Chunk>>,
     shared: Arc<ConnectionState>,
@@ -153,13 +153,13 @@ async fn flush_all(
     }
     match requests {
         Some(requests) => flush::ask(requests, step).await,
-        // The host half is leaving, too: it opens no streams, and delivers by itself.
+        // The host leaves, too: it opens no streams, and delivers without being asked.
         None => FlushReport::HandedOver,
     }
 }
 
-/// What a future that may be there gives.
-async fn some<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// Waits for a future that may be absent; without one it is never ready.
+async fn wait_if_some<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

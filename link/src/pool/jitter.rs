@@ -1,10 +1,10 @@
-//! Pauses that differ.
+//! Random variation of the pauses between dials.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// Spreads the attempts of many clients that lost the same host.
+/// Spreads the attempts of many guests that lost the same host.
 pub(crate) struct Jitter {
     random: RandomState,
     count: u64,
@@ -18,7 +18,7 @@ impl Jitter {
         }
     }
 
-    /// Between half of `pause` and one and a half.
+    /// Returns a time between half of `pause` and one and a half times `pause`.
     pub(crate) fn spread(&mut self, pause: Duration) -> Duration {
         self.count += 1;
         let thousandths = self.random.hash_one(self.count) % 1000;

@@ -1,4 +1,4 @@
-//! Says in the log when the link goes down and comes back, and never often.
+//! Logs when the link goes down and comes back, with a limited rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,15 @@ use tracing::{info, warn};
 
 use crate::pool::state::LinkState;
 
-/// Lines that may follow each other at once.
+/// Lines that may follow each other without a pause.
 const MAX_BURST: u32 = 6;
 
-/// After a burst, one line in this time: a host that takes connections and drops them makes the
-/// link go up and down many times a second, for as long as it likes.
+/// Interval of the lines after a burst. A host that accepts and drops connections makes the link go
+/// up and down many times a second.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Logs changes of the state, of which there were so many, until the pool closes. What it says
-/// last is how it is: changes that come too fast are left out and counted.
+/// Logs changes of the link's state until the pool closes. `changes` counts them. The last line
+/// says the present state: changes that come too fast are left out and counted.
 pub(super) async fn report(
     name: String,
     mut state: watch::Receiver<LinkState>,
@@ -42,7 +42,7 @@ pub(super) async fn report(
         if is_over {
             return;
         }
-        // In this order: a change between the two is said now, and counted with the next.
+        // In this order: a change between the two is logged now, and counted with the next.
         let seen = changes.load(Ordering::Relaxed);
         let now = state.borrow_and_update().clone();
         if seen == said {
@@ -58,7 +58,7 @@ pub(super) async fn report(
     }
 }
 
-/// A bucket of lines: full at first, and filled again at [`LINE_INTERVAL`].
+/// Limits the lines: a full bucket at first, which refills at [`LINE_INTERVAL`].
 struct Budget {
     /// When the bucket will be full.
     full_at: Instant,
@@ -69,7 +69,7 @@ impl Budget {
         Self { full_at: now }
     }
 
-    /// When there is room for a line.
+    /// When the bucket has room for a line.
     fn free_at(&self) -> Instant {
         self.full_at
             .checked_sub(LINE_INTERVAL * (MAX_BURST - 1))

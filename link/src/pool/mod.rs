@@ -286,7 +286,7 @@ impl Pool {
         connection
     }
 
-    /// Wakes each request that waits for a connection, even when the pool had one all along. A
+    /// Wakes each request that waits, even when the pool had a connection all along. A
     /// request may have looked between the end of one connection and the start of the next.
     fn set_up(&self) {
         self.state.send_modify(|state| {

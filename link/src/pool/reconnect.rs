@@ -18,12 +18,12 @@ use crate::pool::driver::drive;
 use crate::pool::jitter::Jitter;
 use crate::transport::dial::dial;
 
-/// A connection that ended sooner than this was no success: a host that takes connections and
-/// drops them is dialled as seldom as one that is away.
+/// A connection that ended sooner than this was no success. The guest dials a host that accepts and
+/// drops connections as seldom as one that is away.
 const MIN_STABLE_TIME: Duration = Duration::from_secs(1);
 
-/// What the first try gets to connect and be answered; doubled when that was too short. What has
-/// swallowed one connection may well serve the next.
+/// Time limit of the first attempt to connect and get an answer. The limit doubles when it was too
+/// short. A host that lost one connection may well serve the next.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where and how to dial.
@@ -38,7 +38,7 @@ pub(crate) struct Redial {
     pub(crate) backoff_max: Duration,
 }
 
-/// Keeps one place of the pool filled.
+/// Keeps one place of the pool filled with a connection.
 pub(super) async fn keep(pool: Arc<Pool>, redial: Arc<Redial>) {
     let mut pause = redial.backoff_min;
     let mut allowed = FIRST_TIMEOUT;

@@ -30,14 +30,14 @@ use crate::pool::{FlowClass, Pool, PooledConnection};
 /// How often a request is tried, whatever the reasons.
 const MAX_ATTEMPTS: usize = 16;
 
-/// What goes with a request.
+/// What a half sends with a request.
 pub(crate) enum RequestBody<'a> {
     Nothing,
-    /// The request ends with it.
+    /// The message that ends the request.
     Message(Bytes),
-    /// A client that the guest is asked to take.
+    /// A client that the guest is asked to accept.
     Client(&'a ClientSocket),
-    /// What a program writes before the answer.
+    /// What the app writes before the answer.
     App(EarlyData<'a>),
 }
 
@@ -49,7 +49,7 @@ impl Pool {
         request: &Request<()>,
         with: RequestBody<'_>,
     ) -> Result<OpenedRequest, OpenError> {
-        // Feeds go on to the end: they tell how the drain went.
+        // Feeds go on to the end, because they report how the drain went.
         let is_flow = class != FlowClass::Feed;
         if is_flow && self.drain.phase() >= Phase::Flushing {
             return Err(OpenError::Closing);
@@ -59,7 +59,7 @@ impl Pool {
         tokio::select! {
             biased;
             answer = opened => answer.map_err(|_| OpenError::Timeout(limit))?,
-            // Only what nobody needs any more is still being asked for then.
+            // No caller holds the drain in this phase, so none needs the answer.
             _ = self.drain.reached(Phase::Flushing), if is_flow => Err(OpenError::Closing),
         }
     }
@@ -85,7 +85,7 @@ impl Pool {
                 Err(error) => Err(error),
             };
             let Ok((response, mut send)) = sent else {
-                // It takes no more streams; nothing was sent.
+                // The connection takes no more streams; nothing was sent.
                 self.retire(&connection);
                 continue;
             };
@@ -98,7 +98,7 @@ impl Pool {
                     let chunk = Arc::new(InFlight::default()).chunk(body.clone());
                     let _ = send.send_data(chunk, true);
                 }
-                // Before the guest knows of the client, so that no flush can miss it.
+                // Before the guest knows of the client, so that each flush sees it.
                 RequestBody::Client(socket) => {
                     let stream = send.stream_id().as_u32();
                     flow_guard = Some(socket.track(lease.deliveries(), stream));
@@ -110,9 +110,10 @@ impl Pool {
                     let sent = with.sent();
                     return OpenedRequest::new(response, send, lease, flow_guard, sent);
                 }
-                // The host has not looked at it (RFC 9113 section 8.7): another connection may.
+                // The host has not processed it (RFC 9113 section 8.7): another connection may.
                 Err(error) if is_unprocessed(&error) => {}
-                // How the host passes a reset on: h2 drops an answer that is still queued then.
+                // The host passes a reset on like this: h2 then drops an answer that is still
+                // queued.
                 Err(error) if error.reason() == Some(h2::Reason::CONNECT_ERROR) => {
                     return Err(OpenError::Reset);
                 }
@@ -123,7 +124,7 @@ impl Pool {
                     if !with.may_have_arrived()
                         && (losses.again(epoch) || self.drain.is_draining()) =>
                 {
-                    // A wait for the link of its own.
+                    // The next attempt may wait for the link as long as the first.
                     start = Instant::now();
                 }
                 Err(_) => return Err(OpenError::LinkLost),
@@ -132,7 +133,7 @@ impl Pool {
         Err(OpenError::Protocol("the host takes no request"))
     }
 
-    /// A connection, waiting for one if need be: while the guest drains, until that is over.
+    /// Waits for a connection. While the guest drains, the wait has no limit but the drain's.
     async fn wait_for_connection(
         &self,
         class: FlowClass,
@@ -169,7 +170,7 @@ impl Pool {
 }
 
 impl RequestBody<'_> {
-    /// Whether a host half that went away may have passed on what must not come twice.
+    /// Whether the lost host may have passed on bytes that must not arrive twice.
     fn may_have_arrived(&self) -> bool {
         matches!(self, Self::App(early_data) if early_data.is_sent())
     }
@@ -182,7 +183,7 @@ impl RequestBody<'_> {
     }
 }
 
-/// Waits for the answer, and sends meanwhile what a program writes first.
+/// Waits for the answer, and meanwhile sends what the app writes first.
 async fn answer(
     mut response: ResponseFuture,
     send: &mut SendStream<Chunk>,
@@ -198,12 +199,12 @@ async fn answer(
     .await
 }
 
-/// Whether the other half certainly did nothing for a request that failed.
+/// Whether the other half certainly did nothing for a failed request.
 fn is_unprocessed(error: &h2::Error) -> bool {
     if !error.is_remote() {
         return false;
     }
-    // A GOAWAY ends a stream with an error only when it is not among those that are processed.
+    // A GOAWAY ends a stream with an error only when the host has not processed the stream.
     error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
@@ -212,9 +213,9 @@ pub(crate) struct OpenedRequest {
     pub(crate) response: Response<RecvStream>,
     send: SendStream<Chunk>,
     lease: StreamLease,
-    /// A client's place among what is not delivered.
+    /// Keeps a client among those whose bytes are not delivered.
     pub(crate) flow_guard: Option<FlowGuard>,
-    /// What a program wrote first.
+    /// What the app wrote first.
     pub(crate) sent: SentEarly,
 }
 
@@ -252,7 +253,7 @@ impl OpenedRequest {
             .ok_or(OpenError::Protocol("malformed proxy-status"))
     }
 
-    /// The flow's way to a lane.
+    /// How the flow gets a lane.
     pub(crate) fn lane(&self, guest: Option<&Arc<GuestLanes>>) -> LaneAccess {
         let name = self.response.headers().get(&wire_lane::HEADER);
         let stream = self.send.stream_id().as_u32();

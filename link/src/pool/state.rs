@@ -1,10 +1,10 @@
-//! Whether a pool has connections.
+//! Whether the other half can be reached.
 
 /// Whether the host can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
     /// At least one connection has answered.
     Up,
-    /// None has; the last failure.
+    /// No connection has answered; with the last failure.
     Down(String),
 }

@@ -52,7 +52,7 @@ pub(crate) struct LaneRequest {
     guest: Arc<GuestLanes>,
     key: LaneKey,
     /// The lowest class at which the guest asks for a lane.
-    least: TrafficClass,
+    min_class: TrafficClass,
     slot: Option<Arc<LaneSlot>>,
 }
 
@@ -78,7 +78,7 @@ impl GuestLanes {
         LaneAccess::Guest(LaneRequest {
             guest: Arc::clone(self),
             key: LaneKey { connection, stream },
-            least: match self.tuning.lanes {
+            min_class: match self.tuning.lanes {
                 LaneMode::Always => TrafficClass::Idle,
                 LaneMode::Auto | LaneMode::Never => TrafficClass::Interactive,
             },
@@ -137,7 +137,7 @@ impl LaneAccess {
             Self::None => Poll::Pending,
             Self::Host(delivery) => delivery.lane.poll(cx),
             Self::Guest(asking) => {
-                if asking.slot.is_none() && class >= asking.least {
+                if asking.slot.is_none() && class >= asking.min_class {
                     asking.slot = asking.guest.ask(asking.key, class);
                 }
                 match &asking.slot {

@@ -166,7 +166,7 @@ impl Lane {
         step
     }
 
-    /// Ready when the lane has all that was taken for the other half, or has failed.
+    /// Ready when the lane has every byte for the other half, or has failed.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.up.held() > 0 && !self.ended {
             if ready!(self.up.poll_give(cx, &mut self.socket)).is_err() {
@@ -286,7 +286,7 @@ impl Lane {
         self.down.held() == 0 && self.down_count() == Some(self.down_taken)
     }
 
-    /// Bytes of the down direction that the other half has sent and the socket has not.
+    /// Bytes that the other half says it has sent, and the socket lacks.
     pub(crate) fn down_pending(&self) -> u64 {
         let coming = self
             .down_count()

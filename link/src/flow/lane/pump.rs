@@ -1,8 +1,8 @@
-//! Moves bytes from one socket to another without looking at them.
+//! Moves bytes from one socket to another without reading them.
 //!
-//! A source that has little is read into a buffer. One that fills it is spliced (splice(2)) through
-//! a pipe: between a TCP and a Unix socket the kernel then hands pages on and copies nothing. A
-//! socket that can't do it (vsock of old kernels) is read and written.
+//! A small read goes through a buffer. When a read fills the buffer, the pump splices (splice(2))
+//! through a pipe: between a TCP and a Unix socket the kernel then passes pages on and copies
+//! nothing. Sockets that can't be spliced (vsock of old kernels) are read and written.
 
 use std::io;
 use std::io::IoSlice;
@@ -17,20 +17,20 @@ use tokio::io::ReadBuf;
 use crate::flow::local_stream::LocalStream;
 use crate::sockets::readiness::{PollSocket, Readiness};
 
-/// Room of a pipe: what one turn of a flow moves at most. More is more throughput, and a longer
-/// wait for whoever comes next.
+/// Size of a pipe, which one poll of a flow moves at most. A larger pipe gives more throughput, and
+/// makes the next flow wait longer.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// Room of the buffer in place of a pipe that there can't be.
+/// Size of the buffer that replaces a pipe when no pipe can be made.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Room of the buffer before there is a pipe.
+/// Size of the first buffer, before a pipe is made.
 const FIRST_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What one step has done.
+/// The result of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PumpStep {
-    /// Bytes that were taken from the source and bytes that were given to the sink.
+    /// Bytes taken from the source, and bytes given to the sink.
     Moved { taken: usize, given: usize },
     /// The source has ended, and the sink has everything.
     End,
@@ -43,11 +43,11 @@ pub(crate) enum PumpError {
     Sink,
 }
 
-/// One direction.
+/// Moves bytes in one direction.
 #[derive(Debug)]
 pub(super) struct Pump {
     store: PumpStore,
-    /// Bytes that were taken and not given.
+    /// Bytes that were taken and not given yet.
     held: usize,
 }
 
@@ -61,9 +61,9 @@ pub(super) enum PumpStore {
 pub(super) struct PumpBuffer {
     bytes: Box<[u8]>,
     start: usize,
-    /// A read has filled it.
+    /// A read has filled the buffer.
     was_full: bool,
-    /// Makes the larger store that replaces it then, if there is to be one.
+    /// Makes the larger store that replaces a full buffer, if one is wanted.
     larger: Option<fn() -> PumpStore>,
 }
 
@@ -80,7 +80,7 @@ pub(super) trait PumpSource {
 
 /// Where a pump gives bytes to.
 pub(super) trait PumpSink {
-    /// Gives some of the `held` bytes of a store.
+    /// Gives some of the store's `held` bytes.
     fn poll_give(
         &mut self,
         cx: &mut Context<'_>,
@@ -111,7 +111,7 @@ impl<S: PollSocket> PumpSink for S {
     }
 }
 
-/// A local side whose bytes are not those of a socket: they are copied through a buffer.
+/// A local side without a socket of its own: a buffer copies its bytes.
 pub(super) struct Copied<'a, L>(pub(super) &'a mut L);
 
 impl<L: LocalStream> PumpSource for Copied<'_, L> {
@@ -151,7 +151,7 @@ impl<L: LocalStream> PumpSink for Copied<'_, L> {
 }
 
 impl Pump {
-    /// `can_splice`: both ends are sockets.
+    /// Makes a pump; `can_splice` means that both ends are sockets.
     pub(super) fn new(can_splice: bool) -> Self {
         let larger = if can_splice {
             PumpStore::pipe
@@ -164,12 +164,13 @@ impl Pump {
         }
     }
 
-    /// Bytes that were taken and not given.
+    /// Bytes that were taken and not given yet.
     pub(crate) fn held(&self) -> usize {
         self.held
     }
 
-    /// One step: takes at most `limit` bytes, which is not 0, when it holds none, and gives some.
+    /// Moves one step: takes at most `limit` bytes when it holds none, and gives some. `limit` is
+    /// not 0.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -191,13 +192,13 @@ impl Pump {
                 taken,
                 given: given?,
             })),
-            // What was taken is to be counted.
+            // The caller counts what was taken.
             Poll::Pending if taken > 0 => Poll::Ready(Ok(PumpStep::Moved { taken, given: 0 })),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Gives some of what it holds.
+    /// Gives some of the held bytes.
     pub(super) fn poll_give(
         &mut self,
         cx: &mut Context<'_>,
@@ -211,11 +212,11 @@ impl Pump {
 }
 
 impl PumpStore {
-    /// A pipe; where the process may have no more of them, a buffer.
+    /// Makes a pipe, or a buffer where the process may have no more pipes.
     fn pipe() -> Self {
         match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
             Ok((exit, entry)) => {
-                // Over the user's limit it stays as it is: slower, no error.
+                // Over the user's limit the pipe keeps its size: that is slower, and no error.
                 let _ = fcntl(&entry, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
                 Self::Pipe { entry, exit }
             }
@@ -223,12 +224,12 @@ impl PumpStore {
         }
     }
 
-    /// In the place of a pipe.
+    /// Makes the buffer that replaces a pipe.
     fn buffer() -> Self {
         Self::PumpBuffer(PumpBuffer::new(BUFFER_BYTES, None))
     }
 
-    /// Replaces a buffer that has been full. Called when it holds nothing.
+    /// Replaces a buffer that was full. Call this while the pump holds nothing.
     fn outgrow(&mut self) {
         if let Self::PumpBuffer(buffer) = self
             && buffer.was_full
@@ -238,7 +239,7 @@ impl PumpStore {
         }
     }
 
-    /// Called when it holds nothing.
+    /// Takes bytes. Call this while the store holds none.
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
@@ -264,7 +265,7 @@ impl PumpStore {
         }
         match self {
             Self::PumpBuffer(buffer) => buffer.poll_take(cx, source, limit),
-            // It has just been replaced.
+            // The step above has replaced the pipe.
             Self::Pipe { .. } => Poll::Ready(Err(Errno::EINVAL.into())),
         }
     }
@@ -279,13 +280,13 @@ impl PumpStore {
                 self.pour(held)?;
                 self.give(sink, held)
             }
-            // The kernel says 0 for a sink of which it does not know better.
+            // The kernel returns 0 for a sink whose state it does not know.
             Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
             done => Ok(done?),
         }
     }
 
-    /// From the pipe into a buffer, for a sink that can't be spliced to.
+    /// Moves the pipe's bytes into a buffer, for a sink that can't be spliced to.
     fn pour(&mut self, held: usize) -> io::Result<()> {
         let mut buffer = PumpBuffer::new(BUFFER_BYTES.max(held), None);
         if let Self::Pipe { exit, .. } = self {
@@ -313,7 +314,7 @@ impl PumpBuffer {
         }
     }
 
-    /// Called when it holds nothing.
+    /// Takes bytes. Call this while the buffer holds none.
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
@@ -328,7 +329,7 @@ impl PumpBuffer {
         Poll::Ready(taken)
     }
 
-    /// Where to read at most `limit` bytes, when it holds nothing.
+    /// The room for a read of at most `limit` bytes, in an empty buffer.
     fn room(&mut self, limit: usize) -> &mut [u8] {
         self.start = 0;
         let room = limit.min(self.bytes.len());
@@ -339,7 +340,7 @@ impl PumpBuffer {
         self.was_full = matches!(taken, Ok(count) if *count == self.bytes.len());
     }
 
-    /// The `held` bytes that it holds.
+    /// The `held` bytes of the buffer.
     fn filled(&self, held: usize) -> &[u8] {
         self.bytes
             .get(self.start..self.start + held)

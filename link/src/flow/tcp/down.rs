@@ -318,7 +318,7 @@ impl DownQueue {
         Poll::Ready(Ok(written))
     }
 
-    /// Asks the kernel, not the runtime, which may not know yet that the socket is connected.
+    /// Asks the kernel: the runtime may not know yet that the socket is connected.
     fn write_first<L: LocalStream>(&self, local: &mut L) -> std::io::Result<Option<usize>> {
         match self.chunks.front() {
             Some(chunk) => local.try_write(chunk),

@@ -1,4 +1,4 @@
-//! The relay in the guest, between the app's socket and the link: it outlives the app.
+//! The relay in the guest, beside the app's socket: it outlives the app.
 //!
 //! In [`Phase::Draining`](crate::Phase) the app has ended, and no process reads what comes from the
 //! peer. The relay must not even write it: the kernel resets a socket whose process is gone when

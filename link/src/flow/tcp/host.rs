@@ -1,4 +1,4 @@
-//! The relay on the host: it answers for the delivery of what came from a guest.
+//! The relay on the host, which answers for the delivery of a guest's bytes.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -270,7 +270,7 @@ impl<L: LocalStream> TcpFlow<L> {
         )
     }
 
-    /// Ready when h2 and the lane have all that was read, so that a reset may follow.
+    /// Ready when h2 and the lane have all that was read. A reset may follow.
     fn poll_handed_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(lane) = &mut self.lane {
             ready!(lane.poll_flush(cx));
@@ -278,7 +278,7 @@ impl<L: LocalStream> TcpFlow<L> {
         self.stream.in_flight.poll_empty(cx)
     }
 
-    /// Passes on a reset by the other half: the socket gets what came, then the reset.
+    /// Passes on the other half's reset: the socket gets what came, then the reset.
     async fn reset_socket(&mut self) {
         let grace = self.stream.tuning.reset_grace;
         let _ = timeout(grace, self.deliver()).await;

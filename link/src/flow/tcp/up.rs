@@ -157,7 +157,7 @@ impl Up {
         }
         let limit = room.min(self.read_size);
         let read = if limit <= FIRST_READ {
-            ready!(poll_few(cx, local, limit))
+            ready!(poll_small_read(cx, local, limit))
         } else {
             ready!(self.poll_many(cx, local, limit))
         };
@@ -217,7 +217,7 @@ impl Up {
 }
 
 /// Reads a small message into the stack. A flow without bytes then needs no buffer.
-fn poll_few<L: LocalStream>(
+fn poll_small_read<L: LocalStream>(
     cx: &mut Context<'_>,
     local: &mut L,
     limit: usize,
