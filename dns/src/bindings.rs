@@ -5,9 +5,9 @@
 //! - no flow holds it ([`Lease`]),
 //! - no answer that carried it is still in use: its time to live and the grace have passed.
 //!
-//! Slots that no flow holds are in a list, ordered by last use. Each use protects a slot for the same
-//! time, so the list is also ordered by expiry: if its oldest slot is protected, all are, and the
-//! table is exhausted.
+//! Slots that no flow holds are in a list, ordered by last use. Each use protects a slot for the
+//! same time, so the list is also ordered by expiry: if its oldest slot is protected, all are, and
+//! the table is exhausted.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -8,8 +8,8 @@ use std::time::Duration;
 pub struct Config {
     /// Longest time to live of a synthetic answer; shorter if the upstream's is. 30 s.
     pub ttl: Duration,
-    /// How long a binding is protected after the time to live of its last answer, for apps that keep
-    /// addresses longer. 60 s.
+    /// How long a binding is protected after the time to live of its last answer, for apps that
+    /// keep addresses longer. 60 s.
     pub grace: Duration,
     /// Most names that are bound at once; at most [`pool::MAX_NAMES`](crate::pool::MAX_NAMES).
     /// 65 536.

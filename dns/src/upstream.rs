@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 /// Carries whole DNS messages to a resolver outside the guest.
 ///
-/// The upstream is not trusted. The resolver checks the id, the question and the form of its answer,
-/// and [`Config::upstream_timeout`](crate::Config) limits the time.
+/// The upstream is not trusted. The resolver checks the id, the question and the form of its
+/// answer, and [`Config::upstream_timeout`](crate::Config) limits the time.
 pub trait Upstream: Send + Sync + 'static {
     /// Sends one query message and returns the answer message.
     fn exchange(&self, query: Bytes) -> impl Future<Output = Result<Bytes, UpstreamError>> + Send;

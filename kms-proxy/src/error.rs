@@ -17,7 +17,8 @@ pub enum Error {
     /// An envelope is for another key, such as a replayed answer.
     #[error("the envelope is for another key")]
     OtherRecipient,
-    /// An envelope cannot be decrypted. The error is the same whatever failed, so it reveals nothing.
+    /// An envelope cannot be decrypted. The error is the same whatever failed, so it reveals
+    /// nothing.
     #[error("the envelope cannot be decrypted")]
     Decrypt,
     /// The library refused to make or to read a key.

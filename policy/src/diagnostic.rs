@@ -58,7 +58,7 @@ pub struct Diagnostic {
     pub message: String,
     /// The remedy.
     pub help: Option<String>,
-    /// The file name as it was given to [`crate::load`].
+    /// The file name as it was given to [`crate::load()`].
     pub file: Arc<str>,
     /// The place of the fault.
     pub span: Span,

@@ -1,8 +1,8 @@
 //! The policy of a guest: which flows may leave it.
 //!
 //! Bytes in, decision out, without I/O, clock or threads: callers bring the text of the policy file
-//! and the flows, and get permits and denials. [`load`] compiles a file, [`check`] adds warnings for
-//! the person who edits it, and [`Policy::decide`] decides a flow.
+//! and the flows, and get permits and denials. [`load()`] compiles a file, [`check`] adds warnings
+//! for the person who edits it, and [`Policy::decide`] decides a flow.
 //!
 //! ```
 //! use odyn_policy::{Decision, Destination, Flow, Protocol, load};

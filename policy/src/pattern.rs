@@ -1,11 +1,11 @@
 //! Name patterns: `example.com`, `*.example.com`, `**.example.com`, `api-*.example.com`.
 //!
-//! A `*` label matches exactly one label, a `**` label one or more. A `*` inside a label matches any
-//! run of characters of that label, also none. A pattern has at most one `**`, so that a match never
-//! has to try one split after another.
+//! A `*` label matches exactly one label, a `**` label one or more. A `*` inside a label matches
+//! any run of characters of that label, also none. A pattern has at most one `**`, so that a match
+//! never has to try one split after another.
 //!
-//! A few lines over string slices match inside a label, in place of a compiled glob per rule: 100 000
-//! of those take seconds to build and hundreds of megabytes, and allocate for each match. The
+//! A few lines over string slices match inside a label, in place of a compiled glob per rule: 100
+//! 000 of those take seconds to build and hundreds of megabytes, and allocate for each match. The
 //! independent reference of the tests uses `globset` (crate `odyn-policy-reference`).
 
 use std::fmt;

@@ -16,7 +16,8 @@ pub enum Mode {
     Enforce,
     /// Flows that rules deny pass and are recorded.
     ///
-    /// Special and synthetic addresses, `localhost`, port 0 and names without an address stay denied.
+    /// Special and synthetic addresses, `localhost`, port 0 and names without an address stay
+    /// denied.
     Report,
 }
 

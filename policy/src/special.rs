@@ -57,8 +57,8 @@ impl Special {
 
 /// A special block, with its prefix length.
 ///
-/// A rule opens an address of the block only if its own prefix is at least as long, which means that
-/// the rule lies inside the block.
+/// A rule opens an address of the block only if its own prefix is at least as long, which means
+/// that the rule lies inside the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) kind: Special,

@@ -1,7 +1,7 @@
 //! The protocol between guest and host, as pure functions over bytes and text.
 //!
-//! There is no I/O, no clock and no async runtime, so fuzz targets of these parsers need none. Guest
-//! and host share each fact instead of having a copy.
+//! There is no I/O, no clock and no async runtime, so fuzz targets of these parsers need none.
+//! Guest and host share each fact instead of having a copy.
 //!
 //! - [`wire`]: what crosses the link outside HTTP/2 itself.
 //! - [`Endpoint`]: the URLs of the link.

@@ -72,7 +72,7 @@ impl Signed {
 }
 
 impl Document {
-    /// Reads a document without verifying it; see [`super::verify`].
+    /// Reads a document without verifying it; see [`super::verify()`].
     ///
     /// # Errors
     /// The document is not as a module makes it.

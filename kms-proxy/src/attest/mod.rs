@@ -1,8 +1,8 @@
 //! Attestation documents: statements of the Nitro Secure Module (NSM) about an enclave.
 //!
-//! A document is a COSE_Sign1 message (RFC 9052 section 4.2), signed with ES384 by a certificate that
-//! leads to the AWS Nitro root. A [`Module`] makes one, and [`verify`] reads and verifies it. The
-//! [`Simulated`] module is for machines without an NSM; its documents lead to another root.
+//! A document is a COSE_Sign1 message (RFC 9052 section 4.2), signed with ES384 by a certificate
+//! that leads to the AWS Nitro root. A [`Module`] makes one, and [`verify()`] reads and verifies it.
+//! The [`Simulated`] module is for machines without an NSM; its documents lead to another root.
 
 mod cbor;
 #[cfg(feature = "device")]

@@ -1,7 +1,7 @@
 //! A module for machines without an NSM.
 //!
-//! Its documents have the form of real ones and cannot be taken for them: they lead to another root,
-//! every PCR is zero, and the module's name says that it is simulated.
+//! Its documents have the form of real ones and cannot be taken for them: they lead to another
+//! root, every PCR is zero, and the module's name says that it is simulated.
 
 use std::time::{Duration, SystemTime};
 

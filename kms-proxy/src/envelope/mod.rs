@@ -57,7 +57,7 @@ const OAEP_SHA256: &[u8] = b"\x30\x3c\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0
 const AES_256_CBC: &[u8] = b"\x30\x1d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x2a\x04\x10";
 /// A SEQUENCE of indefinite length.
 const SEQUENCE_OPEN: &[u8] = b"\x30\x80";
-/// A constructed [0] of indefinite length.
+/// A constructed \[0\] of indefinite length.
 const CONTEXT_0_OPEN: &[u8] = b"\xa0\x80";
 /// End of contents.
 const END: &[u8] = b"\x00\x00";

@@ -9,7 +9,7 @@ use crate::Error;
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
-/// [0] IMPLICIT, primitive: subjectKeyIdentifier, and content in one piece.
+/// \[0\] IMPLICIT, primitive: subjectKeyIdentifier, and content in one piece.
 const CONTEXT_0: u8 = 0x80;
 
 /// The content of an envelope, still encrypted.

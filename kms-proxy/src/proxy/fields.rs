@@ -93,8 +93,8 @@ impl<'a> JsonFields<'a> {
 
     /// The object as text.
     ///
-    /// It may contain secrets, so it is overwritten when it is dropped, and its buffer does not grow:
-    /// growing would leave copies.
+    /// It may contain secrets, so it is overwritten when it is dropped, and its buffer does not
+    /// grow: growing would leave copies.
     pub(super) fn write(&self) -> Zeroizing<Vec<u8>> {
         let names = self.0.iter();
         let names = names.map(|(name, _)| serde_json::Value::from(name.as_ref()).to_string());

@@ -75,7 +75,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Makes a proxy, which answers requests once it is [served](serve).
+    /// Makes a proxy, which answers requests once it is [served](serve()).
     ///
     /// # Errors
     /// TLS cannot be set up.

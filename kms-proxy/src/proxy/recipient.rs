@@ -18,7 +18,8 @@ use crate::{Error, Secret};
 /// margin is for a clock that drifts.
 const REUSE: Duration = Duration::from_secs(60);
 
-/// The key and a document. The key is made once, in the background, and lives as long as the process.
+/// The key and a document. The key is made once, in the background, and lives as long as the
+/// process.
 pub(super) struct Recipient {
     module: Arc<dyn Module>,
     key: OnceCell<Arc<RecipientKey>>,

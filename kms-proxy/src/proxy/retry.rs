@@ -1,7 +1,7 @@
 //! Retries as in the SDKs' standard mode.
 //!
-//! That is three attempts, exponential back-off with jitter, and a quota that ends retries when most
-//! requests fail.
+//! That is three attempts, exponential back-off with jitter, and a quota that ends retries when
+//! most requests fail.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! AWS Signature Version 4, computed by the AWS SDK's own crate.
 //!
 //! A request of the app is signed with credentials that odyn-net gave to the app alone and that are
-//! worthless at AWS. The proxy [checks](SignedRequest::verify) this signature, so that no other process
-//! can have requests signed, and then [replaces](sign) it, for the body and the host change.
+//! worthless at AWS. The proxy [checks](SignedRequest::verify) this signature, so that no other
+//! process can have requests signed, and then [replaces](sign) it, for the body and the host
+//! change.
 
 mod incoming;
 mod outgoing;

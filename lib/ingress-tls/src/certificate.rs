@@ -27,8 +27,8 @@ impl Certificate {
     /// Combines a chain and a key.
     ///
     /// # Errors
-    /// [`FaultReason::NoCertificate`] and [`FaultReason::BadCertificate`] are about the certificate's file,
-    /// the others about the key's.
+    /// [`FaultReason::NoCertificate`] and [`FaultReason::BadCertificate`] are about the
+    /// certificate's file, the others about the key's.
     pub(crate) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,

@@ -1,16 +1,17 @@
 //! Settings of an executable: flag over environment over file over default.
 //!
-//! The executable declares its flags and environment variables with clap, and gets the file for free:
-//! a YAML mapping whose keys are the long flags, with `_` or `-`. Clap gets a value of the file as if
-//! it were a flag, so the same parser checks it, and its error has the file, line and column.
+//! The executable declares its flags and environment variables with clap, and gets the file for
+//! free: a YAML mapping whose keys are the long flags, with `_` or `-`. Clap gets a value of the
+//! file as if it were a flag, so the same parser checks it, and its error has the file, line and
+//! column.
 //!
 //! ```yaml
 //! drain_timeout: 30s
 //! deny: [169.254.0.0/16, "fe80::/10"]
 //! ```
 //!
-//! A command with an argument `config` reads a file. One with [`PrintConfig`] prints its settings if
-//! that flag is set. Flags of other subcommands are no errors in the file, so that `run` and
+//! A command with an argument `config` reads a file. One with [`PrintConfig`] prints its settings
+//! if that flag is set. Flags of other subcommands are no errors in the file, so that `run` and
 //! `simulate` can share one.
 
 #![forbid(unsafe_code)]

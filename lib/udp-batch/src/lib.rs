@@ -1,8 +1,8 @@
 //! UDP sockets that send and receive several datagrams by one system call.
 //!
 //! The cost of a datagram is its system call and its path through the network stack, not its bytes.
-//! Datagrams of one size are sent as segments of one packet ([`Segments`]), which the kernel splits as
-//! late as possible; receivers get single datagrams. One call receives all waiting datagrams
+//! Datagrams of one size are sent as segments of one packet ([`Segments`]), which the kernel splits
+//! as late as possible; receivers get single datagrams. One call receives all waiting datagrams
 //! ([`Batched`]).
 
 #![deny(unsafe_code)]

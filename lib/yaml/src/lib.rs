@@ -2,11 +2,11 @@
 //!
 //! The parser is `saphyr-parser`: pure Rust without `unsafe`, events with spans. `serde_yaml` and
 //! its forks give places for their own errors only, not for values, so that half of the findings of
-//! `policyctl check` could not point anywhere. Tests of the policy crate compare its trees with those
-//! of this parser.
+//! `policyctl check` could not point anywhere. Tests of the policy crate compare its trees with
+//! those of this parser.
 //!
-//! A text may be hostile. Its length, its depth and the expansion of aliases are bounded, and nothing
-//! here recurses over events.
+//! A text may be hostile. Its length, its depth and the expansion of aliases are bounded, and
+//! nothing here recurses over events.
 
 #![forbid(unsafe_code)]
 
@@ -122,8 +122,8 @@ pub enum Anchors {
 /// Reads one document.
 ///
 /// # Errors
-/// The problems, in the order of the text. [`ProblemKind::Empty`] if there is no document, or an empty
-/// one.
+/// The problems, in the order of the text. [`ProblemKind::Empty`] if there is no document, or an
+/// empty one.
 pub fn parse(text: &str, anchors: Anchors) -> Result<YamlNode, Vec<YamlProblem>> {
     if text.len() > MAX_TEXT {
         let message = format!("the file is larger than {} MiB", MAX_TEXT >> 20);

@@ -27,8 +27,8 @@ pub(crate) enum AttestCommand {
     Verify(VerifyArgs),
 }
 
-/// Verify an attestation document: signature, certificate chain, time and expected values. Prints its
-/// content.
+/// Verify an attestation document: signature, certificate chain, time and expected values. Prints
+/// its content.
 ///
 /// Exit code: 0 valid and as expected, 1 not, 2 could not be checked.
 #[derive(Debug, Args)]
@@ -73,8 +73,8 @@ pub(crate) struct VerifyArgs {
 
 /// Check policy files for errors and likely mistakes.
 ///
-/// Exit code: 0 no errors (there may be warnings), 1 errors (with --deny-warnings also warnings), 2 a
-/// file could not be read.
+/// Exit code: 0 no errors (there may be warnings), 1 errors (with --deny-warnings also warnings), 2
+/// a file could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Format of the findings.
@@ -87,8 +87,8 @@ pub(crate) struct CheckArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Directory with the unpacked image of the guest. The TLS files that policies name are checked
-    /// below it; symbolic links lead where they would in the guest. Without this option, these files
-    /// are not checked.
+    /// below it; symbolic links lead where they would in the guest. Without this option, these
+    /// files are not checked.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Policy files; `-` is the standard input.

@@ -2,8 +2,8 @@
 //!
 //! Rules with the same destination share one [`RuleSlot`], which answers "which rule covers this
 //! port". A decision finds slots by a walk over the labels of a name ([`names`]) or by a binary
-//! search among networks ([`nets`]). So the cost of a decision depends on the destination, not on the
-//! number of rules.
+//! search among networks ([`nets`]). So the cost of a decision depends on the destination, not on
+//! the number of rules.
 //!
 //! Rules are numbered in the order in which they are reported ([`crate::rule::Rule::rank`]): of
 //! several rules that match, the one with the smallest number is the one to name.

@@ -293,8 +293,8 @@ impl NameIndex {
 
 /// The literal piece by which a pattern is found.
 ///
-/// It is a piece of the label nearest to the literal labels at the right. Left of `**`, it is one of
-/// the leftmost label.
+/// It is a piece of the label nearest to the literal labels at the right. Left of `**`, it is one
+/// of the leftmost label.
 fn hook(front: &[Label]) -> Option<(PiecePlace, &str)> {
     let from_right = front
         .iter()

@@ -1,8 +1,8 @@
 //! A hash table from texts to numbers, made for few cache misses.
 //!
 //! An entry is eight bytes: a hash, and a number that the caller gave. The caller stores the text
-//! and compares it. So a lookup reads one cache line of the table and one of the caller, where a map
-//! of strings would read four. The hash need not resist attacks: only the trusted policy adds
+//! and compares it. So a lookup reads one cache line of the table and one of the caller, where a
+//! map of strings would read four. The hash need not resist attacks: only the trusted policy adds
 //! entries, and a chosen name can at most make a lookup compare an entry in vain.
 
 use super::NONE;

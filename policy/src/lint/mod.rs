@@ -1,8 +1,8 @@
 //! Warnings about policies that load but probably do not do what was meant.
 //!
 //! Every lint is near-linear in the number of rules: it asks an index for the few rules that can
-//! matter, and looks at a bounded number of them. So a lint can miss a finding in an unusual policy,
-//! but never reports a wrong one.
+//! matter, and looks at a bounded number of them. So a lint can miss a finding in an unusual
+//! policy, but never reports a wrong one.
 
 mod breadth;
 mod coverage;
@@ -14,7 +14,7 @@ use crate::load;
 use crate::load::{LoadedPolicy, Manifest};
 use crate::policy::Policy;
 
-/// Loads a policy as [`crate::load`] does, and adds warnings.
+/// Loads a policy as [`crate::load()`] does, and adds warnings.
 #[must_use]
 pub fn check(file_name: &str, text: &str) -> LoadedPolicy {
     let mut sink = DiagnosticSink::new(file_name);

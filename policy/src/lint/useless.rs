@@ -1,7 +1,7 @@
 //! Deny rules that deny nothing that would be allowed without them.
 //!
-//! A deny rule can be useful although no allow rule overlaps with it: rules for names also end CNAME
-//! chains, and rules for addresses apply to the addresses of allowed names.
+//! A deny rule can be useful although no allow rule overlaps with it: rules for names also end
+//! CNAME chains, and rules for addresses apply to the addresses of allowed names.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -92,8 +92,8 @@ fn check_region(key: &YamlKey, sink: &mut DiagnosticSink) {
 
 /// Whether a text has the form of a region such as `us-gov-west-1`.
 ///
-/// Old names of FIPS endpoints such as `fips-us-east-1` count, too. There is no list of regions, for
-/// new ones appear faster than releases of this software.
+/// Old names of FIPS endpoints such as `fips-us-east-1` count, too. There is no list of regions,
+/// for new ones appear faster than releases of this software.
 fn is_region(text: &str) -> bool {
     let plain = text
         .strip_prefix("fips-")

@@ -49,7 +49,7 @@ pub fn load(file_name: &str, text: &str) -> LoadedPolicy {
     finish(policy, sink)
 }
 
-/// As [`load`], for bytes that may not be text.
+/// As [`load()`], for bytes that may not be text.
 #[must_use]
 pub fn load_bytes(file_name: &str, bytes: &[u8]) -> LoadedPolicy {
     match text_of(file_name, bytes) {

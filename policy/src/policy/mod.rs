@@ -16,7 +16,7 @@ use crate::ports::Protocol;
 use crate::rule::{Effect, Rule, RuleRef, RuleTable, RuleTarget};
 use crate::settings::PolicySettings;
 
-/// A compiled policy, made by [`crate::load`]. Share it in an `Arc`.
+/// A compiled policy, made by [`crate::load()`]. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Policy {
     settings: PolicySettings,

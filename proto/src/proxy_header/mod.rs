@@ -8,9 +8,9 @@
 //! version 2   12 bytes of signature · version and command · family · length · addresses · TLVs
 //! ```
 //!
-//! The decoder is strict: a header that can be read in two ways is an attack on the reader that reads
-//! it the other way. [`HeaderDecoder`] takes bytes in any chunks, and none after the header: those belong to
-//! the connection.
+//! The decoder is strict: a header that can be read in two ways is an attack on the reader that
+//! reads it the other way. [`HeaderDecoder`] takes bytes in any chunks, and none after the header:
+//! those belong to the connection.
 
 mod decode;
 mod encode;
@@ -28,8 +28,8 @@ pub const MAX_V1: usize = 107;
 
 /// Longest header of version 2 that is read.
 ///
-/// The format allows 64 KiB. Load balancers send a few hundred bytes, or a few thousand with a client
-/// certificate.
+/// The format allows 64 KiB. Load balancers send a few hundred bytes, or a few thousand with a
+/// client certificate.
 pub const MAX_V2: usize = 8 * 1024;
 
 /// The content of a header.

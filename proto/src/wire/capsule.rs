@@ -43,7 +43,8 @@ pub fn put(out: &mut BytesMut, payload: &[u8]) {
     out.put_slice(payload);
 }
 
-/// A variable-length integer (RFC 9000 section 16). Values over 2^62 would be cut; none is that large.
+/// A variable-length integer (RFC 9000 section 16). Values over 2^62 would be cut; none is that
+/// large.
 fn put_varint(out: &mut BytesMut, value: u64) {
     match value {
         0..=0x3f => out.put_u8(value as u8),

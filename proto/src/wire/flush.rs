@@ -1,8 +1,8 @@
 //! `POST /flush`: is everything delivered?
 //!
-//! The guest sends this request on each connection when it has nothing more to send on it. The header
-//! [`WAIT`] limits how long the host may wait for delivery, in milliseconds. The answer (200) has a
-//! line for each flow of that connection that is not delivered by then:
+//! The guest sends this request on each connection when it has nothing more to send on it. The
+//! header [`WAIT`] limits how long the host may wait for delivery, in milliseconds. The answer
+//! (200) has a line for each flow of that connection that is not delivered by then:
 //!
 //! ```text
 //! STREAM ACKNOWLEDGED PENDING ADDRESS
@@ -11,10 +11,10 @@
 //! These are the number of the stream, the bytes that the peer's kernel has acknowledged, the bytes
 //! that the host still holds, and the dialled address. An answer without lines: all is delivered.
 //!
-//! On a reversed connection the host opens the streams, so it sends the request twice, as soon as the
-//! connection is up. The guest asks by answering one of them: [`WAIT`] is in the answer, and the lines
-//! are the body of the request, followed by [`LAST_LINE`]. The address is the client's. A host without
-//! flows that closes the connection sends the lines without being asked.
+//! On a reversed connection the host opens the streams, so it sends the request twice, as soon as
+//! the connection is up. The guest asks by answering one of them: [`WAIT`] is in the answer, and
+//! the lines are the body of the request, followed by [`LAST_LINE`]. The address is the client's. A
+//! host without flows that closes the connection sends the lines without being asked.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! The protocol of lanes. A lane is a connection of the transport for one flow (`link/src/flow/lane`).
+//! The protocol of lanes. A lane is a connection of the transport for one flow
+//! (`link/src/flow/lane`).
 //!
 //! The host names each HTTP/2 connection by a header ([`HEADER`]) of its answers and requests; the
 //! guest asks for a lane of a flow by that name and the number of the flow's stream:
@@ -12,15 +13,15 @@
 //!   bytes ◀─────────────────────────────────────▶ bytes
 //! ```
 //!
-//! An offset is the number of bytes of that direction that went through HTTP/2; the bytes of the lane
-//! follow them. A direction that has already ended has none ([`NO_OFFSET`]) and does not move. The down
-//! direction also stays if the lane ends before its offset arrives. The guest may give up until it has
-//! sent its offset.
+//! An offset is the number of bytes of that direction that went through HTTP/2; the bytes of the
+//! lane follow them. A direction that has already ended has none ([`NO_OFFSET`]) and does not move.
+//! The down direction also stays if the lane ends before its offset arrives. The guest may give up
+//! until it has sent its offset.
 //!
-//! A direction that has moved ends with a last DATA frame on the stream, then END_STREAM. The frame has
-//! the number of bytes that went through the lane, in eight bytes. A sender sends it only after the
-//! peer's offset has arrived: from then on the peer knows the sender's offset, and so that the frame is
-//! not payload. All numbers are in network byte order.
+//! A direction that has moved ends with a last DATA frame on the stream, then END_STREAM. The frame
+//! has the number of bytes that went through the lane, in eight bytes. A sender sends it only after
+//! the peer's offset has arrived: from then on the peer knows the sender's offset, and so that the
+//! frame is not payload. All numbers are in network byte order.
 
 use http::HeaderName;
 
