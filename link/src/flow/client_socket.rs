@@ -69,7 +69,7 @@ impl ClientSocket {
         )
     }
 
-    /// As [`relay`](crate::flow::tcp()).
+    /// As [`relay`](crate::relay).
     pub async fn relay(self, stream: Stream) -> End {
         relay(self.socket, stream, self.counters).await
     }

@@ -5,7 +5,7 @@
 pub enum End {
     /// Both directions ended with a FIN.
     Closed,
-    /// The TCP socket given to [`relay`] was reset by its peer.
+    /// The TCP socket given to [`relay`](crate::relay) was reset by its peer.
     ResetBySocket,
     /// The other half of the link reset the flow.
     ResetByPeer,

@@ -15,7 +15,7 @@ use crate::flow::lease::StreamLease;
 use crate::flow::tcp::{GuestSide, HostSide};
 use crate::http2::chunk::{Chunk, InFlight};
 
-/// The link's end of a TCP flow, for [`relay`](crate::flow::tcp()).
+/// The link's end of a TCP flow, for [`relay`](crate::relay).
 ///
 /// Dropping it resets the flow.
 #[derive(Debug)]

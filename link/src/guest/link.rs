@@ -48,7 +48,7 @@ pub struct OpenedFlow<F> {
     pub dialled: Option<SocketAddr>,
 }
 
-/// How long the host half may take to say what is delivered after the end of a drain.
+/// Time limit of the host's report on delivery after the end of a drain.
 const FORCED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What [`HostLink::drain`] had to leave.
@@ -143,7 +143,7 @@ impl HostLink {
 
     /// As [`HostLink::connect_tcp`], for an app that is already connected. The link reads the app's
     /// first bytes and sends them with the request. The caller gives the socket to
-    /// [`relay`](crate::flow::tcp()).
+    /// [`relay`](crate::relay).
     ///
     /// # Errors
     /// As [`HostLink::connect_tcp`]. The bytes that were read are lost then. When the link is lost

@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_was_ready_before_the_lead_has_a_turn_before_it() {
+    async fn a_task_that_was_ready_before_the_driver_runs_before_it() {
         let executor = ConnectionExecutor::default();
         let (go, started) = tokio::sync::watch::channel(false);
         let (say, mut said) = mpsc::channel(16);

@@ -20,7 +20,7 @@ const PREAMBLE: &[u8; 24] = b"ODYN * REVERSE/1\r\n\r\nGO\r\n";
 pub enum Preamble {
     /// The guest: to be given to [`serve`](crate::serve).
     Forward(Transport),
-    /// The host: to be given to [`greet`](super::greet()).
+    /// The host: to be given to [`greet_guest`](crate::greet_guest).
     Reversed(Transport),
     /// Nobody, it is one flow's: to be given to [`HostLanes::serve`](crate::HostLanes::serve).
     Lane(LaneKey, Transport),
