@@ -9,7 +9,6 @@ use nix::sys::prctl;
 use odyn_link::{HostLink, HostLinkConfig, LinkState};
 use odyn_policy::Policy;
 use odyn_proto::GuestState;
-use tokio::time::Instant;
 
 use crate::audit::{Audit, Sink};
 use crate::capture::Capture;
@@ -17,6 +16,7 @@ use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
 use crate::egress::PermittedLink;
 use crate::exit::{Failure, StartError};
+use crate::shutdown::EndedGuest;
 use crate::supervisor::exit_status::AppExit;
 use crate::supervisor::launch::Launch;
 use crate::supervisor::supervise::{SupervisedProcess, Supervisor};
@@ -27,8 +27,6 @@ use crate::{egress, guest_id, ingress, init, services, shutdown};
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
-/// What the host half gets to confirm the end of the link's connections.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What tasks get to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -85,13 +83,11 @@ async fn report(
         audit,
         client: client.clone(),
         guest,
-        drain_timeout,
     };
     match serve(args, parts, &mut report).await {
-        Ok(Ended { ending, deadline }) => {
-            report.finish(ending, deadline).await;
-            client.close(LAST_WORDS).await;
-            Ok(ending.into())
+        Ok((exit, guest)) => {
+            shutdown::end(guest, exit, &client, report, drain_timeout).await;
+            Ok(exit.into())
         }
         Err(mut error) => {
             eprintln!("odyn-net: {error}");
@@ -104,34 +100,31 @@ async fn report(
     }
 }
 
-/// How a run went.
-struct Ended {
-    ending: AppExit,
-    /// When the host half must have everything.
-    deadline: Instant,
-}
-
 /// What a run needs beside its arguments.
 struct Parts {
     policy: Arc<Policy>,
     audit: Audit,
     client: HostLink,
     guest: odyn_proto::Identity,
-    drain_timeout: Duration,
 }
 
-async fn serve(args: Run, parts: Parts, report: &mut Telemetry) -> Result<Ended, StartError> {
+/// Runs the app to its end. Says how it ended, and what there is then to be ended: nothing if we
+/// were told to stop before its start.
+async fn serve(
+    args: Run,
+    parts: Parts,
+    report: &mut Telemetry,
+) -> Result<(AppExit, Option<EndedGuest>), StartError> {
     let Parts {
         policy,
         audit,
         client,
         guest,
-        drain_timeout,
     } = parts;
     let mut launch = prepare_launch(&args.common)?;
     let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
     // From here on a first process hears what it is told; before, the kernel loses it.
-    let mut watch = Supervisor::install().map_err(os_error("install signal handlers"))?;
+    let mut supervisor = Supervisor::install().map_err(os_error("install signal handlers"))?;
     let own = OwnAddresses {
         v4: odyn_proto::synthetic::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_proto::synthetic::GUEST_V6),
@@ -153,18 +146,17 @@ async fn serve(args: Run, parts: Parts, report: &mut Telemetry) -> Result<Ended,
         ports,
         guest,
         audit.clone(),
-        link.shared_drain(),
+        link.drain_watch(),
     );
-    let running = egress::start(capture, own, Arc::clone(&policy), link.clone(), audit)
+    let egress = egress::start(capture, own, Arc::clone(&policy), link.clone(), audit)
         .map_err(os_error("serve the captured network"))?;
 
     let url = args.link.to_string();
     tokio::select! {
         () = await_link(link_state, &url) => {}
-        signal = watch.told_to_stop() => {
+        signal = supervisor.told_to_stop() => {
             // As if it had hit the program, which then need not start.
-            let ending = AppExit::Signaled(signal as i32);
-            return Ok(Ended { ending, deadline: Instant::now() });
+            return Ok((AppExit::Signaled(signal as i32), None));
         }
     }
     let services = services::start(policy.settings(), &link, args.nsm).await?;
@@ -177,30 +169,17 @@ async fn serve(args: Run, parts: Parts, report: &mut Telemetry) -> Result<Ended,
         .map_err(os_error("start a process for the program"))?;
     tracing::info!(pid = child.id(), "program started");
     report.state(&GuestState::Running);
-    let ending = watch
+    let exit = supervisor
         .wait(&SupervisedProcess::group(child.id()))
         .await
         .map_err(os_error("wait for the program"))?;
-    services.stop().await;
-    link.begin_drain();
-    // Their sockets must end for the drain to end.
-    watch.end_leftovers().await;
-    tracing::info!(
-        ?ending,
-        flows = running.open_flows(),
-        clients = ingress.open_flows(),
-        "program ended"
-    );
-
-    report.state(&GuestState::Draining);
-    let deadline = Instant::now() + drain_timeout;
-    shutdown::drain(&running, &link, drain_timeout, async {
-        watch.told_to_stop().await;
-    })
-    .await;
-    ingress.close(LAST_WORDS).await;
-    // Tasks that are left are dropped with the runtime, each with its record.
-    Ok(Ended { ending, deadline })
+    let guest = EndedGuest {
+        services,
+        supervisor,
+        egress,
+        ingress,
+    };
+    Ok((exit, Some(guest)))
 }
 
 /// Reads and checks the policy. Warnings are `policyctl check`'s business; errors end the start.

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use bytes::Bytes;
+use odyn_link::drain::Trigger;
 use odyn_link::{
     Counters, Handler, HostLanes, HostLink, HostLinkConfig, LaneMode, ListenOptions, Listener,
     Peer, Preamble, ServerConfig, Tuning, read_preamble, relay, serve,
 };
 use odyn_proto::{Endpoint, Refusal, Target, TargetHost};
-use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -411,8 +411,8 @@ async fn host() {
         tokio::spawn(async move {
             match read_preamble(transport, config.tuning.handshake_timeout).await {
                 Ok(Preamble::Forward(transport)) => {
-                    let shutdown = CancellationToken::new();
-                    let _ = serve(transport, peer, Arc::new(Dialler), config, shutdown).await;
+                    let drain = Trigger::default().watch();
+                    let _ = serve(transport, peer, Arc::new(Dialler), config, drain).await;
                 }
                 Ok(Preamble::Lane(key, transport)) => {
                     let _ = lanes.serve(transport, key, &config.tuning).await;

@@ -37,7 +37,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
-mod drain;
+pub mod drain;
 mod error;
 mod feed;
 mod flow;
@@ -46,11 +46,10 @@ mod host;
 mod http2;
 mod pool;
 mod sockets;
+mod sync;
 mod transport;
 
 pub use config::{LaneMode, Tuning};
-pub use drain::guard::DrainGuard;
-pub use drain::phase::{Drain, Phase};
 pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, refusal_from_io};
 pub use feed::{Feed, FeedBacklog, FeedSink, now};
 pub use flow::client_socket::{ClientSocket, ResetHandle};
@@ -63,17 +62,17 @@ pub use flow::stream::Stream;
 pub use flow::tcp::relay;
 pub use flow::udp::relay_udp;
 pub use guest::config::HostLinkConfig;
+pub use guest::drain::Drained;
 pub use guest::ingress::{
     Abandoned, IngressHandler, PendingClient, ReversedConfig, ReversedConnections,
 };
-pub use guest::link::{Drained, HostLink, OpenedFlow};
+pub use guest::link::{HostLink, OpenedFlow};
 pub use host::config::{GuestLinkConfig, ServerConfig};
 pub use host::flow_limit::{FlowLimit, FlowPermit};
 pub use host::guest_link::GuestLink;
 pub use host::handler::{FlowKind, FlowReport, Handler};
 pub use host::ingress::{GreetedGuest, greet_guest};
 pub use host::serve::serve;
-pub use http2::accept::Shutdown;
 pub use http2::open::LeaveReason;
 pub use pool::state::LinkState;
 pub use sockets::connect::connect;

@@ -9,7 +9,7 @@ use odyn_link::{DatagramError, Datagrams, End};
 use odyn_proto::Target;
 use tokio::net::UdpSocket;
 
-use common::{World, soon};
+use common::{LIMIT, World, soon};
 
 async fn flow(world: &World) -> (Datagrams, UdpSocket) {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -205,7 +205,7 @@ async fn the_halves_work_apart_and_dropping_the_sender_ends_the_flow() {
 async fn a_host_half_that_drains_is_not_held_by_a_silent_flow() {
     let mut world = World::new().await;
     let (mut flow, server) = flow(&world).await;
-    world.host.shutdown.cancel();
+    world.host.stop(LIMIT);
     // One that is used goes on.
     let mut buf = [0; 10];
     for _ in 0..5 {

@@ -6,9 +6,11 @@ mod common;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use odyn_link::drain::{Phase, Trigger};
 use odyn_link::{
     Feed, FeedSink, Handler, HostLink, HostLinkConfig, ListenOptions, Listener, Peer, ServerConfig,
     now, serve,
@@ -21,7 +23,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use common::{down, soon, up};
+use common::{LIMIT, down, soon, up};
 
 /// What the host has of one feed.
 #[derive(Default)]
@@ -115,7 +117,7 @@ impl Handler for Notebook {
 }
 
 struct Host {
-    shutdown: CancellationToken,
+    drain: Trigger,
     kill: CancellationToken,
     tasks: TaskTracker,
 }
@@ -123,25 +125,27 @@ struct Host {
 impl Host {
     fn start(endpoint: &Endpoint, notebook: &Arc<Notebook>) -> Self {
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
-        let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
+        let (drain, kill) = (Trigger::default(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let config = ServerConfig::default();
         let host = Self {
-            shutdown: shutdown.clone(),
+            drain: drain.clone(),
             kill: kill.clone(),
             tasks: tasks.clone(),
         };
         let notebook = Arc::clone(notebook);
+        tokio::spawn(common::force_in_time(drain.clone()));
+        let drain = drain.watch();
         tasks.clone().spawn(async move {
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept(&config.tuning) => accepted,
-                    () = shutdown.cancelled() => return,
+                    () = drain.draining() => return,
                     () = kill.cancelled() => return,
                 };
                 let (transport, peer) = accepted.unwrap();
                 let notebook = Arc::clone(&notebook);
-                let serve = serve(transport, peer, notebook, config.clone(), shutdown.clone());
+                let serve = serve(transport, peer, notebook, config.clone(), drain.clone());
                 let kill = kill.clone();
                 tasks.spawn(async move {
                     tokio::select! {
@@ -320,7 +324,7 @@ async fn a_host_that_drains_takes_records_until_its_last_flow_has_ended() {
     let (accepted, _) = soon("accept", server.accept()).await.unwrap();
     print(&feed, 0..10).await;
     soon("the first", feed.delivered()).await;
-    host.shutdown.cancel();
+    host.drain.advance(Phase::Draining, Instant::now(), LIMIT);
     down(&world.client).await;
     print(&feed, 10..20).await;
     soon("records while it drains", feed.delivered()).await;

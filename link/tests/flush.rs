@@ -6,7 +6,8 @@ mod common;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use odyn_link::{Drained, End, HostLink, HostLinkConfig, Phase, ServerConfig};
+use odyn_link::drain::{GuardKind, Phase};
+use odyn_link::{Drained, End, HostLink, HostLinkConfig, ServerConfig};
 use odyn_proto::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,7 +29,8 @@ async fn flow() -> (World, App, TcpStream) {
 
 fn drain(client: &HostLink, limit: Duration) -> JoinHandle<Drained> {
     let client = client.clone();
-    tokio::spawn(async move { client.drain(limit, pending()).await })
+    client.begin_drain(limit);
+    tokio::spawn(async move { client.drain(pending()).await })
 }
 
 /// Writes and closes, as a program does that exits: returns when the kernel has all of it.
@@ -56,7 +58,7 @@ async fn a_peer_that_never_closes_does_not_hold_the_exit() {
     let report = soon("report", world.host.ended.recv()).await.unwrap();
     assert_eq!((report.end, report.sent), (End::Closed, 100_000));
     soon("close", world.client.close(LIMIT)).await;
-    assert_eq!(world.client.phase(), Phase::Done);
+    assert_eq!(world.client.drain_watch().step().phase, Phase::Done);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +88,7 @@ async fn what_the_host_holds_is_waited_for() {
     // Slowly, until the guest has nothing more and only the host half knows that something is missing.
     let mut left = 32 * MIB - 1;
     let mut buf = vec![0; 64 * 1024];
-    while world.client.phase() < Phase::Flushing {
+    while world.client.drain_watch().step().phase < Phase::Flushing {
         tokio::time::sleep(Duration::from_millis(2)).await;
         if let Ok(read) = server.try_read(&mut buf) {
             left -= read;
@@ -120,7 +122,7 @@ async fn what_the_peer_sends_late_destroys_nothing() {
     }
     drop(app.tcp);
     let draining = drain(&world.client, LIMIT);
-    soon("draining", world.client.reached(Phase::Draining)).await;
+    soon("draining", world.client.drain_watch().draining()).await;
     // Data for a socket whose process is gone is answered with a reset.
     server.write_all(b"are you still there?").await.unwrap();
     assert_eq!(all_of(&mut server).await, written);
@@ -167,14 +169,15 @@ async fn being_told_to_stop_again_ends_the_drain() {
     let (world, app, server) = flow().await;
     let (force, forced) = oneshot::channel::<()>();
     let client = world.client.clone();
+    client.begin_drain(LIMIT);
     let draining = tokio::spawn(async move {
         client
-            .drain(LIMIT, async {
+            .drain(async {
                 let _ = forced.await;
             })
             .await
     });
-    soon("draining", world.client.reached(Phase::Draining)).await;
+    soon("draining", world.client.drain_watch().draining()).await;
     force.send(()).unwrap();
     assert_eq!(soon("drain", draining).await.unwrap().cut, 1);
     assert_eq!(
@@ -219,9 +222,9 @@ async fn a_flow_that_is_being_opened_survives_a_new_dial() {
     down(&client).await;
     let listener = listen().await;
     let address = listener.local_addr().unwrap();
-    let busy = client.drain_guard();
+    let busy = client.drain_watch().guard(GuardKind::Handover);
     let draining = drain(&client, LIMIT);
-    soon("draining", client.reached(Phase::Draining)).await;
+    soon("draining", client.drain_watch().draining()).await;
     let opening = tokio::spawn({
         let client = client.clone();
         async move {
@@ -246,7 +249,7 @@ async fn a_flow_that_is_being_opened_survives_a_new_dial() {
 async fn a_host_half_that_leaves_at_the_same_time_delivers_what_it_has() {
     let (world, app, mut server) = flow().await;
     write_and_exit(app.tcp, 2 * MIB).await;
-    world.host.shutdown.cancel();
+    world.host.stop(LIMIT);
     down(&world.client).await;
     let drained = soon("drain", drain(&world.client, LIMIT)).await.unwrap();
     assert_eq!(drained.cut, 0);
@@ -261,7 +264,7 @@ async fn a_link_that_dies_in_the_flush_is_told_as_lost() {
     let (world, app, server) = flow().await;
     let writing = tokio::spawn(write_and_exit(app.tcp, 64 * MIB));
     let draining = drain(&world.client, LIMIT);
-    soon("draining", world.client.reached(Phase::Draining)).await;
+    soon("draining", world.client.drain_watch().draining()).await;
     world.host.killed().await;
     assert_eq!(soon("end", app.relay).await.unwrap(), End::LinkLost);
     soon("drain", draining).await.unwrap();
@@ -280,9 +283,7 @@ async fn nothing_to_flush_takes_no_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_half_cuts_at_its_deadline_and_says_what_was_lost() {
-    let mut config = ServerConfig::default();
-    config.drain_timeout = Duration::from_millis(300);
-    let mut world = World::with(HostLinkConfig::default(), config).await;
+    let mut world = World::new().await;
     let listener = listen().await;
     let mut app = world.connect(listener.local_addr().unwrap()).await;
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
@@ -292,7 +293,7 @@ async fn the_host_half_cuts_at_its_deadline_and_says_what_was_lost() {
     soon("the first byte", server.read_exact(&mut [0; 1]))
         .await
         .unwrap();
-    world.host.shutdown.cancel();
+    world.host.stop(Duration::from_millis(300));
     let report = soon("report", world.host.ended.recv()).await.unwrap();
     let End::Cut { undelivered } = report.end else {
         panic!("{report:?}");

@@ -57,7 +57,7 @@ async fn a_guest_is_no_way_to_anywhere_else() {
         ReversedConfig::default(),
         hello,
         Arc::clone(&clients),
-        guest.shared_drain(),
+        guest.drain_watch(),
     );
 
     // A host that asks for what its own code never asks for.

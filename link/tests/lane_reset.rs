@@ -39,7 +39,8 @@ async fn a_reset_at_the_end_of_the_program_is_passed_on_behind_its_bytes() {
     })
     .await;
     let client = world.client.clone();
-    let draining = tokio::spawn(async move { client.drain(LIMIT, pending()).await });
+    client.begin_drain(LIMIT);
+    let draining = tokio::spawn(async move { client.drain(pending()).await });
     app.tcp.set_zero_linger().unwrap();
     drop(app.tcp);
     let end = soon("the reset", peer.read_to_end(&mut Vec::new())).await;

@@ -69,7 +69,7 @@ async fn a_host_that_has_nothing_more_when_it_is_asked_has_cut_nothing() {
         },
         ports: vec![80.try_into().unwrap()],
     };
-    let drain = guest.shared_drain();
+    let drain = guest.drain_watch();
     let reverse = ReversedConnections::start(endpoint, config, hello, Arc::clone(&program), drain);
 
     let (transport, _) = soon("dial", listener.accept(&Tuning::default()))
@@ -94,7 +94,8 @@ async fn a_host_that_has_nothing_more_when_it_is_asked_has_cut_nothing() {
     drop(app);
     let drained = tokio::spawn({
         let guest = guest.clone();
-        async move { guest.drain(LIMIT, pending()).await }
+        guest.begin_drain(LIMIT);
+        async move { guest.drain(pending()).await }
     });
     let mut got = Vec::new();
     while let Some(bytes) = soon("the bytes", body.data()).await {

@@ -14,7 +14,7 @@ use odyn_proto::{Endpoint, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
-use common::{Host, World, down, is_reset, listen, socket_path, soon, up};
+use common::{Host, LIMIT, World, down, is_reset, listen, socket_path, soon, up};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_host_resets_its_flows_at_once_and_a_new_one_is_found() {
@@ -102,7 +102,7 @@ async fn a_host_that_drains_ends_no_flow_and_takes_no_new_one() {
     let address = listener.local_addr().unwrap();
     let mut app = common::App::connect(&client, address).await;
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
-    host.shutdown.cancel();
+    host.stop(LIMIT);
     down(&client).await;
     for _ in 0..3 {
         app.tcp.write_all(b"ping").await.unwrap();
@@ -121,13 +121,11 @@ async fn a_host_that_drains_ends_no_flow_and_takes_no_new_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_of_the_hosts_drain_time_flows_are_cut() {
-    let mut config = ServerConfig::default();
-    config.drain_timeout = Duration::ZERO;
-    let world = World::with(HostLinkConfig::default(), config).await;
+    let world = World::new().await;
     let listener = listen().await;
     let mut app = world.connect(listener.local_addr().unwrap()).await;
     let (_server, _) = soon("accept", listener.accept()).await.unwrap();
-    world.host.shutdown.cancel();
+    world.host.stop(Duration::ZERO);
     let read = soon("reset", app.tcp.read(&mut [0; 1])).await;
     assert!(is_reset(&read), "{read:?}");
     soon("the host's end", world.host.tasks.wait()).await;
@@ -141,7 +139,8 @@ async fn the_clients_drain_waits_for_its_flows() {
     let mut app = world.connect(address).await;
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
     let client = world.client.clone();
-    let draining = tokio::spawn(async move { client.drain(common::LIMIT, pending()).await });
+    client.begin_drain(common::LIMIT);
+    let draining = tokio::spawn(async move { client.drain(pending()).await });
     app.tcp.write_all(b"x").await.unwrap();
     let mut got = [0; 1];
     soon("byte", server.read_exact(&mut got)).await.unwrap();
@@ -158,7 +157,8 @@ async fn the_clients_drain_cuts_what_does_not_end() {
     let listener = listen().await;
     let app = world.connect(listener.local_addr().unwrap()).await;
     let (mut server, _) = soon("accept", listener.accept()).await.unwrap();
-    let drained = soon("drain", world.client.drain(Duration::ZERO, pending())).await;
+    world.client.begin_drain(Duration::ZERO);
+    let drained = soon("drain", world.client.drain(pending())).await;
     assert_eq!((drained.cut, drained.undelivered), (1, 0));
     assert_eq!(
         soon("end", app.relay).await.unwrap(),

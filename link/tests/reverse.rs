@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use odyn_link::drain::Trigger;
 use odyn_link::{
     ClientSocket, Counters, Drained, End, GuestLink, GuestLinkConfig, HostLanes, HostLink,
     HostLinkConfig, IngressHandler, LeaveReason, LinkError, LinkState, ListenOptions, Listener,
-    OpenError, PendingClient, Preamble, ReversedConfig, ReversedConnections, Shutdown, Stream,
-    Tuning, dial, greet_guest, read_preamble, relay,
+    OpenError, PendingClient, Preamble, ReversedConfig, ReversedConnections, Stream, Tuning, dial,
+    greet_guest, read_preamble, relay,
 };
 use odyn_proto::wire::ingress::{Incoming, IngressHello};
 use odyn_proto::{Endpoint, GuestName, Identity, Refusal, RunId};
@@ -87,7 +88,7 @@ impl Host {
         config.tuning.lanes = lanes();
         let lanes = HostLanes::new(&config.tuning);
         config.lanes = Some(Arc::clone(&lanes));
-        let client = GuestLink::new("shop".into(), config.clone(), Shutdown::default());
+        let client = GuestLink::new("shop".into(), config.clone(), Trigger::default().watch());
         let (sender, leaves) = mpsc::channel(1000);
         let (adopted, adoptions) = watch::channel(0);
         let accepting = tokio::spawn({
@@ -164,7 +165,8 @@ fn guest() -> HostLink {
 
 /// Drains and closes a guest.
 async fn drain(guest: &HostLink, reverse: &ReversedConnections, limit: Duration) -> Drained {
-    let drained = guest.drain(limit, std::future::pending()).await;
+    guest.begin_drain(limit);
+    let drained = guest.drain(std::future::pending()).await;
     tokio::join!(reverse.close(LIMIT), guest.close(LIMIT));
     drained
 }
@@ -192,7 +194,7 @@ impl World {
             reverse_config(),
             hello(),
             Arc::clone(&program),
-            guest.shared_drain(),
+            guest.drain_watch(),
         );
         host.whole().await;
         Self {
@@ -339,7 +341,7 @@ async fn a_client_waits_for_a_guest_that_comes_back() {
         reverse_config(),
         hello(),
         Arc::clone(&world.program),
-        world.guest.shared_drain(),
+        world.guest.drain_watch(),
     );
     soon("accept", world.listener.accept()).await.unwrap();
     soon("opened", waiting).await.unwrap().unwrap();
@@ -529,7 +531,7 @@ async fn garbage_from_a_host_neither_harms_the_guest_nor_keeps_it_from_dialling(
         config,
         hello(),
         Arc::clone(&program),
-        guest.shared_drain(),
+        guest.drain_watch(),
     );
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     for round in 0..64_u8 {

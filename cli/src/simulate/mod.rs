@@ -12,19 +12,19 @@ mod stale;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use enclaver_outer::kms::EnvironmentCredentials;
 use enclaver_outer::resolver::SystemResolver;
 use enclaver_outer::{Kms, Outer};
 use nix::sys::prctl;
+use odyn_link::drain::{Phase, Trigger};
 use odyn_net::cli::{Common, Run};
 use odyn_net::exit::{Failure, StartError};
 use odyn_net::run;
 use odyn_net::supervisor::exit_status::AppExit;
 use odyn_net::supervisor::supervise::{SupervisedProcess, Supervisor};
 use odyn_proto::Endpoint;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{GUEST_COMMAND, Simulate};
 
@@ -65,7 +65,7 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
         let mut watch = Supervisor::install().map_err(failed("install signal handlers"))?;
         let child = spawn_guest(&link, &args.common).map_err(failed("start the guest"))?;
-        let stop = CancellationToken::new();
+        let drain = Trigger::default();
         let outer = Outer::builder()
             .only_pid(child.id())
             .kms(Kms::with(EnvironmentCredentials))
@@ -73,12 +73,12 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             .inherited(clients.sockets)
             .build(resolver)
             .map_err(failed("start the host half"))?;
-        let outer = tokio::spawn(outer.run(vec![listener], stop.clone()));
+        let outer = tokio::spawn(outer.run(vec![listener], drain.clone()));
         let ending = watch
             .wait(&SupervisedProcess::process(child.id()))
             .await
             .map_err(failed("wait for the guest"))?;
-        stop.cancel();
+        drain.advance(Phase::Draining, Instant::now(), HOST_SHUTDOWN);
         let _ = tokio::time::timeout(HOST_SHUTDOWN, outer).await;
         Ok::<AppExit, StartError>(ending)
     });

@@ -8,7 +8,8 @@
 //!
 //! Each flow has one audit record, which ends on every path.
 
-use odyn_link::{DrainGuard, OpenError};
+use odyn_link::OpenError;
+use odyn_link::drain::Guard;
 use odyn_policy::{Condition, Protocol, RuleRef};
 use odyn_proto::OrigDst;
 
@@ -26,11 +27,11 @@ pub(super) trait Captured: Sized + Send {
     fn original(&self) -> OrigDst;
 
     /// Refuses the flow. The app is answered at once, where one answer is enough; the future goes
-    /// on answering, and `busy` holds the end of a drain off as long as it is needed.
+    /// on answering, and `handover` holds the end of a drain off as long as it is needed.
     fn refuse(
         self,
         cause: RefusalCause,
-        busy: DrainGuard,
+        handover: Guard,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// The app's bytes, so that conditions can be checked on them.
@@ -69,11 +70,11 @@ pub(super) struct AllowedFlow<'a> {
     pub(super) record: Record,
     pub(super) egress: &'a Egress,
     /// Holds the end of a drain off until the link knows the flow.
-    pub(super) busy: DrainGuard,
+    pub(super) handover: Guard,
 }
 
 /// Decides on a captured flow, and refuses or carries it.
-pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGuard) {
+pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, handover: Guard) {
     let original = captured.original();
     let mut record = egress.audit.flow(C::PROTOCOL.as_str(), original);
     let authorized = egress
@@ -82,9 +83,9 @@ pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGu
         .await;
     let admitted = match authorized {
         Ok(admitted) => admitted,
-        Err(Rejected::Denied(refusal)) => return deny(captured, record, refusal, busy).await,
+        Err(Rejected::Denied(refusal)) => return deny(captured, record, refusal, handover).await,
         Err(Rejected::Unresolved) => {
-            let refused = captured.refuse(RefusalCause::Unresolved, busy);
+            let refused = captured.refuse(RefusalCause::Unresolved, handover);
             record.ended(End::Unresolved);
             return refused.await;
         }
@@ -95,7 +96,7 @@ pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGu
                 admitted,
                 record,
                 egress,
-                busy,
+                handover,
             })
             .await;
     };
@@ -104,13 +105,13 @@ pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGu
         AppStream::Gone => return record.ended(End::ResetByApp),
         AppStream::None(captured) => {
             let refusal = Refusal::of(condition.reason().as_str());
-            return deny(captured, record, refusal, busy).await;
+            return deny(captured, record, refusal, handover).await;
         }
     };
     match conditions::first_unmet(&admitted, connected.stream()).await {
         Some(condition) => {
             let refusal = unmet(condition, admitted.permit.rule());
-            deny(connected, record, refusal, busy).await;
+            deny(connected, record, refusal, handover).await;
         }
         None => {
             connected
@@ -118,7 +119,7 @@ pub(super) async fn run<C: Captured>(captured: C, egress: &Egress, busy: DrainGu
                     admitted,
                     record,
                     egress,
-                    busy,
+                    handover,
                 })
                 .await;
         }
@@ -130,19 +131,19 @@ pub(super) async fn not_opened<C: Captured>(
     captured: C,
     error: &OpenError,
     record: Record,
-    busy: DrainGuard,
+    handover: Guard,
 ) {
     let original = captured.original();
     tracing::debug!(%original, %error, flow = record.id(), "not opened");
     let end = end_of_open(error);
-    let refused = captured.refuse(RefusalCause::NotOpened(end), busy);
+    let refused = captured.refuse(RefusalCause::NotOpened(end), handover);
     record.ended(end);
     refused.await;
 }
 
 /// Answers the app before the record is written: the app waits, the record does not.
-async fn deny<C: Captured>(captured: C, record: Record, refusal: Refusal, busy: DrainGuard) {
-    let refused = captured.refuse(RefusalCause::Denied, busy);
+async fn deny<C: Captured>(captured: C, record: Record, refusal: Refusal, handover: Guard) {
+    let refused = captured.refuse(RefusalCause::Denied, handover);
     record.denied(refusal);
     refused.await;
 }

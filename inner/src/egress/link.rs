@@ -1,12 +1,8 @@
 //! The only way from the guest to the link: it opens for a [`Permit`], which only the policy makes.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use odyn_link::{
-    Datagrams, Drain, DrainGuard, Drained, HostLink, LinkIo, LinkState, OpenError, OpenedFlow,
-    Phase, Stream,
-};
+use odyn_link::drain::{Guard, Watch};
+use odyn_link::{Datagrams, HostLink, LinkIo, LinkState, OpenError, OpenedFlow, Stream};
 use odyn_policy::{KmsProxySettings, Permit};
 use odyn_proto::{KmsEndpoint, Target, TargetHost};
 use tokio::net::TcpStream;
@@ -74,34 +70,14 @@ impl PermittedLink {
         }
     }
 
-    /// The drain, for ingress to take part in.
-    pub fn shared_drain(&self) -> Drain {
-        self.link.shared_drain()
+    /// Follows the drain of this guest.
+    pub fn drain_watch(&self) -> Watch {
+        self.link.drain_watch()
     }
 
-    /// Delays the end of the drain while the caller is about to open a flow.
-    pub fn busy(&self) -> DrainGuard {
-        self.link.drain_guard()
-    }
-
-    /// Begins the drain: the app has ended, and no byte is written to its sockets any more.
-    pub fn begin_drain(&self) {
-        self.link.begin_drain();
-    }
-
-    /// As [`HostLink::drain`].
-    pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
-        self.link.drain(limit, force).await
-    }
-
-    /// As [`HostLink::close`].
-    pub async fn close(&self, limit: Duration) {
-        self.link.close(limit).await;
-    }
-
-    /// Waits for a phase of the end.
-    pub async fn reached(&self, phase: Phase) {
-        self.link.reached(phase).await;
+    /// For a flow that is about to be opened: the host has yet to get something.
+    pub fn handover(&self) -> Guard {
+        self.link.handover()
     }
 
     /// Whether the link is up.

@@ -36,14 +36,17 @@ pub struct Egress {
     answers: UdpReplies,
     udp_flows: udp::Flows,
     flows: TaskTracker,
-    /// No datagram comes any more than those that are there.
-    last_datagrams: CancellationToken,
+    /// Cancelled when no more datagrams come than those that are in the sockets: UDP flows, which
+    /// have no end of their own, end behind them.
+    stop: CancellationToken,
 }
 
 /// The running egress; it ends by [`RunningEgress::stop`].
 pub struct RunningEgress {
+    /// Cancelled when no more flows come than those that the kernel has accepted.
     stop: CancellationToken,
-    last_datagrams: CancellationToken,
+    /// [`Egress::stop`].
+    stop_flows: CancellationToken,
     flows: TaskTracker,
     listeners: TaskTracker,
     /// Moves packets until the last flow is over.
@@ -71,12 +74,12 @@ pub fn start(
     );
     let mut running = RunningEgress {
         stop: CancellationToken::new(),
-        last_datagrams: CancellationToken::new(),
+        stop_flows: CancellationToken::new(),
         flows: TaskTracker::new(),
         listeners: TaskTracker::new(),
         tun: None,
     };
-    let (flows, last_datagrams) = (running.flows.clone(), running.last_datagrams.clone());
+    let (flows, stop) = (running.flows.clone(), running.stop_flows.clone());
     let authorizer = Authorizer::new(policy, resolver.clone(), own);
     let egress = move |answers| {
         Arc::new(Egress {
@@ -86,7 +89,7 @@ pub fn start(
             answers,
             udp_flows: udp::Flows::default(),
             flows,
-            last_datagrams,
+            stop,
         })
     };
     match capture {
@@ -151,7 +154,7 @@ impl RunningEgress {
         self.stop.cancel();
         self.listeners.close();
         self.listeners.wait().await;
-        self.last_datagrams.cancel();
+        self.stop_flows.cancel();
     }
 
     /// Flows that are open at this moment.

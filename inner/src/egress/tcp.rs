@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::DrainGuard;
+use odyn_link::drain::Guard;
 use odyn_policy::Protocol;
 use odyn_proto::{Dialled, OrigDst};
 use socket2::SockRef;
@@ -25,7 +25,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// already, so that none of them is lost.
 pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: CancellationToken) {
     // Until the backlog is empty.
-    let _busy = egress.link.busy();
+    let _handover = egress.link.handover();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -34,8 +34,8 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
         };
         match accepted {
             Ok(stream) => {
-                let busy = egress.link.busy();
-                egress.carry(redirected(stream, Arc::clone(&egress), busy));
+                let handover = egress.link.handover();
+                egress.carry(redirected(stream, Arc::clone(&egress), handover));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_exhaustion(&error) => {
@@ -102,11 +102,11 @@ impl Captured for Connected {
     fn refuse(
         self,
         _: RefusalCause,
-        busy: DrainGuard,
+        handover: Guard,
     ) -> impl Future<Output = ()> + Send + 'static {
         reset(&self.stream);
         drop(self);
-        async move { drop(busy) }
+        async move { drop(handover) }
     }
 
     async fn into_stream(self) -> AppStream<Self> {
@@ -118,24 +118,24 @@ impl Captured for Connected {
             admitted,
             mut record,
             egress,
-            busy,
+            handover,
         } = allowed;
         let opened = match egress.link.tcp_for(&admitted.permit, &self.stream).await {
             Ok(opened) => opened,
-            Err(error) => return flow::not_opened(self, &error, record, busy).await,
+            Err(error) => return flow::not_opened(self, &error, record, handover).await,
         };
         record.dialled(opened.dialled.map(Dialled));
         // From here on the flow says itself when it has nothing more to hand over.
-        drop(busy);
+        drop(handover);
         let end = odyn_link::relay(self.stream, opened.flow, record.counters()).await;
         drop(self.serving);
         finish(record, end);
     }
 }
 
-async fn redirected(stream: TcpStream, egress: Arc<Egress>, busy: DrainGuard) {
+async fn redirected(stream: TcpStream, egress: Arc<Egress>, handover: Guard) {
     match Connected::redirected(stream) {
-        Ok(connected) => flow::run(connected, &egress, busy).await,
+        Ok(connected) => flow::run(connected, &egress, handover).await,
         Err(stream) => {
             // Without a destination there is nothing to decide on: fail closed.
             let local = stream

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use odyn_dns::{QueryStep, QueryTransport};
-use odyn_link::DrainGuard;
+use odyn_link::drain::Guard;
 use odyn_policy::Protocol;
 use odyn_proto::{Dialled, OrigDst};
 use tokio::sync::Semaphore;
@@ -33,7 +33,7 @@ pub(super) struct Serving {
     worker: Worker,
     _servers: JoinSet<()>,
     /// Until every packet of the program is with its flow.
-    busy: Mutex<Option<DrainGuard>>,
+    handover: Mutex<Option<Guard>>,
 }
 
 /// Serves a captured namespace; at most `queries` of DNS over UDP wait for their answers.
@@ -56,7 +56,7 @@ pub(super) fn serve(
         let server = odyn_dns::serve_udp(socket, resolver.clone());
         servers.spawn(super::serve_dns(server, stop.clone()));
     }
-    let busy = egress.link.busy();
+    let handover = egress.link.handover();
     let program = Program {
         egress,
         resolver,
@@ -67,7 +67,7 @@ pub(super) fn serve(
     Ok(Serving {
         worker: tun::start(captured.shared, program)?,
         _servers: servers,
-        busy: Mutex::new(Some(busy)),
+        handover: Mutex::new(Some(handover)),
     })
 }
 
@@ -75,12 +75,12 @@ impl Serving {
     /// Waits until every packet that the program has sent by now is with its flow.
     pub(super) async fn settle(&self) {
         self.worker.settle().await;
-        let busy = self
-            .busy
+        let handover = self
+            .handover
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        drop(busy);
+        drop(handover);
     }
 }
 
@@ -99,10 +99,10 @@ impl Handler for Program {
             // As nobody listens any more: dropped, it is reset.
             return;
         }
-        let busy = self.egress.link.busy();
+        let handover = self.egress.link.handover();
         let egress = Arc::clone(&self.egress);
         self.egress
-            .carry(async move { flow::run(held, &egress, busy).await });
+            .carry(async move { flow::run(held, &egress, handover).await });
     }
 
     fn overflow(&self, original: OrigDst) {
@@ -159,7 +159,7 @@ impl Captured for Held {
     fn refuse(
         self,
         cause: RefusalCause,
-        busy: DrainGuard,
+        handover: Guard,
     ) -> impl Future<Output = ()> + Send + 'static {
         Held::refuse(
             self,
@@ -169,7 +169,7 @@ impl Captured for Held {
                 RefusalCause::NotOpened(end) => refusal_of(end),
             },
         );
-        async move { drop(busy) }
+        async move { drop(handover) }
     }
 
     /// The bytes come after the handshake, so it is completed before the host is asked.
@@ -186,18 +186,18 @@ impl Captured for Held {
             admitted,
             mut record,
             egress,
-            busy,
+            handover,
         } = allowed;
         let opened = match egress.link.tcp(&admitted.permit).await {
             Ok(opened) => opened,
-            Err(error) => return flow::not_opened(self, &error, record, busy).await,
+            Err(error) => return flow::not_opened(self, &error, record, handover).await,
         };
         record.dialled(opened.dialled.map(Dialled));
         let Some(Accepted { stream, serving }) = self.accept().await else {
             return record.ended(End::ResetByApp);
         };
         // From here on the flow says itself when it has nothing more to hand over.
-        drop(busy);
+        drop(handover);
         let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
         drop(serving);
         tcp::finish(record, end);

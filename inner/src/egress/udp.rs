@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use nix::errno::Errno;
-use odyn_link::{Counters, DatagramError, Datagrams, DrainGuard, Phase};
+use odyn_link::drain::Guard;
+use odyn_link::{Counters, DatagramError, Datagrams};
 use odyn_policy::Protocol;
 use odyn_proto::{Dialled, OrigDst};
 use odyn_udp_batch::MAX_SENT;
@@ -69,7 +70,7 @@ impl Default for Flows {
 /// Receives captured datagrams until `stop`, and then those that are there already.
 pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: CancellationToken) {
     // Until the socket is empty.
-    let _busy = egress.link.busy();
+    let _handover = egress.link.handover();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
@@ -130,8 +131,8 @@ pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8])
         route,
         queue,
     };
-    let (egress_of_flow, busy) = (Arc::clone(egress), egress.link.busy());
-    egress.spawn(async move { flow::run(flow, &egress_of_flow, busy).await });
+    let (egress_of_flow, handover) = (Arc::clone(egress), egress.link.handover());
+    egress.spawn(async move { flow::run(flow, &egress_of_flow, handover).await });
 }
 
 impl Flows {
@@ -171,13 +172,13 @@ impl Captured for UdpFlow {
 
     /// A denied flow is remembered: each of its datagrams is answered, and it is recorded once.
     /// After any other refusal the next datagram begins a new flow.
-    async fn refuse(self, cause: RefusalCause, busy: DrainGuard) {
+    async fn refuse(self, cause: RefusalCause, handover: Guard) {
         if cause == RefusalCause::Denied {
-            drop(busy);
+            drop(handover);
             self.refuse_until_idle().await;
         } else {
             self.refuse_queued();
-            drop(busy);
+            drop(handover);
         }
     }
 
@@ -191,11 +192,11 @@ impl Captured for UdpFlow {
             admitted,
             mut record,
             egress,
-            busy,
+            handover,
         } = allowed;
         let opened = match egress.link.udp(&admitted.permit).await {
             Ok(opened) => opened,
-            Err(error) => return flow::not_opened(self, &error, record, busy).await,
+            Err(error) => return flow::not_opened(self, &error, record, handover).await,
         };
         record.dialled(opened.dialled.map(Dialled));
         let reply = match egress.answers.reply(self.route) {
@@ -207,7 +208,7 @@ impl Captured for UdpFlow {
             }
         };
         // From here on the link's flow says when there is nothing more to hand over.
-        drop(busy);
+        drop(handover);
         let mut link = opened.flow;
         let end = match self.pump(&reply, &mut link, &record).await {
             Some(end) => end,
@@ -254,7 +255,7 @@ impl UdpFlow {
                         Ok(false) => Event::End(End::Closed),
                         Err(error) => Event::End(end_of_datagrams(&error)),
                     },
-                    () = self.egress.last_datagrams.cancelled() => Event::LastOnes,
+                    () = self.egress.stop.cancelled() => Event::LastOnes,
                 }
             })
             .await;
@@ -297,7 +298,7 @@ impl UdpFlow {
             sent = self.send_last(reply, &mut link, &counters) => if let Err(error) = sent {
                 return record.ended(end_of_datagrams(&error));
             },
-            () = egress.link.reached(Phase::Forced) => {}
+            () = egress.link.drain_watch().forced() => {}
         }
         let (taken, _) = counters.get();
         super::tcp::finish(record, link.finish(taken).await);
@@ -333,7 +334,7 @@ impl UdpFlow {
         loop {
             let next = tokio::select! {
                 next = timeout(DENIED_IDLE, self.queue.recv()) => next,
-                () = self.egress.last_datagrams.cancelled() => return,
+                () = self.egress.stop.cancelled() => return,
             };
             match next {
                 Ok(Some(queued)) => {

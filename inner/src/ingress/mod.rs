@@ -15,7 +15,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{Drain, LaneMode, ReversedConfig, ReversedConnections};
+use odyn_link::drain::Watch;
+use odyn_link::{LaneMode, ReversedConfig, ReversedConnections};
 use odyn_proto::wire::ingress::{IngressHello, MAX_PORTS};
 use odyn_proto::{Endpoint, Identity};
 
@@ -43,7 +44,7 @@ pub fn start(
     ports: Ports,
     identity: Identity,
     audit: Audit,
-    drain: Drain,
+    drain: Watch,
 ) -> RunningIngress {
     start_with(link, lanes, ports, identity, audit, drain, HANDSHAKE)
 }
@@ -54,7 +55,7 @@ fn start_with(
     Ports { ports }: Ports,
     identity: Identity,
     audit: Audit,
-    drain: Drain,
+    drain: Watch,
     handshake: Duration,
 ) -> RunningIngress {
     let mut listen: Vec<NonZeroU16> = ports.keys().copied().collect();

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use odyn_link::drain::Trigger;
 use odyn_link::{
     ClientSocket, GuestLink, GuestLinkConfig, HostLink, HostLinkConfig, LaneMode, ListenOptions,
-    Listener, OpenError, Preamble, Shutdown, Tuning, greet_guest, read_preamble,
+    Listener, OpenError, Preamble, Tuning, greet_guest, read_preamble,
 };
 use odyn_proto::wire::ingress::Incoming;
 use odyn_proto::{GuestName, Refusal, RunId};
@@ -73,7 +74,7 @@ impl World {
             ports,
             identity,
             audit.clone(),
-            guest.shared_drain(),
+            guest.drain_watch(),
             LONG,
         );
         let (transport, _) = listener.accept(&Tuning::default()).await.unwrap();
@@ -81,7 +82,7 @@ impl World {
             panic!("not reversed");
         };
         let config = GuestLinkConfig::default();
-        let host = GuestLink::new("shop".into(), config.clone(), Shutdown::default());
+        let host = GuestLink::new("shop".into(), config.clone(), Trigger::default().watch());
         let greeted = greet_guest(transport, &config.tuning).await.unwrap();
         let ports = greeted.hello().ports.clone();
         drop(host.adopt(greeted));
@@ -204,7 +205,8 @@ async fn who_waits_for_the_program_is_refused_at_once_when_it_has_ended() {
         while world.running.open_flows() == 0 {
             tokio::task::yield_now().await;
         }
-        world.guest.drain(LONG, std::future::pending()).await;
+        world.guest.begin_drain(LONG);
+        world.guest.drain(std::future::pending()).await;
         tokio::join!(world.running.close(LONG), world.guest.close(LONG));
     };
     let (opened, ()) = tokio::join!(world.ask(address.port()), drain);
@@ -234,7 +236,7 @@ async fn without_ports_nothing_is_dialled() {
         Ports::default(),
         identity,
         audit,
-        guest().shared_drain(),
+        guest().drain_watch(),
     );
     assert!(running.reverse.is_none());
     running.close(LONG).await;

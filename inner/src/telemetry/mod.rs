@@ -109,7 +109,7 @@ impl Telemetry {
             }
         };
         if timeout_at(deadline, delivered).await.is_err() {
-            self.hurry().await;
+            self.stop_output().await;
         }
         if let Some(log) = &self.log {
             log.confess();
@@ -135,10 +135,10 @@ impl Telemetry {
     }
 
     /// A process that is still there holds the pipes open, or the host half takes nothing.
-    async fn hurry(&mut self) {
+    async fn stop_output(&mut self) {
         let deadline = Instant::now() + LAST_WORDS;
         for stream in &mut self.streams {
-            stream.hurry();
+            stream.stop();
             let read = async {
                 stream.read_to_end().await;
                 stream.feed.finished().await;

@@ -30,7 +30,7 @@ const LINE_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct OutputStream {
     pub(super) feed: Feed,
     reader: JoinHandle<()>,
-    hurry: CancellationToken,
+    stop: CancellationToken,
 }
 
 impl OutputStream {
@@ -39,19 +39,15 @@ impl OutputStream {
         let (reader, writer) = io::pipe()?;
         let receiver = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
         let feed = Feed::new(LIMIT);
-        let hurry = CancellationToken::new();
-        let reader = tokio::spawn(read(receiver, feed.clone(), hurry.clone()));
-        let stream = Self {
-            feed,
-            reader,
-            hurry,
-        };
+        let stop = CancellationToken::new();
+        let reader = tokio::spawn(read(receiver, feed.clone(), stop.clone()));
+        let stream = Self { feed, reader, stop };
         Ok((stream, writer.into()))
     }
 
     /// No more is waited for than what is in the pipe already.
-    pub(super) fn hurry(&self) {
-        self.hurry.cancel();
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Waits until everything is read and the feed has ended. May be asked again.
@@ -63,7 +59,7 @@ impl OutputStream {
 }
 
 /// Reads until every writer has closed its end.
-async fn read(mut pipe: pipe::Receiver, feed: Feed, hurry: CancellationToken) {
+async fn read(mut pipe: pipe::Receiver, feed: Feed, stop: CancellationToken) {
     let mut buffer = BytesMut::new();
     loop {
         let patience = if buffer.is_empty() {
@@ -75,7 +71,7 @@ async fn read(mut pipe: pipe::Receiver, feed: Feed, hurry: CancellationToken) {
         let read = tokio::select! {
             biased;
             read = timeout(patience, pipe.read_buf(&mut buffer)) => read,
-            () = hurry.cancelled() => {
+            () = stop.cancelled() => {
                 while matches!(pipe.try_read_buf(&mut buffer), Ok(count) if count > 0) {
                     write_all(&feed, &mut buffer).await;
                     buffer.reserve(READ);

@@ -174,7 +174,7 @@ impl FlowDelivery {
 }
 
 impl FlowGuard {
-    /// The flow, for whoever has a lane for it.
+    /// The flow, where its lane is put.
     pub(crate) fn delivery(&self) -> Arc<FlowDelivery> {
         Arc::clone(&self.delivery)
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use crate::drain::delivery::DeliveryTable;
-use crate::drain::phase::{Phase, PhaseStep};
+use crate::drain::{Phase, PhaseStep};
 use crate::error::LinkError;
 use crate::http2::chunk::{Chunk, InFlight};
 use crate::http2::message::{GUEST, HOST, path_uri, plain_request, read_body};
@@ -62,7 +62,7 @@ impl FlushReport {
         }
     }
 
-    /// Those that nobody asked for: flows that had ended before.
+    /// Those that no flow has asked for: flows that had ended before.
     pub(crate) fn rest(&self) -> Vec<Undelivered> {
         match self {
             Self::Answered(flows) => lock(flows).drain().map(|(_, flow)| flow).collect(),
@@ -222,7 +222,7 @@ async fn reset(respond: &mut SendResponse<Chunk>) {
 }
 
 /// Requests that the host half parks on each reversed connection: one for
-/// [`Phase::Flushing`](crate::Phase), one for [`Phase::Forced`](crate::Phase).
+/// [`Phase::Flushing`], one for [`Phase::Forced`].
 pub(crate) const DEFERRED_FLUSHES: usize = 2;
 
 /// `POST /flush` with the roles reversed: the guest can't ask, so the host half does, at once. The
@@ -359,14 +359,12 @@ fn has_left(error: &h2::Error) -> bool {
     error.is_remote() && error.is_reset() && error.reason() == Some(Reason::CANCEL)
 }
 
-/// How long the host half may wait, and until when its answer is waited for.
+/// How long the host may wait, and until when its answer is waited for.
 fn answer_limit(step: PhaseStep) -> (Duration, Instant) {
+    let until = Instant::from_std(step.until);
     match step.phase {
-        Phase::Forced => (Duration::ZERO, step.until),
-        _ => (
-            step.until.saturating_duration_since(Instant::now()),
-            step.until + ANSWER_GRACE,
-        ),
+        Phase::Forced => (Duration::ZERO, until),
+        _ => (step.rest(Instant::now().into_std()), until + ANSWER_GRACE),
     }
 }
 

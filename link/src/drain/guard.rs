@@ -1,31 +1,79 @@
-//! What a drain waits for, one guard each.
+//! What a drain waits for.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::drain::phase::Drain;
+use tokio::sync::Notify;
 
-/// Something that the host half has yet to get: flushing does not begin while one of these lives.
+/// What a [`Guard`] keeps a drain from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardKind {
+    /// The host has yet to get something: [`Phase::Flushing`](super::Phase) does not begin.
+    Handover,
+    /// A flow is open that is in no pool of connections: the drain is not over.
+    Flow,
+}
+
+/// Something that must end first: see [`GuardKind`]. It ends when dropped.
 #[derive(Debug)]
-pub struct DrainGuard(pub(super) Drain);
+pub struct Guard(Arc<GuardCount>);
 
-/// A flow that is in no pool: the drain is not over while one of these lives.
-#[derive(Debug)]
-pub(crate) struct OpenFlowGuard(pub(super) Drain);
+/// Counts guards.
+#[derive(Debug, Default)]
+pub(crate) struct GuardCount {
+    count: AtomicUsize,
+    none: Notify,
+}
 
-impl Drop for OpenFlowGuard {
-    fn drop(&mut self) {
-        let shared = &self.0.0;
-        if shared.open_flow.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.no_open_flows.notify_waiters();
+impl GuardCount {
+    /// One more.
+    pub(crate) fn guard(self: &Arc<Self>) -> Guard {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Guard(Arc::clone(self))
+    }
+
+    /// Guards that have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Waits until no guard is left.
+    pub(crate) async fn none(&self) {
+        loop {
+            let notified = self.none.notified();
+            if self.count() == 0 {
+                return;
+            }
+            notified.await;
         }
     }
 }
 
-impl Drop for DrainGuard {
+impl Drop for Guard {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        if shared.drain_guard.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.idle.notify_waiters();
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn none_waits_for_the_last_guard() {
+        let count = Arc::new(GuardCount::default());
+        count.none().await;
+        let (one, two) = (count.guard(), count.guard());
+        let waiting = tokio::spawn({
+            let count = Arc::clone(&count);
+            async move { count.none().await }
+        });
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(two);
+        waiting.await.unwrap();
     }
 }

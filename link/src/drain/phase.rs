@@ -1,35 +1,28 @@
-//! The end of the guest's side, in phases.
+//! The phases of a drain. Pure: the time is passed in.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-
-use crate::drain::guard::{DrainGuard, OpenFlowGuard};
-
-/// How far the end of a guest is. Phases are passed through in this order; some may be skipped,
-/// none is gone back to.
+/// How far the end of a guest or a host is. A drain passes through the phases in this order. It may
+/// skip some and never goes back.
 ///
-/// | phase | begins | promise |
-/// |---|---|---|
-/// | `Running` | at the start | |
-/// | `Draining` | the program has ended | what waits in accept backlogs is taken; every byte that it wrote is read and carried, as fast as its peer takes it; flows that are being opened are opened, also over a link that has to be dialled again |
-/// | `Flushing` | nothing is left to carry | the host half is asked, on every connection, whether all is delivered, and waits for it |
-/// | `Forced` | at the deadline, or when told to stop again | the host half is asked what is delivered; flows of which something is not are cut and say how much |
-/// | `Done` | every flow has ended, and the connections were closed | |
+/// | phase | begins in the guest | begins on the host | promise |
+/// |---|---|---|---|
+/// | `Running` | at the start | at the start | |
+/// | `Draining` | when the app has ended | when the host is told to stop | guest: accept backlogs are emptied, every byte that the app wrote is read and carried as fast as its peer takes it, and flows that are being opened are opened, also over a link that has to be dialled again. Host: GOAWAY, and open flows go on |
+/// | `Flushing` | when nothing is left to carry | never | the guest asks the host on every connection whether all is delivered, and waits for it |
+/// | `Forced` | at the deadline, or when told to stop again | the same | guest: asks the host what is delivered, and cuts the flows of which something is not. Host: cuts what is open. Each flow that is cut says how much was undelivered |
+/// | `Done` | when every flow has ended and the connections are closed | when every flow has ended | |
 ///
-/// What ends without `Forced` is delivered: the peer's kernel has acknowledged it. The exceptions
-/// are in `docs/shutdown.md`.
+/// A flow that ends before `Forced` is delivered: the peer's kernel has acknowledged it. The
+/// exceptions are in `docs/shutdown.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
 pub enum Phase {
     /// Flows come and go.
     Running,
-    /// The program is gone; what it wrote is carried on.
+    /// No new flows; those that are open are carried on.
     Draining,
-    /// All is handed to the host half, which confirms its delivery.
+    /// All is handed to the host, which confirms its delivery.
     Flushing,
     /// No more time: what is not delivered is cut.
     Forced,
@@ -37,197 +30,103 @@ pub enum Phase {
     Done,
 }
 
-/// The drain of a guest, shared by all that takes part in it.
-#[derive(Debug, Clone)]
-pub struct Drain(pub(super) Arc<DrainState>);
-
-#[derive(Debug)]
-pub(super) struct DrainState {
-    phase: watch::Sender<PhaseStep>,
-    draining: CancellationToken,
-    forced: CancellationToken,
-    pub(super) drain_guard: AtomicUsize,
-    pub(super) idle: Notify,
-    pub(super) open_flow: AtomicUsize,
-    pub(super) no_open_flows: Notify,
-    cut: AtomicUsize,
-    undelivered: AtomicU64,
+/// A phase with its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PhaseStep {
+    /// The phase.
+    pub phase: Phase,
+    /// When the drain began.
+    pub since: Instant,
+    /// When the phase is over at the latest. Nothing ends `Running` and `Done` by itself.
+    pub until: Instant,
 }
 
-/// A phase, and the time at which it is over at the latest.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PhaseStep {
-    pub(crate) phase: Phase,
-    pub(crate) until: Instant,
-}
+/// A limit that no drain reaches, and that every clock can add.
+const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl Drain {
-    pub(crate) fn new() -> Self {
-        let step = PhaseStep {
+impl PhaseStep {
+    /// The first step.
+    pub(super) fn running(now: Instant) -> Self {
+        Self {
             phase: Phase::Running,
-            until: Instant::now(),
-        };
-        Self(Arc::new(DrainState {
-            phase: watch::Sender::new(step),
-            draining: CancellationToken::new(),
-            forced: CancellationToken::new(),
-            drain_guard: AtomicUsize::new(0),
-            idle: Notify::new(),
-            open_flow: AtomicUsize::new(0),
-            no_open_flows: Notify::new(),
-            cut: AtomicUsize::new(0),
-            undelivered: AtomicU64::new(0),
-        }))
-    }
-
-    /// A flow was cut.
-    pub(crate) fn note_cut(&self, undelivered: u64) {
-        self.0.cut.fetch_add(1, Ordering::Relaxed);
-        self.0.undelivered.fetch_add(undelivered, Ordering::Relaxed);
-    }
-
-    /// Flows that were cut, and their bytes.
-    pub(crate) fn cuts(&self) -> (usize, u64) {
-        (
-            self.0.cut.load(Ordering::Relaxed),
-            self.0.undelivered.load(Ordering::Relaxed),
-        )
-    }
-
-    pub(crate) fn drain_guard(&self) -> DrainGuard {
-        self.0.drain_guard.fetch_add(1, Ordering::AcqRel);
-        DrainGuard(self.clone())
-    }
-
-    pub(crate) fn open_flow(&self) -> OpenFlowGuard {
-        self.0.open_flow.fetch_add(1, Ordering::AcqRel);
-        OpenFlowGuard(self.clone())
-    }
-
-    /// Flows that are in no pool and have not ended.
-    pub(crate) fn open_flows(&self) -> usize {
-        self.0.open_flow.load(Ordering::Acquire)
-    }
-
-    /// Waits until there is no flow that is in no pool.
-    pub(crate) async fn no_open_flows(&self) {
-        loop {
-            let notified = self.0.no_open_flows.notified();
-            if self.open_flows() == 0 {
-                return;
-            }
-            notified.await;
+            since: now,
+            until: now,
         }
     }
 
-    /// Waits until nobody is drain_guard.
-    pub(crate) async fn idle(&self) {
-        loop {
-            let notified = self.0.idle.notified();
-            if self.0.drain_guard.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            notified.await;
-        }
+    /// The step to a later phase that begins now and ends within `limit`. `None`: the drain is in
+    /// that phase already, or in a later one.
+    pub(super) fn advance(self, phase: Phase, now: Instant, limit: Duration) -> Option<Self> {
+        (self.phase < phase).then(|| Self {
+            phase,
+            since: if self.phase == Phase::Running {
+                now
+            } else {
+                self.since
+            },
+            until: now + limit.min(MAX_LIMIT),
+        })
     }
 
-    /// Goes on to a later phase, which ends in `time`; does nothing in that phase or a later one.
-    pub(crate) fn advance(&self, phase: Phase, time: Duration) {
-        // First: who sees the phase may count on flows that see it, too. What a peer sends from
-        // then on is not written to the program's orphaned socket any more.
-        if phase >= Phase::Draining {
-            self.0.draining.cancel();
-        }
-        if phase >= Phase::Forced {
-            self.0.forced.cancel();
-        }
-        let until = Instant::now() + time;
-        let advanced = self.0.phase.send_if_modified(|step| {
-            let later = step.phase < phase;
-            if later {
-                *step = PhaseStep { phase, until };
-            }
-            later
-        });
-        if advanced {
-            tracing::debug!(?phase, "drain");
-        }
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.0.phase.borrow().phase
-    }
-
-    /// The phase that is waited for, or a later one.
-    pub(crate) async fn reached(&self, phase: Phase) -> PhaseStep {
-        let mut steps = self.0.phase.subscribe();
-        let seen = steps
-            .wait_for(|step| step.phase >= phase)
-            .await
-            .map(|step| *step);
-        match seen {
-            Ok(step) => step,
-            // The sender lives as long as we do.
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    pub(crate) fn watch(&self) -> watch::Receiver<PhaseStep> {
-        self.0.phase.subscribe()
-    }
-
-    /// Ready from [`Phase::Draining`] on; cheap to poll.
-    pub fn draining(&self) -> WaitForCancellationFutureOwned {
-        self.0.draining.clone().cancelled_owned()
-    }
-
-    /// Cancelled from [`Phase::Draining`] on.
-    pub(crate) fn draining_token(&self) -> CancellationToken {
-        self.0.draining.clone()
-    }
-
-    /// Whether [`Phase::Draining`] has begun.
-    pub fn is_draining(&self) -> bool {
-        self.0.draining.is_cancelled()
-    }
-
-    /// Ready from [`Phase::Forced`] on.
-    pub(crate) fn forced(&self) -> WaitForCancellationFutureOwned {
-        self.0.forced.clone().cancelled_owned()
+    /// What is left of the time of this phase.
+    pub fn rest(self, now: Instant) -> Duration {
+        self.until.saturating_duration_since(now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Phase::{Done, Draining, Flushing, Forced, Running};
 
-    #[tokio::test]
-    async fn phases_go_forward_only() {
-        let drain = Drain::new();
-        assert!(!drain.is_draining());
-        drain.advance(Phase::Flushing, Duration::ZERO);
-        drain.advance(Phase::Draining, Duration::ZERO);
-        assert_eq!(drain.phase(), Phase::Flushing);
-        assert!(drain.is_draining());
-        drain.draining().await;
-        drain.advance(Phase::Done, Duration::ZERO);
-        assert_eq!(drain.reached(Phase::Forced).await.phase, Phase::Done);
-        drain.forced().await;
+    #[test]
+    fn phases_go_forward_only_and_may_be_skipped() {
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        // From, to, the limit in seconds; the phase after it, its end in seconds from the start.
+        for (from, to, limit, phase, end) in [
+            (Running, Draining, 30, Draining, 31),
+            (Running, Forced, 1, Forced, 2),
+            (Running, Running, 30, Running, 0),
+            (Draining, Draining, 30, Draining, 0),
+            (Draining, Flushing, 7, Flushing, 8),
+            (Draining, Running, 7, Draining, 0),
+            (Flushing, Draining, 7, Flushing, 0),
+            (Flushing, Forced, 1, Forced, 2),
+            (Forced, Flushing, 7, Forced, 0),
+            (Forced, Done, 0, Done, 1),
+            (Done, Forced, 1, Done, 0),
+            (Done, Done, 1, Done, 0),
+        ] {
+            let before = PhaseStep {
+                phase: from,
+                since: start,
+                until: start,
+            };
+            let now = start + second;
+            let step = before.advance(to, now, second * limit);
+            assert_eq!(step.is_some(), from < to, "{from:?} to {to:?}");
+            let after = step.unwrap_or(before);
+            assert_eq!(after.phase, phase, "{from:?} to {to:?}");
+            assert_eq!(after.until, start + second * end, "{from:?} to {to:?}");
+            let begins = from == Running && to > Running;
+            assert_eq!(after.since, if begins { now } else { start });
+        }
     }
 
-    #[tokio::test]
-    async fn idle_waits_for_the_last_one() {
-        let drain = Drain::new();
-        drain.idle().await;
-        let (one, two) = (drain.drain_guard(), drain.drain_guard());
-        let waiting = tokio::spawn({
-            let drain = drain.clone();
-            async move { drain.idle().await }
-        });
-        drop(one);
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(two);
-        waiting.await.unwrap();
+    #[test]
+    fn the_rest_of_a_phase_ends_at_nothing_and_no_limit_is_too_long() {
+        let start = Instant::now();
+        let step = PhaseStep::running(start);
+        assert_eq!(step.rest(start), Duration::ZERO);
+        let step = step.advance(Draining, start, Duration::from_secs(3));
+        let step = step.unwrap();
+        for (passed, rest) in [(0, 3), (2, 1), (3, 0), (9, 0)] {
+            let now = start + Duration::from_secs(passed);
+            assert_eq!(step.rest(now), Duration::from_secs(rest));
+        }
+        let forced = step.advance(Forced, start, Duration::MAX).unwrap();
+        assert_eq!(forced.rest(start), MAX_LIMIT);
     }
 }

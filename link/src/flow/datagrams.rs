@@ -138,7 +138,7 @@ impl Datagrams {
             () = in_flight.empty() => true,
             () = side.drain.forced() => false,
         };
-        side.drain_guard = None;
+        side.handover = None;
         if all_sent && (in_flight.lost() || !side.drain.is_draining()) {
             return if in_flight.lost() {
                 End::LinkLost

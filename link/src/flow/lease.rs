@@ -4,55 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use tokio::sync::Notify;
 
+use crate::drain::Guard;
 use crate::drain::delivery::DeliveryTable;
 use crate::drain::flush::FlushResult;
+use crate::drain::guard::GuardCount;
 use crate::flow::lane::NamedConnection;
 use crate::http2::executor::ConnectionExecutor;
-
-/// Counts the open flows of a pool.
-#[derive(Debug, Default)]
-pub(crate) struct FlowCount {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-impl FlowCount {
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Waits until no flow is open.
-    pub(crate) async fn none(&self) {
-        loop {
-            let notified = self.none.notified();
-            if self.count() == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
 
 /// Counts one flow as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamLease {
     shared: Arc<ConnectionState>,
     /// `None`: a feed, for which no drain waits.
-    flows: Option<Arc<FlowCount>>,
+    _flow: Option<Guard>,
 }
 
 impl StreamLease {
-    pub(crate) fn new(shared: &Arc<ConnectionState>, flows: Option<&Arc<FlowCount>>) -> Self {
+    pub(crate) fn new(shared: &Arc<ConnectionState>, flows: Option<&Arc<GuardCount>>) -> Self {
         shared.load.fetch_add(1, Ordering::Relaxed);
-        if let Some(flows) = flows {
+        if flows.is_some() {
             shared.used.store(true, Ordering::Relaxed);
-            flows.count.fetch_add(1, Ordering::AcqRel);
         }
         Self {
             shared: Arc::clone(shared),
-            flows: flows.cloned(),
+            _flow: flows.map(GuardCount::guard),
         }
     }
 
@@ -75,10 +51,6 @@ impl StreamLease {
 impl Drop for StreamLease {
     fn drop(&mut self) {
         self.shared.load.fetch_sub(1, Ordering::Relaxed);
-        let Some(flows) = &self.flows else { return };
-        if flows.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            flows.none.notify_waiters();
-        }
     }
 }
 

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::config::Tuning;
-use crate::drain::guard::OpenFlowGuard;
-use crate::drain::phase::Drain;
+use crate::drain::{Guard, Trigger};
 use crate::flow::early_data::SentEarly;
 use crate::flow::lane::LaneAccess;
 use crate::flow::lease::StreamLease;
@@ -29,7 +28,7 @@ pub struct Stream {
     /// Counts the flow in the pool that opened it.
     lease: Option<StreamLease>,
     /// Counts the flow in a guest's drain, when it is in no pool.
-    pub(crate) open_flow: Option<OpenFlowGuard>,
+    pub(crate) open_flow: Option<Guard>,
     /// How the flow gets a lane.
     pub(crate) lane: LaneAccess,
     /// Bytes that were taken from the socket before the relay began.
@@ -107,15 +106,15 @@ impl Stream {
     pub(crate) fn take_side(&mut self) -> FlowSide {
         self.side.take().unwrap_or_else(|| {
             FlowSide::Guest(GuestSide {
-                drain: Drain::new(),
-                drain_guard: None,
+                drain: Trigger::default().watch(),
+                handover: None,
                 flush_result: crate::drain::flush::FlushResult::default(),
             })
         })
     }
 
     /// Takes the flow's counts out of the stream, for a caller that keeps them.
-    pub(crate) fn leave_counts(&mut self) -> (Option<StreamLease>, Option<OpenFlowGuard>) {
+    pub(crate) fn leave_counts(&mut self) -> (Option<StreamLease>, Option<Guard>) {
         (self.lease.take(), self.open_flow.take())
     }
 

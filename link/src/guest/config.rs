@@ -6,6 +6,7 @@ use std::time::Duration;
 use odyn_proto::Endpoint;
 
 use crate::config::{Tuning, processors};
+use crate::drain::Watch;
 use crate::pool::reconnect::Redial;
 use crate::pool::{Pool, PoolConfig, PoolHandle};
 
@@ -56,7 +57,7 @@ impl Default for HostLinkConfig {
 
 impl HostLinkConfig {
     /// Starts the pool of connections to `endpoint`.
-    pub(super) fn start(self, endpoint: Endpoint) -> PoolHandle {
+    pub(super) fn start(self, endpoint: Endpoint, drain: Watch) -> PoolHandle {
         let redial = Redial {
             endpoint,
             timeout: self.dial_timeout,
@@ -69,6 +70,6 @@ impl HostLinkConfig {
             open_timeout: self.open_timeout,
             lanes: None,
         };
-        Pool::dialling(config, Arc::new(redial), self.connections)
+        Pool::dialling(config, Arc::new(redial), self.connections, drain)
     }
 }

@@ -1,7 +1,7 @@
 //! Reversed connections, in the guest: dials them and answers the host's requests.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,15 +20,14 @@ use tracing::{debug, info, warn};
 
 use crate::config::{Tuning, processors};
 use crate::drain::flush::{FlushReport, FlushResult, answer_deferred};
-use crate::drain::guard::OpenFlowGuard;
-use crate::drain::phase::{Drain, Phase};
+use crate::drain::{Guard, GuardKind, Phase, Watch};
 use crate::error::LinkError;
 use crate::flow::lane;
 use crate::flow::lane::LaneAccess;
 use crate::flow::stream::{FlowSide, Stream};
 use crate::flow::tcp::GuestSide;
 use crate::http2::accept;
-use crate::http2::accept::{AnswerOn, Shutdown};
+use crate::http2::accept::AnswerOn;
 use crate::http2::chunk::Chunk;
 use crate::http2::message::refuse;
 use crate::pool::jitter::Jitter;
@@ -57,7 +56,7 @@ pub struct PendingClient {
     body: RecvStream,
     tuning: Arc<Tuning>,
     side: GuestSide,
-    open_flow: OpenFlowGuard,
+    open_flow: Guard,
     lane: LaneAccess,
 }
 
@@ -130,10 +129,10 @@ impl Default for ReversedConfig {
 }
 
 /// The reversed connections of a guest. They take no more clients from
-/// [`Phase::Draining`](crate::Phase) on, and end after the last client.
+/// [`Phase::Draining`](crate::drain::Phase) on, and end after the last client.
 #[derive(Debug)]
 pub struct ReversedConnections {
-    cut: CancellationToken,
+    stop: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -145,10 +144,9 @@ struct ReversedPool<I> {
     hello: IngressHello,
     handler: Arc<I>,
     lanes: Option<Arc<lane::GuestLanes>>,
-    drain: Drain,
-    /// Cancelled when the drain begins.
+    drain: Watch,
+    /// Cancelled: every connection is dropped.
     stop: CancellationToken,
-    cut: CancellationToken,
     tasks: TaskTracker,
     /// Number of connections that the guest keeps.
     conns: AtomicUsize,
@@ -177,9 +175,9 @@ impl ReversedConnections {
         config: ReversedConfig,
         hello: IngressHello,
         handler: Arc<I>,
-        drain: Drain,
+        drain: Watch,
     ) -> Self {
-        let cut = CancellationToken::new();
+        let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let tuning = Arc::new(config.tuning.clone());
         let pool = Arc::new(ReversedPool {
@@ -189,9 +187,8 @@ impl ReversedConnections {
             config,
             hello,
             handler,
-            stop: drain.draining_token(),
             drain,
-            cut: cut.clone(),
+            stop: stop.clone(),
             tasks: tasks.clone(),
             conns: AtomicUsize::new(0),
         });
@@ -199,7 +196,7 @@ impl ReversedConnections {
             pool.add_connection();
         }
         tasks.close();
-        Self { cut, tasks }
+        Self { stop, tasks }
     }
 
     /// Waits until the connections have ended, as they do when a drain ends. After `limit` it drops
@@ -211,7 +208,7 @@ impl ReversedConnections {
 
     /// Drops the connections with all that is on them.
     pub fn cut(&self) {
-        self.cut.cancel();
+        self.stop.cancel();
     }
 }
 
@@ -226,8 +223,8 @@ impl<I: IngressHandler> ReversedPool<I> {
     fn add_connection(self: &Arc<Self>) {
         self.conns.fetch_add(1, Ordering::Relaxed);
         let keep = Arc::clone(self).keep();
-        let cut = self.cut.clone();
-        self.tasks.spawn(cut.run_until_cancelled_owned(keep));
+        let stop = self.stop.clone();
+        self.tasks.spawn(stop.run_until_cancelled_owned(keep));
     }
 
     /// Adds a connection when clients take three quarters of the room.
@@ -236,7 +233,7 @@ impl<I: IngressHandler> ReversedPool<I> {
         let streams = usize::try_from(self.tuning.max_streams()).unwrap_or(usize::MAX);
         let room = conns.saturating_mul(streams) / 4 * 3;
         // Two clients at the same moment may add two connections, which does no harm.
-        if self.drain.open_flows() > room && conns < self.config.most_connections {
+        if self.drain.guards(GuardKind::Flow) > room && conns < self.config.most_connections {
             self.add_connection();
         }
     }
@@ -246,7 +243,7 @@ impl<I: IngressHandler> ReversedPool<I> {
         let mut pause = self.config.backoff_min;
         let mut jitter = Jitter::new();
         let mut reason = String::new();
-        while !self.stop.is_cancelled() {
+        while !self.drain.is_draining() {
             let conn = Arc::new(ReversedConn {
                 pool: Arc::clone(&self),
                 greeted: AtomicBool::new(false),
@@ -271,7 +268,7 @@ impl<I: IngressHandler> ReversedPool<I> {
                 }
             }
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.drain.draining() => break,
                 () = sleep(jitter.spread(pause)) => {}
             }
             pause = (pause * 2).min(self.config.backoff_max);
@@ -285,16 +282,16 @@ impl<I: IngressHandler> ReversedConn<I> {
         let pool = &self.pool;
         let tuning = &pool.tuning;
         let mut transport = tokio::select! {
-            () = pool.stop.cancelled() => return Ok(()),
+            () = pool.drain.draining() => return Ok(()),
             dialled = dial(&pool.endpoint, tuning, pool.config.dial_timeout) => dialled?,
         };
         say_reversed(&mut transport, tuning.handshake_timeout).await?;
-        let shutdown = Shutdown::from(pool.stop.clone());
         let served = accept::drive(
             transport,
             tuning,
-            NO_LIMIT,
-            &shutdown,
+            pool.drain.draining(),
+            // It carries what is asked and answered in the end, too.
+            pending(),
             |request, respond| {
                 self.greeted.store(true, Ordering::Relaxed);
                 let port = request.uri().port_u16().and_then(NonZeroU16::new);
@@ -326,7 +323,7 @@ impl<I: IngressHandler> ReversedConn<I> {
         }
         self.pool.drain.reached(Phase::Done).await;
         self.flush_result.set(FlushReport::Unconfirmed);
-        std::future::pending().await
+        pending().await
     }
 
     async fn answer(
@@ -357,7 +354,10 @@ impl<I: IngressHandler> ReversedConn<I> {
                     1 => Phase::Forced,
                     _ => return refuse(&mut respond, Refusal::BadRequest),
                 };
-                let step = self.pool.drain.reached(phase);
+                let step = async {
+                    self.pool.drain.reached(phase).await;
+                    self.pool.drain.step()
+                };
                 answer_deferred(step, respond, request.into_body(), &self.flush_result).await;
             }
             _ => refuse(&mut respond, Refusal::BadRequest),
@@ -380,9 +380,9 @@ impl<I: IngressHandler> ReversedConn<I> {
             respond,
             body: request.into_body(),
             tuning: Arc::clone(&self.pool.tuning),
-            open_flow: drain.open_flow(),
+            open_flow: drain.guard(GuardKind::Flow),
             side: GuestSide {
-                drain_guard: Some(drain.drain_guard()),
+                handover: Some(drain.guard(GuardKind::Handover)),
                 drain,
                 flush_result: self.flush_result.clone(),
             },
@@ -404,9 +404,6 @@ impl<I> ReversedPool<I> {
 /// A connection that ended sooner than this was no success. The guest dials a host that accepts and
 /// drops connections as seldom as one that is away.
 const MIN_STABLE_TIME: Duration = Duration::from_secs(1);
-
-/// No time limit: the caller of the drain sets one.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn incoming(request: &Request<RecvStream>) -> Result<Incoming, Refusal> {
     // Clients do not use extended CONNECT.

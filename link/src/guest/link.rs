@@ -9,18 +9,16 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{HeaderValue, Method, header};
 use odyn_proto::wire::authority;
-use odyn_proto::wire::flush::Undelivered;
 use odyn_proto::wire::service::{
     CREDENTIALS_PATH, CREDENTIALS_TYPE, KMS, MAX_CREDENTIALS, SERVICE,
 };
 use odyn_proto::{Endpoint, Identity, KmsEndpoint, Target};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::config::Tuning;
-use crate::drain::guard::DrainGuard;
-use crate::drain::phase::{Drain, Phase};
+use crate::drain::{Guard, GuardKind, Phase, Trigger, Watch};
 use crate::error::OpenError;
 use crate::feed::Feed;
 use crate::feed::carry::carry;
@@ -32,6 +30,8 @@ use crate::flow::lease::StreamLease;
 use crate::flow::stream::{FlowSide, Stream};
 use crate::flow::tcp::GuestSide;
 use crate::guest::config::HostLinkConfig;
+use crate::guest::drain;
+use crate::guest::drain::Drained;
 use crate::http2::message::{
     DNS_PATH, DNS_TYPE, MAX_DNS, authority_uri, host_uri, read_body, read_message, request_for,
 };
@@ -48,26 +48,12 @@ pub struct OpenedFlow<F> {
     pub dialled: Option<SocketAddr>,
 }
 
-/// Time limit of the host's report on delivery after the end of a drain.
-const FORCED_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What [`HostLink::drain`] had to leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Drained {
-    /// Flows that were cut; each says so itself ([`End::Cut`](crate::End::Cut)).
-    pub cut: usize,
-    /// Bytes of those flows that are not known to be delivered.
-    pub undelivered: u64,
-    /// Flows that had ended for the guest before, and whose last bytes are not delivered.
-    pub earlier: Vec<Undelivered>,
-}
-
 /// A guest's link to its host, on which it opens flows. Clones share the connections. When the last
 /// clone is dropped, no more flows can be opened, and the open ones go on.
 #[derive(Debug, Clone)]
 pub struct HostLink {
     pool: PoolHandle,
+    drain: Trigger,
     tuning: Arc<Tuning>,
     dns_timeout: Duration,
     /// The lanes of the flows.
@@ -80,10 +66,12 @@ impl HostLink {
     /// Must be called in a tokio runtime.
     pub fn new(endpoint: Endpoint, config: HostLinkConfig) -> Self {
         let tuning = Arc::new(config.tuning.clone());
+        let drain = Trigger::default();
         Self {
             dns_timeout: config.dns_timeout,
             lanes: GuestLanes::new(endpoint.clone(), &tuning),
-            pool: config.start(endpoint),
+            pool: config.start(endpoint, drain.watch()),
+            drain,
             tuning,
         }
     }
@@ -98,29 +86,14 @@ impl HostLink {
         self.pool.flows.count()
     }
 
-    /// Delays [`Phase::Flushing`] while the caller is about to open a flow.
-    pub fn drain_guard(&self) -> DrainGuard {
-        self.pool.drain.drain_guard()
+    /// Follows the drain of this guest.
+    pub fn drain_watch(&self) -> Watch {
+        self.drain.watch()
     }
 
-    /// The phase of the drain.
-    pub fn phase(&self) -> Phase {
-        self.pool.drain.phase()
-    }
-
-    /// The drain, for other components that take part in it.
-    pub fn shared_drain(&self) -> Drain {
-        self.pool.drain.clone()
-    }
-
-    /// Waits for `phase` or a later one.
-    pub async fn reached(&self, phase: Phase) {
-        self.pool.drain.reached(phase).await;
-    }
-
-    /// Begins [`Phase::Draining`]: the app has ended.
-    pub fn begin_drain(&self) {
-        self.pool.drain.advance(Phase::Draining, Duration::ZERO);
+    /// For a flow that is about to be opened: holds [`Phase::Flushing`] off.
+    pub fn handover(&self) -> Guard {
+        self.pool.drain.guard(GuardKind::Handover)
     }
 
     /// Runs a flow in the executor of a connection, from its beginning to its end. TCP flows that
@@ -171,11 +144,11 @@ impl HostLink {
         let uri = authority_uri(&authority)
             .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
         let request = request_for(Method::CONNECT, uri, candidates)?;
-        let drain_guard = self.drain_guard();
+        let handover = self.handover();
         let opened = self.pool.request(FlowClass::Bulk, &request, with).await?;
         let dialled = opened.dialled()?;
         let lane = opened.lane(self.lanes.as_ref());
-        let flow = self.app_stream(opened, drain_guard, lane);
+        let flow = self.app_stream(opened, handover, lane);
         Ok(OpenedFlow { flow, dialled })
     }
 
@@ -183,12 +156,12 @@ impl HostLink {
     pub(crate) fn app_stream(
         &self,
         mut opened: OpenedRequest,
-        drain_guard: DrainGuard,
+        handover: Guard,
         lane: LaneAccess,
     ) -> Stream {
         let sent = std::mem::take(&mut opened.sent);
         let (send, recv, lease) = opened.into_parts();
-        let side = Some(FlowSide::Guest(self.guest_side(drain_guard, &lease)));
+        let side = Some(FlowSide::Guest(self.guest_side(handover, &lease)));
         let mut stream = Stream::new(
             send,
             recv,
@@ -215,22 +188,22 @@ impl HostLink {
         request
             .headers_mut()
             .insert("capsule-protocol", HeaderValue::from_static("?1"));
-        let drain_guard = self.drain_guard();
+        let handover = self.handover();
         let opened = self
             .pool
             .request(FlowClass::Quick, &request, RequestBody::Nothing)
             .await?;
         let dialled = opened.dialled()?;
         let (send, recv, lease) = opened.into_parts();
-        let side = self.guest_side(drain_guard, &lease);
+        let side = self.guest_side(handover, &lease);
         let flow = Datagrams::new(send, recv, self.tuning.send_buffer, Some((lease, side)));
         Ok(OpenedFlow { flow, dialled })
     }
 
-    fn guest_side(&self, drain_guard: DrainGuard, lease: &StreamLease) -> GuestSide {
+    fn guest_side(&self, handover: Guard, lease: &StreamLease) -> GuestSide {
         GuestSide {
             drain: self.pool.drain.clone(),
-            drain_guard: Some(drain_guard),
+            handover: Some(handover),
             flush_result: lease.flush_result(),
         }
     }
@@ -287,14 +260,14 @@ impl HostLink {
         request
             .headers_mut()
             .insert(SERVICE, HeaderValue::from_static(KMS));
-        let drain_guard = self.drain_guard();
+        let handover = self.handover();
         let opened = self
             .pool
             .request(FlowClass::Bulk, &request, RequestBody::Nothing)
             .await?;
         Ok(LinkIo::new(self.app_stream(
             opened,
-            drain_guard,
+            handover,
             LaneAccess::None,
         )))
     }
@@ -320,51 +293,6 @@ impl HostLink {
         read_body(opened.response.body_mut(), MAX_CREDENTIALS).await
     }
 
-    /// Ends every flow without losing a byte: see [`Phase`]. What is not delivered after `limit`,
-    /// or when `force` is ready, is cut, which takes at most a second more. The connections stay
-    /// open.
-    pub async fn drain(&self, limit: Duration, force: impl Future<Output = ()>) -> Drained {
-        let drain = &self.pool.drain;
-        let end = tokio::time::Instant::now() + limit;
-        self.begin_drain();
-        let natural = async {
-            drain.idle().await;
-            let rest = end.saturating_duration_since(tokio::time::Instant::now());
-            drain.advance(Phase::Flushing, rest);
-            self.flushed().await
-        };
-        let flushed = tokio::select! {
-            biased;
-            earlier = natural => Some(earlier),
-            () = sleep_until(end) => None,
-            () = force => None,
-        };
-        let earlier = match flushed {
-            Some(earlier) => earlier,
-            None => {
-                drain.advance(Phase::Forced, FORCED_TIMEOUT);
-                let late = FORCED_TIMEOUT * 2;
-                timeout(late, self.flushed()).await.unwrap_or_default()
-            }
-        };
-        let (cut, undelivered) = drain.cuts();
-        Drained {
-            // Flows that no relay carries.
-            cut: cut + self.flows() + drain.open_flows(),
-            undelivered,
-            earlier,
-        }
-    }
-
-    /// Waits for the host's report on each connection, and for the end of every flow. Returns what
-    /// belongs to no open flow.
-    async fn flushed(&self) -> Vec<Undelivered> {
-        let verdicts = self.pool.flush_reports().await;
-        self.pool.flows.none().await;
-        self.pool.drain.no_open_flows().await;
-        verdicts.iter().flat_map(|verdict| verdict.rest()).collect()
-    }
-
     /// Carries `feed` to the host under `name` until it has ended there. The name has lower-case
     /// letters, digits and `-`. The link stays open for the feed until [`HostLink::close`]: the
     /// feed should be [finished](Feed::finished) before.
@@ -374,10 +302,24 @@ impl HostLink {
         tokio::spawn(carry(self.pool.clone(), guest.clone(), name, feed.clone()));
     }
 
+    /// Begins [`Phase::Draining`], which takes at most `limit`: the app has ended.
+    pub fn begin_drain(&self, limit: Duration) {
+        drain::advance(&self.drain, Phase::Draining, limit);
+    }
+
+    /// Ends every flow without losing a byte: see [`Phase`]. To be called when the drain has begun.
+    /// What is not delivered in its time, or when `force` is ready, is cut; that takes at most a
+    /// second more. Connections stay.
+    pub async fn drain(&self, force: impl Future<Output = ()>) -> Drained {
+        drain::drain(&self.drain, &self.pool, force).await
+    }
+
     /// Closes the connections: it opens no more streams, and waits up to `limit`. It waits until
     /// the open flows have ended and the host has read everything. Returns how many flows it cut
     /// then.
     pub async fn close(&self, limit: Duration) -> usize {
-        self.pool.close(limit).await
+        let cut = self.pool.close(limit).await;
+        drain::advance(&self.drain, Phase::Done, Duration::ZERO);
+        cut
     }
 }

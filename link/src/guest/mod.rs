@@ -1,5 +1,6 @@
 //! The guest's side of the link.
 
 pub(crate) mod config;
+pub(crate) mod drain;
 pub(crate) mod ingress;
 pub(crate) mod link;

@@ -18,11 +18,9 @@ pub struct ServerConfig {
     /// Flows that may be open at once, on all connections that share this limit. `None`: as many as
     /// the connections have streams.
     pub flows: Option<Arc<FlowLimit>>,
-    /// The open flows of all connections that share this tracker. Feeds go on until the shutdown
-    /// was asked for and these flows have ended, so that they still report what happens meanwhile.
+    /// The open flows of all connections that share this tracker. Feeds go on until the host drains
+    /// and these flows have ended, so that they still report what happens meanwhile.
     pub open: TaskTracker,
-    /// How long flows may go on after the shutdown was asked for.
-    pub drain_timeout: Duration,
     /// Where guests find the lanes of their flows.
     pub lanes: Option<Arc<HostLanes>>,
 }
@@ -33,7 +31,6 @@ impl Default for ServerConfig {
             tuning: Tuning::default(),
             flows: None,
             open: TaskTracker::new(),
-            drain_timeout: Duration::from_secs(30),
             lanes: None,
         }
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinError;
 
 use crate::config::Tuning;
 use crate::drain::delivery::DeliveryTable;
+use crate::drain::{Trigger, Watch};
 use crate::error::OpenError;
 use crate::flow::client_socket::ClientSocket;
 use crate::flow::lane::LaneAccess;
@@ -17,7 +18,6 @@ use crate::flow::stream::{FlowSide, Stream};
 use crate::flow::tcp::HostSide;
 use crate::host::config::GuestLinkConfig;
 use crate::host::ingress::{GreetedGuest, ingress_request};
-use crate::http2::accept::Shutdown;
 use crate::http2::open::LeaveReason;
 use crate::pool::driver::drive;
 use crate::pool::request::RequestBody;
@@ -31,13 +31,15 @@ use crate::pool::{FlowClass, Pool, PoolConfig, PoolHandle};
 pub struct GuestLink {
     pool: PoolHandle,
     tuning: Arc<Tuning>,
+    /// The host's.
+    drain: Watch,
 }
 
 impl GuestLink {
     /// Makes a link without connections. The name is for the log.
     ///
     /// Must be called in a tokio runtime.
-    pub fn new(name: String, config: GuestLinkConfig, shutdown: impl Into<Shutdown>) -> Self {
+    pub fn new(name: String, config: GuestLinkConfig, drain: Watch) -> Self {
         let tuning = Arc::new(config.tuning.clone());
         let config = PoolConfig {
             tuning: config.tuning,
@@ -46,8 +48,10 @@ impl GuestLink {
             lanes: config.lanes,
         };
         Self {
-            pool: Pool::adopting(name, config, shutdown.into()),
+            // Only a guest's pool takes part in a drain: the host ends this one by `close`.
+            pool: Pool::adopting(name, config, Trigger::default().watch()),
             tuning,
+            drain,
         }
     }
 
@@ -59,12 +63,12 @@ impl GuestLink {
         let deliveries = Arc::<DeliveryTable>::default();
         for deferred in greeted.deferred {
             let (pool, deliveries) = (Arc::clone(&self.pool), Arc::clone(&deliveries));
+            let force = self.drain.forced();
             self.pool.tasks.spawn(async move {
                 let over = async {
-                    pool.closing.cancelled().await;
+                    pool.closing().await;
                     pool.flows.none().await;
                 };
-                let force = pool.shutdown.force.cancelled();
                 deferred.answer_when_asked(&deliveries, over, force).await;
             });
         }
@@ -116,13 +120,9 @@ impl GuestLink {
             .pool
             .request(FlowClass::Any, &request, RequestBody::Client(socket))
             .await?;
-        let side = opened.flow_guard.take().map(|flow_guard| {
-            let Shutdown { drain, force } = self.pool.shutdown.clone();
-            HostSide {
-                flow_guard,
-                drain,
-                force,
-            }
+        let side = opened.flow_guard.take().map(|flow_guard| HostSide {
+            flow_guard,
+            drain: self.drain.clone(),
         });
         let lane = side.as_ref().map(|side| side.flow_guard.delivery());
         let side = side.map(FlowSide::Host);

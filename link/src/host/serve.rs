@@ -16,11 +16,11 @@ use odyn_proto::wire::{authority, feed, flush, lane, proxy_status, service};
 use odyn_proto::{KmsEndpoint, Refusal, Target};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::config::Tuning;
+use crate::drain::Watch;
 use crate::drain::delivery::{DeliveryTable, FlowGuard};
 use crate::error::{LinkError, OpenError};
 use crate::feed::serve::serve as serve_feed;
@@ -34,7 +34,7 @@ use crate::host::config::ServerConfig;
 use crate::host::flow_limit::FlowPermit;
 use crate::host::handler::{FlowKind, FlowReport, Handler};
 use crate::http2::accept;
-use crate::http2::accept::{AnswerOn, Shutdown};
+use crate::http2::accept::AnswerOn;
 use crate::http2::chunk::Chunk;
 use crate::http2::message::{DNS_PATH, DNS_TYPE, read_message, refuse, send_message};
 use crate::sockets::counters::Counters;
@@ -46,21 +46,18 @@ const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends.
 ///
-/// The connection ends when the guest closes it, when it fails, or when `shutdown` was asked for
+/// The connection ends when the guest closes it, when it fails, or when the host drains
 /// and the flows have ended.
 ///
 /// # Errors
-/// When the connection failed, or flows had to be cut at the end of
-/// [`ServerConfig::drain_timeout`].
+/// When the connection failed, or flows were cut ([`Phase::Forced`](crate::drain::Phase)).
 pub async fn serve<H: Handler>(
     transport: Transport,
     peer: Peer,
     handler: Arc<H>,
     config: ServerConfig,
-    shutdown: impl Into<Shutdown>,
+    drain: Watch,
 ) -> Result<(), LinkError> {
-    let mut shutdown = shutdown.into();
-    shutdown.force = shutdown.force.child_token();
     let deliveries = Arc::<DeliveryTable>::default();
     let lanes = config.lanes.as_ref();
     let lane = lanes.and_then(|lanes| lanes.name(&deliveries));
@@ -71,15 +68,15 @@ pub async fn serve<H: Handler>(
         config,
         lane,
         deliveries,
-        shutdown: shutdown.clone(),
+        drain: drain.clone(),
         cut: AtomicUsize::new(0),
     });
     let feeds = TaskTracker::new();
     let result = accept::drive(
         transport,
         &accept.tuning,
-        accept.config.drain_timeout,
-        &shutdown,
+        drain.draining(),
+        drain.forced(),
         |request, respond| {
             let (is_feed, is_tcp) = (is_feed(&request), is_tcp(&request));
             let answer = answer(Arc::clone(&accept), request, respond);
@@ -115,7 +112,7 @@ struct ServedConnection<H> {
     deliveries: Arc<DeliveryTable>,
     /// The name by which a guest dials a lane.
     lane: Option<NamedConnection>,
-    shutdown: Shutdown,
+    drain: Watch,
     /// Flows that were cut.
     cut: AtomicUsize,
 }
@@ -220,7 +217,7 @@ async fn answer<H: Handler>(
                 GuestRequest::Dns => Box::pin(accept.dns(body, &mut respond)).await,
                 GuestRequest::Credentials => Box::pin(accept.credentials(&mut respond)).await,
                 GuestRequest::Flush(wait) => {
-                    let gone = accept.shutdown.force.cancelled();
+                    let gone = accept.drain.forced();
                     let answer =
                         crate::drain::flush::answer(&accept.deliveries, wait, &mut respond, gone);
                     Box::pin(answer).await;
@@ -262,8 +259,7 @@ impl<H: Handler> ServedConnection<H> {
         let lane = LaneAccess::Host(flow_guard.delivery());
         let side = Some(FlowSide::Host(HostSide {
             flow_guard,
-            drain: self.shutdown.drain.clone(),
-            force: self.shutdown.force.clone(),
+            drain: self.drain.clone(),
         }));
         let stream = Stream::new(send, body, Arc::clone(&self.tuning), side, lane, None);
         let end = relay(socket, stream, Arc::clone(&counters)).await;
@@ -291,16 +287,17 @@ impl<H: Handler> ServedConnection<H> {
             return Ok(());
         };
         let flow = Datagrams::new(send, body, self.tuning.send_buffer, None);
-        let leave = silence(&self.shutdown.drain, &counters);
+        let leave = silence(&self.drain, &counters);
         let relay = relay_udp_until(socket, flow, Arc::clone(&counters), leave);
         let mut end = tokio::select! {
             biased;
             end = relay => end,
-            () = self.shutdown.force.cancelled() => End::LinkLost,
+            () = self.drain.forced() => End::LinkLost,
         };
-        if end == End::LinkLost && self.shutdown.force.is_cancelled() {
+        if end == End::LinkLost && self.drain.is_forced() {
             // Datagrams on their way are lost, as on any network.
             end = End::Cut { undelivered: 0 };
+            self.drain.note_cut(0);
         }
         drop(flow_guard);
         drop(permit);
@@ -359,7 +356,7 @@ impl<H: Handler> ServedConnection<H> {
             return Ok(());
         };
         let stop = async {
-            self.shutdown.drain.cancelled().await;
+            self.drain.draining().await;
             self.config.open.close();
             self.config.open.wait().await;
         };
@@ -403,8 +400,8 @@ impl<H: Handler> ServedConnection<H> {
 
 /// Ready when a UDP flow of a draining host was silent for [`UDP_IDLE_TIMEOUT`]. UDP has no end of
 /// a flow. The flow's next datagram reaches the host process that comes next.
-async fn silence(drain: &CancellationToken, counters: &Counters) {
-    drain.cancelled().await;
+async fn silence(drain: &Watch, counters: &Counters) {
+    drain.draining().await;
     loop {
         let before = counters.get();
         sleep(UDP_IDLE_TIMEOUT).await;

@@ -1,13 +1,11 @@
 //! One connection on which the other half opens the streams.
 
 use std::future::{Future, poll_fn};
-use std::time::Duration;
 
 use h2::server::SendResponse;
 use h2::{RecvStream, server};
 use http::Request;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Tuning;
@@ -17,25 +15,6 @@ use crate::http2::executor::ConnectionExecutor;
 use crate::http2::keepalive::{Pulse, keepalive};
 use crate::http2::settings::with_settings;
 use crate::transport::stream::Transport;
-
-/// How the host half is told to end.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Shutdown {
-    /// Take nothing new; what is open may go on until the drain time is over.
-    pub drain: CancellationToken,
-    /// Cut what is still open.
-    pub force: CancellationToken,
-}
-
-impl From<CancellationToken> for Shutdown {
-    fn from(drain: CancellationToken) -> Self {
-        Self {
-            drain,
-            ..Self::default()
-        }
-    }
-}
 
 /// Where a request is answered.
 pub(crate) enum AnswerOn<F> {
@@ -47,19 +26,17 @@ pub(crate) enum AnswerOn<F> {
     Detached,
 }
 
-/// Answers the requests of one connection until the other half closes it, it fails, or a drain was
-/// asked for and the answers have ended.
-///
-/// `shutdown.force` belongs to this connection: it is cancelled `drain_timeout` after a drain was
-/// asked for, for the answers to see.
+/// Answers the requests of one connection until the peer closes it, it fails, or `draining` was
+/// ready and the answers have ended. When `forced` is ready, the connection is cut; the answers see
+/// that by themselves.
 ///
 /// # Errors
 /// When the connection failed, or it had to be cut.
 pub(crate) async fn drive<F>(
     transport: Transport,
     tuning: &Tuning,
-    drain_timeout: Duration,
-    shutdown: &Shutdown,
+    draining: impl Future<Output = ()>,
+    forced: impl Future<Output = ()>,
     answer: impl Fn(Request<RecvStream>, SendResponse<Chunk>) -> AnswerOn<F>,
 ) -> Result<(), LinkError>
 where
@@ -77,12 +54,8 @@ where
             .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
         let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
         let answers = TaskTracker::new();
-        let mut draining = false;
-        let out_of_time = async {
-            shutdown.drain.cancelled().await;
-            sleep(drain_timeout).await;
-        };
-        tokio::pin!(out_of_time);
+        let mut is_draining = false;
+        tokio::pin!(draining, forced);
         let result = loop {
             tokio::select! {
                 biased;
@@ -102,27 +75,17 @@ where
                     // Nothing is the last here.
                     Pulse::Confirmed => {}
                 },
-                () = shutdown.drain.cancelled(), if !draining => {
+                () = &mut draining, if !is_draining => {
                     connection.graceful_shutdown();
-                    draining = true;
+                    is_draining = true;
                 }
-                () = shutdown.force.cancelled() => break Err(LinkError::DrainTimeout(answers.len())),
-                () = &mut out_of_time => break Err(LinkError::DrainTimeout(answers.len())),
+                () = &mut forced => break Err(LinkError::DrainTimeout(answers.len())),
             }
         };
-        if matches!(result, Err(LinkError::DrainTimeout(_))) {
-            shutdown.force.cancel();
-        }
         // Its streams fail now, and with them the answers: within their grace.
         drop(connection);
         answers.close();
-        tokio::select! {
-            () = answers.wait() => {}
-            () = &mut out_of_time, if result.is_ok() => {
-                shutdown.force.cancel();
-                answers.wait().await;
-            }
-        }
+        answers.wait().await;
         result
     };
     executor.run(led).await

@@ -1,18 +1,18 @@
 //! Drives a connection of the pool, from its first flow to its last.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use h2::client::SendRequest;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::drain::delivery::DeliveryTable;
 use crate::drain::flush;
 use crate::drain::flush::FlushReport;
-use crate::drain::phase::{Phase, PhaseStep};
+use crate::drain::{Phase, PhaseStep};
 use crate::error::LinkError;
 use crate::flow::lease::ConnectionState;
 use crate::http2::chunk::Chunk;
@@ -80,17 +80,19 @@ async fn run(
         pings,
     } = opened;
     let pool = Arc::clone(&membership.pool);
-    let (closing, cut) = (pool.closing.clone(), pool.cut.clone());
     // This handle keeps the connection open until the host has confirmed all that was sent.
     let mut watched = Some(requests);
     let last = async {
-        pool.closing.cancelled().await;
+        pool.closing().await;
         pool.flows.none().await;
     };
-    let mut pulse = std::pin::pin!(keepalive(pings, &pool.config.tuning, last));
+    let mut pulse = pin!(keepalive(pings, &pool.config.tuning, last));
     let mut beats = true;
-    let mut steps = pool.drain.watch();
-    let mut asked = Phase::Draining;
+    // Pinned here, as the loop turns with each frame.
+    let (mut closing, mut cut) = (pin!(pool.closing()), pin!(pool.cut()));
+    // Whether the host is still to be asked what is delivered.
+    let mut asks = true;
+    let mut asking = pin!(pool.drain.reached(Phase::Flushing));
     let mut flush: Option<Pin<Box<dyn Future<Output = FlushReport> + Send>>> = None;
     let reason = loop {
         let progress = poll_fn(|cx| driver.poll_progress(cx, watched.as_mut()));
@@ -112,16 +114,20 @@ async fn run(
                     membership.leave(LeaveReason::Closing);
                 }
             },
-            step = next_flush(&mut steps, asked) => {
-                asked = step.phase;
-                flush = Some(Box::pin(flush_all(watched.clone(), Arc::clone(&shared), step)));
+            () = &mut asking, if asks => {
+                let step = pool.drain.step();
+                asks = step.phase < Phase::Forced;
+                asking.set(pool.drain.reached(Phase::Forced));
+                if step.phase < Phase::Done {
+                    flush = Some(Box::pin(flush_all(watched.clone(), Arc::clone(&shared), step)));
+                }
             }
             report = wait_if_some(&mut flush) => {
                 flush = None;
                 shared.flush_result.set(report);
             }
-            () = closing.cancelled(), if membership.left.is_some() => membership.leave(LeaveReason::Closing),
-            () = cut.cancelled() => break LeaveReason::Closing,
+            () = &mut closing, if membership.left.is_some() => membership.leave(LeaveReason::Closing),
+            () = &mut cut => break LeaveReason::Closing,
         }
     };
     shared.flush_result.set(match reason {
@@ -129,17 +135,6 @@ async fn run(
         LeaveReason::Asked | LeaveReason::Lost(_) => FlushReport::Lost,
     });
     membership.leave(reason);
-}
-
-/// Waits for a phase after `asked` in which the guest asks what is delivered.
-async fn next_flush(steps: &mut watch::Receiver<PhaseStep>, asked: Phase) -> PhaseStep {
-    let later = |step: &PhaseStep| asked < step.phase && step.phase < Phase::Done;
-    // The guard of the watched value must be dropped before the next wait.
-    let seen = steps.wait_for(later).await.map(|step| *step);
-    match seen {
-        Ok(step) => step,
-        Err(_) => std::future::pending().await,
-    }
 }
 
 /// Reports what of this connection's flows is delivered.

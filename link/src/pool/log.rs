@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::pool::state::LinkState;
@@ -24,10 +23,11 @@ pub(super) async fn report(
     name: String,
     mut state: watch::Receiver<LinkState>,
     changes: Arc<AtomicU64>,
-    closing: CancellationToken,
+    closing: impl Future<Output = ()>,
 ) {
     let mut budget = Budget::new(Instant::now());
     let mut said = 0;
+    tokio::pin!(closing);
     loop {
         let next = async {
             let changed = state.changed().await;
@@ -36,7 +36,7 @@ pub(super) async fn report(
         };
         let is_over = tokio::select! {
             biased;
-            () = closing.cancelled() => true,
+            () = &mut closing => true,
             changed = next => changed.is_err(),
         };
         if is_over {

@@ -14,21 +14,20 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use h2::client::SendRequest;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Tuning;
 use crate::drain::delivery::DeliveryTable;
 use crate::drain::flush::FlushReport;
-use crate::drain::phase::{Drain, Phase};
+use crate::drain::guard::GuardCount;
+use crate::drain::{Phase, PhaseReached, Trigger, Watch};
 use crate::flow::lane::HostLanes;
-use crate::flow::lease::{ConnectionState, FlowCount, StreamLease};
-use crate::http2::accept::Shutdown;
+use crate::flow::lease::{ConnectionState, StreamLease};
 use crate::http2::chunk::Chunk;
 use crate::pool::log::report;
 use crate::pool::peer_epoch::{Epoch, PeerEpochs};
@@ -51,7 +50,18 @@ pub(crate) struct PoolConfig {
 #[derive(Debug, Clone)]
 pub(crate) struct PoolHandle {
     pool: Arc<Pool>,
-    _closing: Arc<DropGuard>,
+    _closes: Arc<CloseOnDrop>,
+}
+
+/// Closes a pool when dropped.
+#[derive(Debug)]
+struct CloseOnDrop(Trigger);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0
+            .advance(Phase::Draining, Instant::now(), Duration::MAX);
+    }
 }
 
 impl Deref for PoolHandle {
@@ -70,15 +80,12 @@ pub(crate) struct Pool {
     pub(crate) config: PoolConfig,
     pub(crate) state: watch::Sender<LinkState>,
     /// Flows that are open or being opened.
-    pub(crate) flows: Arc<FlowCount>,
-    /// The phase of the drain.
-    pub(crate) drain: Drain,
-    /// Tells the host to end; the guest uses [`Pool::drain`].
-    pub(crate) shutdown: Shutdown,
-    /// Cancelled: no more flows, no more dialling; what is open goes on.
-    pub(crate) closing: CancellationToken,
-    /// Cancelled: every connection is dropped.
-    pub(crate) cut: CancellationToken,
+    pub(crate) flows: Arc<GuardCount>,
+    /// The guest's drain. It never begins in a pool of a host, which ends by `end` alone.
+    pub(crate) drain: Watch,
+    /// The pool's own end. `Draining`: no more flows, no more dialling; what is open goes on.
+    /// `Forced`: every connection is dropped.
+    end: Trigger,
     pub(crate) tasks: TaskTracker,
     /// Number of changes of the link's state.
     changes: Arc<AtomicU64>,
@@ -136,9 +143,14 @@ fn connections(
 
 impl Pool {
     /// Makes a pool that dials `count` connections and replaces those that end.
-    pub(crate) fn dialling(config: PoolConfig, redial: Arc<Redial>, count: usize) -> PoolHandle {
+    pub(crate) fn dialling(
+        config: PoolConfig,
+        redial: Arc<Redial>,
+        count: usize,
+        drain: Watch,
+    ) -> PoolHandle {
         let name = redial.endpoint.to_string();
-        let handle = Self::adopting(name, config, Shutdown::default());
+        let handle = Self::adopting(name, config, drain);
         for _ in 0..count {
             let pool = Arc::clone(&handle);
             handle.tasks.spawn(keep(pool, Arc::clone(&redial)));
@@ -149,16 +161,14 @@ impl Pool {
     /// Makes a pool without connections, and with a name for the log.
     ///
     /// Must be called in a tokio runtime.
-    pub(crate) fn adopting(name: String, config: PoolConfig, shutdown: Shutdown) -> PoolHandle {
+    pub(crate) fn adopting(name: String, config: PoolConfig, drain: Watch) -> PoolHandle {
         let pool = Arc::new(Self {
             name,
             config,
             state: watch::Sender::new(LinkState::Down("not connected yet".into())),
             flows: Arc::default(),
-            drain: Drain::new(),
-            shutdown,
-            closing: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            drain,
+            end: Trigger::default(),
             tasks: TaskTracker::new(),
             changes: Arc::default(),
             places: Mutex::default(),
@@ -170,10 +180,10 @@ impl Pool {
             pool.name.clone(),
             pool.state.subscribe(),
             Arc::clone(&pool.changes),
-            pool.closing.clone(),
+            pool.closing(),
         ));
         PoolHandle {
-            _closing: Arc::new(pool.closing.clone().drop_guard()),
+            _closes: Arc::new(CloseOnDrop(pool.end.clone())),
             pool,
         }
     }
@@ -213,7 +223,7 @@ impl Pool {
     /// the open flows have ended and the other half has read everything. Returns how many flows it
     /// cut then.
     pub(crate) async fn close(&self, limit: Duration) -> usize {
-        self.closing.cancel();
+        self.end.advance(Phase::Draining, Instant::now(), limit);
         self.tasks.close();
         // Each connection sends GOAWAY and is flushed.
         let closed = timeout(limit, self.tasks.wait()).await;
@@ -222,10 +232,25 @@ impl Pool {
         } else {
             self.flows.count()
         };
-        self.cut.cancel();
+        self.end
+            .advance(Phase::Forced, Instant::now(), Duration::ZERO);
         self.tasks.wait().await;
-        self.drain.advance(Phase::Done, Duration::ZERO);
         cut
+    }
+
+    /// Waits until the pool closes.
+    pub(crate) fn closing(&self) -> PhaseReached {
+        self.end.watch().draining()
+    }
+
+    /// Waits until every connection is dropped.
+    pub(crate) fn cut(&self) -> PhaseReached {
+        self.end.watch().forced()
+    }
+
+    /// Whether the pool closes.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.end.watch().is_draining()
     }
 
     /// Takes a connection out of the pool: no more flows are opened on it.

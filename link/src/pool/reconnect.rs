@@ -43,10 +43,10 @@ pub(super) async fn keep(pool: Arc<Pool>, redial: Arc<Redial>) {
     let mut pause = redial.backoff_min;
     let mut allowed = FIRST_TIMEOUT;
     let mut jitter = Jitter::new();
-    while !pool.closing.is_cancelled() {
+    while !pool.is_closing() {
         let epoch = pool.peer_epochs.now();
         let opened = tokio::select! {
-            () = pool.closing.cancelled() => break,
+            () = pool.closing() => break,
             opened = open(&pool, &redial, allowed) => opened,
         };
         match opened {
@@ -67,7 +67,7 @@ pub(super) async fn keep(pool: Arc<Pool>, redial: Arc<Redial>) {
             }
         }
         tokio::select! {
-            () = pool.closing.cancelled() => break,
+            () = pool.closing() => break,
             () = sleep(jitter.spread(pause)) => {}
         }
         pause = (pause * 2).min(redial.backoff_max);

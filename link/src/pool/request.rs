@@ -15,8 +15,8 @@ use odyn_proto::Refusal;
 use odyn_proto::wire::{lane as wire_lane, proxy_status};
 use tokio::time::{sleep_until, timeout};
 
+use crate::drain::Phase;
 use crate::drain::delivery::FlowGuard;
-use crate::drain::phase::Phase;
 use crate::error::OpenError;
 use crate::flow::client_socket::ClientSocket;
 use crate::flow::early_data::{EarlyData, SentEarly};
@@ -51,7 +51,7 @@ impl Pool {
     ) -> Result<OpenedRequest, OpenError> {
         // Feeds go on to the end, because they report how the drain went.
         let is_flow = class != FlowClass::Feed;
-        if is_flow && self.drain.phase() >= Phase::Flushing {
+        if is_flow && self.drain.has_reached(Phase::Flushing) {
             return Err(OpenError::Closing);
         }
         let limit = self.config.open_timeout;
@@ -60,7 +60,7 @@ impl Pool {
             biased;
             answer = opened => answer.map_err(|_| OpenError::Timeout(limit))?,
             // No caller holds the drain in this phase, so none needs the answer.
-            _ = self.drain.reached(Phase::Flushing), if is_flow => Err(OpenError::Closing),
+            () = self.drain.reached(Phase::Flushing), if is_flow => Err(OpenError::Closing),
         }
     }
 
@@ -148,7 +148,7 @@ impl Pool {
         };
         tokio::pin!(patience);
         loop {
-            if self.closing.is_cancelled() {
+            if self.is_closing() {
                 return Err(OpenError::Closing);
             }
             state.mark_unchanged();
@@ -157,7 +157,7 @@ impl Pool {
             }
             tokio::select! {
                 changed = state.changed() => { let _ = changed; }
-                () = self.closing.cancelled() => {}
+                () = self.closing() => {}
                 () = &mut patience => {
                     return Err(match &*self.state.borrow() {
                         LinkState::Down(reason) => OpenError::LinkDown(reason.clone()),

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
+use odyn_link::drain::{Phase, Trigger};
 use odyn_link::{
     Counters, End, FlowReport, Handler, HostLanes, HostLink, HostLinkConfig, LaneMode, LinkState,
     ListenOptions, Listener, OpenedFlow, Peer, Preamble, ServerConfig, Stream, read_preamble,
@@ -124,6 +125,12 @@ impl Handler for Dialler {
     }
 }
 
+/// Cuts what is open when the time of a drain is over.
+pub async fn force_in_time(drain: Trigger) {
+    drain.watch().out_of_time().await;
+    drain.advance(Phase::Forced, Instant::now(), LIMIT);
+}
+
 fn first(target: &Target) -> SocketAddr {
     match &target.host {
         TargetHost::Addresses(list) => SocketAddr::new(list[0], target.port),
@@ -133,8 +140,7 @@ fn first(target: &Target) -> SocketAddr {
 
 /// The host half.
 pub struct Host {
-    /// Asks it to drain.
-    pub shutdown: CancellationToken,
+    pub drain: Trigger,
     /// Drops its connections, as a killed process does.
     pub kill: CancellationToken,
     pub tasks: TaskTracker,
@@ -160,7 +166,7 @@ impl Host {
         let listener = Listener::bind(endpoint, ListenOptions::default()).unwrap();
         let (ended, reports) = mpsc::channel(100_000);
         let host = Self {
-            shutdown: CancellationToken::new(),
+            drain: Trigger::default(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
             lanes: Arc::clone(&lanes),
@@ -172,23 +178,24 @@ impl Host {
                 asked: watch::Sender::new(0),
             }),
         };
-        let (shutdown, kill) = (host.shutdown.clone(), host.kill.clone());
+        tokio::spawn(force_in_time(host.drain.clone()));
+        let (drain, kill) = (host.drain.watch(), host.kill.clone());
         let (tasks, dialler) = (host.tasks.clone(), Arc::clone(&host.dialler));
         host.tasks.spawn(async move {
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept(&config.tuning) => accepted,
-                    () = shutdown.cancelled() => return,
+                    () = drain.draining() => return,
                     () = kill.cancelled() => return,
                 };
                 let (transport, peer) = accepted.unwrap();
                 let (dialler, config) = (Arc::clone(&dialler), config.clone());
-                let (shutdown, lanes) = (shutdown.clone(), Arc::clone(&lanes));
+                let (drain, lanes) = (drain.clone(), Arc::clone(&lanes));
                 let serve = async move {
                     let tuning = config.tuning.clone();
                     match read_preamble(transport, tuning.handshake_timeout).await? {
                         Preamble::Forward(transport) => {
-                            serve(transport, peer, dialler, config, shutdown).await
+                            serve(transport, peer, dialler, config, drain).await
                         }
                         Preamble::Lane(key, transport) => {
                             lanes.serve(transport, key, &tuning).await
@@ -207,6 +214,11 @@ impl Host {
         });
         host.tasks.close();
         host
+    }
+
+    /// Tells it to stop, and to cut after `limit` what is still open.
+    pub fn stop(&self, limit: Duration) {
+        self.drain.advance(Phase::Draining, Instant::now(), limit);
     }
 
     /// Waits until so many requests have come.

@@ -82,8 +82,8 @@ struct ClientAddresses {
 }
 
 impl IngressClient {
-    /// Serves the client until its connection ends. Returns how a relayed flow ended.
-    pub(super) async fn serve(mut self, socket: TcpStream) -> Option<End> {
+    /// Serves the client until its connection ends.
+    pub(super) async fn serve(mut self, socket: TcpStream) {
         let start = Instant::now();
         let (peer, port) = (self.peer, self.port);
         dial::probe(&socket);
@@ -92,7 +92,7 @@ impl IngressClient {
             Err(error) => {
                 debug!(%peer, port, %error, "client reset");
                 let _ = socket.set_zero_linger();
-                return None;
+                return;
             }
         };
         let address = ends.client;
@@ -102,7 +102,7 @@ impl IngressClient {
             Err(error) => {
                 debug!(client = %address, %peer, port, %error, "client reset");
                 let _ = arrival.socket().set_zero_linger();
-                return None;
+                return;
             }
         };
         self.opening = None;
@@ -121,7 +121,6 @@ impl IngressClient {
             warn!(client = %address, port, %guest, undelivered, "client cut: the drain time is over");
         }
         debug!(client = %address, port, %guest, sent, received, ?duration, ?end, "client ended");
-        end
     }
 
     /// Finds the client's address: from a load balancer's header, else the peer's.

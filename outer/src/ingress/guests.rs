@@ -5,7 +5,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{GuestLink, GuestLinkConfig, LeaveReason, Peer, Shutdown};
+use odyn_link::drain::Watch;
+use odyn_link::{GuestLink, GuestLinkConfig, LeaveReason, Peer};
 use odyn_proto::Identity;
 use odyn_proto::wire::ingress::IngressHello;
 use parking_lot::{Mutex, MutexGuard};
@@ -88,7 +89,7 @@ impl IngressGuests {
         hello: &IngressHello,
         peer: Peer,
         config: &GuestLinkConfig,
-        shutdown: &Shutdown,
+        drain: &Watch,
     ) -> Result<(Arc<IngressGuest>, bool), TooManyConnections> {
         let mut table = self.table();
         let known = table.iter().find(|guest| guest.is(&hello.identity, peer));
@@ -114,7 +115,7 @@ impl IngressGuests {
                     client: GuestLink::new(
                         hello.identity.to_string(),
                         config.clone(),
-                        shutdown.clone(),
+                        drain.clone(),
                     ),
                     state: watch::Sender::new(ReversedLinks::Here(1)),
                 });
@@ -231,6 +232,7 @@ fn is_superseded(guest: &Arc<IngressGuest>, table: &[Arc<IngressGuest>]) -> bool
 
 #[cfg(test)]
 mod tests {
+    use odyn_link::drain::Trigger;
     use odyn_proto::{GuestName, RunId};
 
     use super::*;
@@ -254,7 +256,7 @@ mod tests {
     fn enter(guests: &IngressGuests, hello: &IngressHello, peer: Peer) -> Arc<IngressGuest> {
         let config = GuestLinkConfig::default();
         guests
-            .enter(hello, peer, &config, &Shutdown::default())
+            .enter(hello, peer, &config, &Trigger::default().watch())
             .unwrap()
             .0
     }
@@ -353,16 +355,16 @@ mod tests {
     #[tokio::test]
     async fn connections_and_guests_are_bounded() {
         let guests = IngressGuests::default();
-        let (config, shutdown) = (GuestLinkConfig::default(), Shutdown::default());
+        let (config, drain) = (GuestLinkConfig::default(), Trigger::default().watch());
         for _ in 0..MAX_CONNECTIONS {
             enter(&guests, &hello("a", 1, &[443]), cid(3));
         }
-        let one_more = guests.enter(&hello("a", 1, &[443]), cid(3), &config, &shutdown);
+        let one_more = guests.enter(&hello("a", 1, &[443]), cid(3), &config, &drain);
         assert!(one_more.is_err());
         for number in 1..MAX_GUESTS as u32 {
             enter(&guests, &hello("a", 1, &[443]), cid(3 + number));
         }
-        let one_more = guests.enter(&hello("b", 1, &[443]), cid(3), &config, &shutdown);
+        let one_more = guests.enter(&hello("b", 1, &[443]), cid(3), &config, &drain);
         assert!(one_more.is_err());
     }
 }

@@ -3,10 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use odyn_link::{End, FlowLimit};
+use odyn_link::FlowLimit;
 use odyn_proto::RunId;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,8 +47,6 @@ pub(super) struct ListenerContext {
     pub(super) listening: TaskTracker,
     /// Clients that are not with their guests yet.
     pub(super) opening: TaskTracker,
-    /// Number of clients that were cut.
-    pub(super) cut: Arc<AtomicUsize>,
     /// The state of each listener, for the operator.
     pub(super) listeners: Listeners,
     pub(super) inherited: InheritedSockets,
@@ -239,12 +236,7 @@ impl MappingListener {
             opening: Some(self.common.opening.token()),
             _permit: permit.flatten(),
         };
-        let cut = Arc::clone(&self.common.cut);
-        let served = self.common.clients.track_future(async move {
-            if let Some(End::Cut { .. }) = client.serve(socket).await {
-                cut.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        let served = self.common.clients.track_future(client.serve(socket));
         match &*self.holder.borrow() {
             Some(guest) => guest.client.carry(served),
             None => drop(tokio::spawn(served)),

@@ -15,12 +15,12 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use odyn_link::drain::Watch;
+
 use odyn_link::{
-    FlowLimit, GuestLinkConfig, HostLanes, LinkError, Peer, Shutdown, Transport, Tuning,
-    greet_guest,
+    FlowLimit, GuestLinkConfig, HostLanes, LinkError, Peer, Transport, Tuning, greet_guest,
 };
 use odyn_proto::wire::ingress::IngressHello;
 use tokio::time::sleep;
@@ -56,7 +56,7 @@ const MAX_PORTS_IN_LOG: usize = 16;
 pub(crate) struct HostIngress {
     common: ListenerContext,
     config: GuestLinkConfig,
-    shutdown: Shutdown,
+    drain: Watch,
 }
 
 impl HostIngress {
@@ -68,7 +68,7 @@ impl HostIngress {
         tuning: Tuning,
         flows: Option<Arc<FlowLimit>>,
         lanes: Arc<HostLanes>,
-        shutdown: Shutdown,
+        drain: Watch,
     ) -> Arc<Self> {
         let mut config = GuestLinkConfig::default();
         config.tuning = tuning;
@@ -83,12 +83,11 @@ impl HostIngress {
                 clients: TaskTracker::new(),
                 listening: TaskTracker::new(),
                 opening: TaskTracker::new(),
-                cut: Arc::default(),
                 listeners,
                 inherited,
             },
             config,
-            shutdown,
+            drain,
         })
     }
 
@@ -97,9 +96,13 @@ impl HostIngress {
     /// Must be called in a tokio runtime.
     pub(crate) fn start(self: &Arc<Self>) {
         let listen = Arc::clone(self).listen();
-        let shutdown = self.shutdown.drain.clone();
-        let listening = &self.common.listening;
-        listening.spawn(shutdown.run_until_cancelled_owned(listen));
+        let draining = self.drain.draining();
+        self.common.listening.spawn(async move {
+            tokio::select! {
+                () = draining => {}
+                () = listen => {}
+            }
+        });
     }
 
     async fn listen(self: Arc<Self>) {
@@ -156,13 +159,12 @@ impl HostIngress {
         self.common.opening.wait().await;
     }
 
-    /// Waits for the end of every client after a shutdown. Returns how many were cut.
-    pub(crate) async fn finish(&self) -> usize {
+    /// Waits for the end of every client, in a drain.
+    pub(crate) async fn finish(&self) {
         self.common.listening.close();
         self.common.listening.wait().await;
         self.common.clients.close();
         self.common.clients.wait().await;
-        self.common.cut.load(Ordering::Relaxed)
     }
 
     /// Serves one reversed connection, until it takes no more clients.
@@ -178,7 +180,7 @@ impl HostIngress {
         let entered = self
             .common
             .guests
-            .enter(greeted.hello(), peer, &self.config, &self.shutdown);
+            .enter(greeted.hello(), peer, &self.config, &self.drain);
         let Ok((guest, is_new)) = entered else {
             return Err(LinkError::Protocol("too many connections for ingress"));
         };
@@ -218,17 +220,17 @@ impl HostIngress {
         }
     }
 
-    /// Ends a guest that is gone: its clients stay connected until a shutdown cuts them.
+    /// Ends a guest that is gone: its clients stay connected until a drain cuts them.
     async fn end(self: Arc<Self>, guest: Arc<IngressGuest>) {
         tokio::select! {
             () = self.common.guests.gone(&guest, GUEST_RETURN_TIMEOUT) => info!(%guest, "guest takes no more clients"),
-            () = self.shutdown.drain.cancelled() => tokio::select! {
+            () = self.drain.draining() => tokio::select! {
                 () = self.opened() => {}
-                () = self.shutdown.force.cancelled() => {}
+                () = self.drain.forced() => {}
             }
         }
         let out_of_time = async {
-            self.shutdown.force.cancelled().await;
+            self.drain.forced().await;
             sleep(CUT_TIMEOUT).await;
         };
         tokio::select! {

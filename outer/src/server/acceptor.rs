@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odyn_link::{LinkError, Listener, Peer, Preamble, Shutdown, Transport, read_preamble, serve};
-use tokio::sync::mpsc;
+use odyn_link::drain::Watch;
+
+use odyn_link::{Listener, Peer, Preamble, Transport, read_preamble, serve};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -21,8 +22,7 @@ pub(super) struct LinkAcceptor {
     pub(super) outer: Arc<Outer>,
     pub(super) ingress: Arc<HostIngress>,
     pub(super) links: TaskTracker,
-    pub(super) cut: mpsc::Sender<usize>,
-    pub(super) shutdown: Shutdown,
+    pub(super) drain: Watch,
 }
 
 impl LinkAcceptor {
@@ -32,7 +32,7 @@ impl LinkAcceptor {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.shutdown.drain.cancelled() => break,
+                () = self.drain.draining() => break,
                 accepted = listener.accept(&self.outer.server.tuning) => accepted,
             };
             match accepted {
@@ -46,7 +46,7 @@ impl LinkAcceptor {
     async fn pause(&self, endpoint: &str, error: &io::Error) {
         warn!(endpoint, %error, "can't accept");
         tokio::select! {
-            () = self.shutdown.drain.cancelled() => {}
+            () = self.drain.draining() => {}
             () = sleep(ACCEPT_RETRY_INTERVAL) => {}
         }
     }
@@ -61,7 +61,7 @@ impl LinkAcceptor {
             return;
         };
         let (outer, ingress) = (Arc::clone(&self.outer), Arc::clone(&self.ingress));
-        let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
+        let drain = self.drain.clone();
         self.links.spawn(async move {
             let present = outer.runtime_config.connected_guests().enter(peer);
             let handler = Arc::clone(&outer.handler);
@@ -79,7 +79,7 @@ impl LinkAcceptor {
             }
             let served = match opened {
                 Ok(Preamble::Forward(transport)) => {
-                    serve(transport, peer, handler, server, shutdown).await
+                    serve(transport, peer, handler, server, drain).await
                 }
                 Ok(Preamble::Reversed(transport)) => ingress.serve(transport, peer).await,
                 Ok(Preamble::Lane(..)) => Ok(()),
@@ -89,12 +89,7 @@ impl LinkAcceptor {
             match served {
                 Ok(()) if is_last => info!(%peer, "guest disconnected"),
                 Ok(()) => debug!(%peer, "one connection of a guest has ended"),
-                Err(error) => {
-                    warn!(%peer, %error, "connection of a guest ended");
-                    if let LinkError::DrainTimeout(flows) = error {
-                        let _ = cut.send(flows).await;
-                    }
-                }
+                Err(error) => warn!(%peer, %error, "connection of a guest ended"),
             }
             drop(permit);
         });

@@ -20,6 +20,9 @@ use crate::runtime_config::{Rules, RuntimeConfig};
 /// Default of the longest wait for a connection to a destination.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest drain, unless told otherwise.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Builds an [`Outer`].
 #[derive(Debug)]
 pub struct Builder {
@@ -27,6 +30,7 @@ pub struct Builder {
     connect_timeout: Duration,
     max_flows: usize,
     server: ServerConfig,
+    drain_timeout: Duration,
     only_pid: Option<i32>,
     ingress: Vec<Mapping>,
     clients: ClientRules,
@@ -42,6 +46,7 @@ impl Builder {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             max_flows: usize::MAX,
             server: ServerConfig::default(),
+            drain_timeout: DRAIN_TIMEOUT,
             only_pid: None,
             ingress: Vec::new(),
             clients: ClientRules::default(),
@@ -71,7 +76,7 @@ impl Builder {
 
     /// How long flows may go on once a shutdown begins.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.server.drain_timeout = limit;
+        self.drain_timeout = limit;
         self
     }
 
@@ -134,6 +139,7 @@ impl Builder {
             connect_timeout,
             max_flows,
             mut server,
+            drain_timeout,
             only_pid,
             ingress,
             clients,
@@ -149,7 +155,7 @@ impl Builder {
         let rules = Rules {
             limits,
             connect_timeout,
-            drain_timeout: server.drain_timeout,
+            drain_timeout,
             resolver: Arc::new(resolver),
             clients,
         };

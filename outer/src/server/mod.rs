@@ -4,11 +4,11 @@ mod acceptor;
 mod builder;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use odyn_link::{HostLanes, Listener, ServerConfig, Shutdown};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::sleep;
+use odyn_link::drain::{Phase, Trigger, Watch};
+use odyn_link::{HostLanes, Listener, ServerConfig};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use self::acceptor::LinkAcceptor;
@@ -76,32 +76,32 @@ impl Outer {
         self.handler.guests.states()
     }
 
-    /// Serves guests until `shutdown` begins and every flow has ended or was cut.
+    /// Serves the guests that come to `listeners` until the drain is over: `drain` is told to begin
+    /// by the caller, who says how long it may take.
     ///
-    /// The listeners are closed (and the files of Unix sockets removed) as soon as `shutdown` is
-    /// cancelled. Each flow that is cut at the end of the drain time is logged with its bytes. The
-    /// last bytes of all other flows are in the kernel's sockets when this returns: the kernel
-    /// delivers them, also after the end of this process.
-    pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Into<Shutdown>) -> Summary {
-        let shutdown = shutdown.into();
-        let mut outer = self;
-        // One limit for all connections, taken from the rules when the shutdown begins.
-        outer.server.drain_timeout = Duration::MAX;
-        let outer = Arc::new(outer);
-        let serving = Arc::clone(&outer).serve_all(listeners, shutdown.clone());
+    /// The listeners are closed (and the files of Unix sockets removed) when it begins. It ends when
+    /// every flow has ended. At the end of its time, or when the caller forces it, flows are cut;
+    /// each is logged with its bytes. What flows have ended with is in the sockets when this
+    /// returns: the kernel delivers it, whatever becomes of the process.
+    pub async fn run(self, listeners: Vec<Listener>, drain: Trigger) -> Summary {
+        let watch = drain.watch();
+        let serving = Arc::new(self).serve_all(listeners, watch.clone());
         let out_of_time = async {
-            shutdown.drain.cancelled().await;
-            sleep(outer.runtime_config.rules().drain_timeout).await;
-            shutdown.force.cancel();
+            watch.out_of_time().await;
+            drain.advance(Phase::Forced, Instant::now(), Duration::ZERO);
             std::future::pending().await
         };
         tokio::select! {
-            summary = serving => summary,
+            () = serving => {}
             never = out_of_time => never,
+        }
+        drain.advance(Phase::Done, Instant::now(), Duration::ZERO);
+        Summary {
+            cut: watch.cut().flows,
         }
     }
 
-    async fn serve_all(self: Arc<Self>, listeners: Vec<Listener>, shutdown: Shutdown) -> Summary {
+    async fn serve_all(self: Arc<Self>, listeners: Vec<Listener>, drain: Watch) {
         let outer = self;
         let ingress = HostIngress::new(
             outer.runtime_config.clone(),
@@ -110,32 +110,24 @@ impl Outer {
             outer.server.tuning.clone(),
             outer.server.flows.clone(),
             Arc::clone(&outer.lanes),
-            shutdown.clone(),
+            drain.clone(),
         );
         ingress.start();
         let links = TaskTracker::new();
         let accepting = TaskTracker::new();
-        let (cut_tx, mut cut_rx) = mpsc::channel(MAX_LINKS);
         for listener in listeners {
             let run = LinkAcceptor {
                 outer: Arc::clone(&outer),
                 ingress: Arc::clone(&ingress),
                 links: links.clone(),
-                cut: cut_tx.clone(),
-                shutdown: shutdown.clone(),
+                drain: drain.clone(),
             };
             accepting.spawn(run.accept(listener));
         }
-        drop(cut_tx);
         accepting.close();
         accepting.wait().await;
         links.close();
-        let mut summary = Summary::default();
-        while let Some(cut) = cut_rx.recv().await {
-            summary.cut += cut;
-        }
         links.wait().await;
-        summary.cut += ingress.finish().await;
-        summary
+        ingress.finish().await;
     }
 }

@@ -206,3 +206,17 @@ fn the_number_of_connections_is_that_of_the_document() {
     let architecture = document("docs/architecture.md");
     assert!(architecture.contains(&wanted), "no {wanted:?}");
 }
+
+#[test]
+fn a_drain_is_followed_in_at_most_twelve_files_which_all_take_part_in_it() {
+    let shutdown = document("docs/shutdown.md");
+    let table = below(&shutdown, "## Where it is in the code");
+    let files: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!((1..=12).contains(&files.len()), "{files:#?}");
+    for file in files {
+        assert!(document(file).contains("drain"), "{file}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The relay in the guest, beside the app's socket: it outlives the app.
 //!
-//! In [`Phase::Draining`](crate::Phase) the app has ended, and no process reads what comes from the
+//! In [`Phase::Draining`](crate::drain::Phase) the app has ended, and no process reads what comes from the
 //! peer. The relay must not even write it: the kernel resets a socket whose process is gone when
 //! data arrives, and discards what the app wrote and the relay has not read. So the relay discards
 //! what comes.
@@ -15,8 +15,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::drain::flush::{FlushReport, FlushResult};
-use crate::drain::guard::DrainGuard;
-use crate::drain::phase::Drain;
+use crate::drain::{Guard, Watch};
 use crate::flow::end::End;
 use crate::flow::local_stream::LocalStream;
 use crate::flow::stream::Cut;
@@ -25,9 +24,9 @@ use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 /// What the relay in the guest needs.
 #[derive(Debug)]
 pub(crate) struct GuestSide {
-    pub(crate) drain: Drain,
+    pub(crate) drain: Watch,
     /// Held until the app's last byte has left for the host.
-    pub(crate) drain_guard: Option<DrainGuard>,
+    pub(crate) handover: Option<Guard>,
     pub(crate) flush_result: FlushResult,
 }
 
@@ -143,7 +142,7 @@ async fn reset_by_app<L: LocalStream>(mut flow: Box<TcpFlow<L>>, side: GuestSide
 }
 
 /// Waits for `grace` in a running guest, and without limit while the guest drains.
-async fn reset_grace(grace: Duration, drain: &Drain) {
+async fn reset_grace(grace: Duration, drain: &Watch) {
     let _ = timeout(grace, drain.draining()).await;
     if drain.is_draining() {
         std::future::pending::<()>().await;
@@ -157,7 +156,7 @@ async fn settle<L: LocalStream>(
     mut side: GuestSide,
     natural: Option<End>,
 ) -> End {
-    side.drain_guard = None;
+    side.handover = None;
     let TcpFlow {
         local,
         mut stream,

@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
+use crate::drain::Watch;
 use crate::drain::delivery::{FlowGuard, LINGER};
 use crate::drain::flush::acknowledged;
 use crate::flow::end::End;
@@ -17,10 +17,8 @@ use crate::flow::tcp::{MovingFlow, RelayDone, RelayTurn, TcpFlow};
 #[derive(Debug)]
 pub(crate) struct HostSide {
     pub(crate) flow_guard: FlowGuard,
-    /// The host was told to stop.
-    pub(crate) drain: CancellationToken,
-    /// The host stops now.
-    pub(crate) force: CancellationToken,
+    /// The host's drain.
+    pub(crate) drain: Watch,
 }
 
 pub(super) async fn relay<L: LocalStream>(
@@ -46,7 +44,7 @@ pub(super) async fn relay<L: LocalStream>(
     let ended = tokio::select! {
         biased;
         end = whole => Some(end),
-        () = side.force.cancelled() => None,
+        () = side.drain.forced() => None,
     };
     let ended = match ended.transpose() {
         Ok(ended) => ended,
@@ -56,7 +54,7 @@ pub(super) async fn relay<L: LocalStream>(
     };
     RelayTurn::Ended(match ended {
         // The connection is closed because the host has no more time.
-        Some(End::LinkLost) if side.force.is_cancelled() => flow.cut(&side.flow_guard),
+        Some(End::LinkLost) if side.drain.is_forced() => flow.cut(&side),
         Some(end) => {
             // Bytes that a peer refused by a reset are not undelivered.
             if flow.local.is_connected() {
@@ -64,7 +62,7 @@ pub(super) async fn relay<L: LocalStream>(
             }
             end
         }
-        None => flow.cut(&side.flow_guard),
+        None => flow.cut(&side),
     })
 }
 
@@ -141,14 +139,14 @@ impl<L: LocalStream> TcpFlow<L> {
             flow_guard.pending() == 0
                 // A socket that was reset keeps its count.
                 || !local.is_connected()
-                || side.drain.is_cancelled() && !flow_guard.is_asked()
+                || side.drain.is_draining() && !flow_guard.is_asked()
         };
         let _ = timeout(LINGER, acknowledged(delivered)).await;
     }
 
     /// Ends a flow for which there is no more time. The peer must see a reset: it must not take a
     /// part for the whole.
-    fn cut(mut self, flow_guard: &FlowGuard) -> End {
+    fn cut(mut self, side: &HostSide) -> End {
         if self.down.fin_sent() {
             self.local.close_in_order();
         }
@@ -156,8 +154,9 @@ impl<L: LocalStream> TcpFlow<L> {
             // The kernel delivers the rest.
             return End::Closed;
         }
-        self.note(flow_guard);
-        let undelivered = flow_guard.pending();
+        self.note(&side.flow_guard);
+        let undelivered = side.flow_guard.pending();
+        side.drain.note_cut(undelivered);
         self.stream.reset();
         End::Cut { undelivered }
     }

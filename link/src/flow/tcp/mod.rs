@@ -56,7 +56,7 @@ const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// Moves bytes both ways until both directions have ended, or one side gave up.
 ///
 /// `counters` counts what was moved. The socket is closed on return; it is reset when the flow
-/// did not end with [`End::Closed`]. While the guest drains ([`Phase`](crate::Phase)), the
+/// did not end with [`End::Closed`]. While the guest drains ([`Phase`](crate::drain::Phase)), the
 /// relay beside the app ends when the host has confirmed what the app wrote.
 pub async fn relay<L: LocalStream>(mut local: L, stream: Stream, counters: Arc<Counters>) -> End {
     local.prepare();

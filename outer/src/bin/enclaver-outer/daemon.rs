@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use enclaver_outer::ingress::InheritedSockets;
 use enclaver_outer::{Kms, Outer, RuntimeConfig, States, Summary};
-use odyn_link::{ListenError, ListenOptions, Listener, Shutdown};
+use odyn_link::drain::{Phase, Trigger};
+use odyn_link::{ListenError, ListenOptions, Listener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use crate::logging::LogFilter;
 use crate::notify::Notifier;
 use crate::reload::{ReloadError, Reloader};
 use crate::settings::LoadedSettings;
-use crate::status_line::{ServicePhase, StatusLine};
+use crate::status_line::StatusLine;
 use crate::{admin, notify, reload};
 
 /// File descriptors that are kept back from flows.
@@ -41,9 +42,6 @@ const STOP_EXTENSION: Duration = Duration::from_secs(20);
 
 /// Longest time from the cut of the last flow to the end of the process.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest drain time that is computed with.
-const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Serves guests until SIGTERM or SIGINT.
 pub(crate) async fn serve(
@@ -89,9 +87,10 @@ pub(crate) async fn serve(
     }
     let mut daemon = Daemon {
         notifier: Notifier::default(),
-        phase: match args.ready_when {
-            ReadyWhen::Listening => ServicePhase::Serving,
-            other => ServicePhase::Waiting(other),
+        drain: Trigger::default(),
+        waiting: match args.ready_when {
+            ReadyWhen::Listening => None,
+            other => Some(other),
         },
         endpoints: endpoints(&listeners),
         states: outer.states(),
@@ -99,13 +98,12 @@ pub(crate) async fn serve(
         reloader: Reloader::new(runtime_config.clone(), log, most, &configured.report),
         runtime_config,
     };
-    let shutdown = Shutdown::default();
-    let mut running = pin!(outer.run(listeners, shutdown.clone()));
+    let mut running = pin!(outer.run(listeners, daemon.drain.clone()));
     let mut watchdog = pin!(notify::feed_watchdog());
     let mut status_tick = tokio::time::interval(STATUS_INTERVAL);
     let mut states = daemon.states.clone();
     let mut reading = None;
-    if matches!(daemon.phase, ServicePhase::Serving) {
+    if daemon.waiting.is_none() {
         daemon.notifier.ready();
     }
     loop {
@@ -117,16 +115,13 @@ pub(crate) async fn serve(
             signal = signals.next() => match signal {
                 SignalRequest::Stop(name) if daemon.is_draining() => {
                     warn!(signal = name, "told to stop again: the drain is cut short");
-                    shutdown.force.cancel();
+                    daemon.drain.advance(Phase::Forced, Instant::now(), EXIT_TIMEOUT);
                     if let Ok(summary) = timeout(EXIT_TIMEOUT, &mut running).await {
                         daemon.ended(summary);
                     }
                     return Ok(());
                 }
-                SignalRequest::Stop(name) => {
-                    daemon.stop(name);
-                    shutdown.drain.cancel();
-                }
+                SignalRequest::Stop(name) => daemon.stop(name),
                 SignalRequest::Reload if daemon.is_draining() => {}
                 SignalRequest::Reload => {
                     daemon.reload();
@@ -157,7 +152,9 @@ fn kms(args: &RunArgs) -> Kms {
 
 struct Daemon {
     notifier: Notifier,
-    phase: ServicePhase,
+    drain: Trigger,
+    /// What it waits for before it is ready.
+    waiting: Option<ReadyWhen>,
     endpoints: String,
     states: watch::Receiver<States>,
     /// Why the last reload failed.
@@ -168,27 +165,33 @@ struct Daemon {
 
 impl Daemon {
     fn is_draining(&self) -> bool {
-        matches!(self.phase, ServicePhase::Draining { .. })
+        self.drain.watch().is_draining()
+    }
+
+    /// Whether it is ready, and not at its end.
+    fn is_serving(&self) -> bool {
+        self.waiting.is_none() && !self.is_draining()
     }
 
     /// Tells the service manager what has changed.
     fn update_status(&mut self) {
         let states = *self.states.borrow();
-        if let ServicePhase::Waiting(when) = self.phase
+        let drain = self.drain.watch().step();
+        if let Some(when) = self.waiting
+            && drain.phase == Phase::Running
             && is_ready(when, states)
         {
-            self.phase = ServicePhase::Serving;
+            self.waiting = None;
             info!(linked = states.linked, running = states.running, "ready");
             self.notifier.ready();
         }
         let now = Instant::now();
-        if let ServicePhase::Draining { until, .. } = self.phase
-            && now < until + EXIT_TIMEOUT
-        {
+        if drain.phase > Phase::Running && now < drain.until + EXIT_TIMEOUT {
             self.notifier.extend(STOP_EXTENSION);
         }
         let status = StatusLine {
-            phase: self.phase,
+            drain,
+            waiting: self.waiting,
             counts: self.runtime_config.counts(),
             states,
             endpoints: &self.endpoints,
@@ -202,17 +205,14 @@ impl Daemon {
         let limit = self.runtime_config.rules().drain_timeout;
         let counts = self.runtime_config.counts();
         info!(signal, ?limit, flows = counts.flows, "draining");
-        let since = Instant::now();
-        // The cap keeps the sum from overflowing.
-        let until = since + limit.min(MAX_DRAIN_TIMEOUT);
-        self.phase = ServicePhase::Draining { since, until };
+        self.drain.advance(Phase::Draining, Instant::now(), limit);
         self.notifier.stopping(STOP_EXTENSION);
     }
 
     fn reload(&self) {
         info!("reloading");
         // A service that is not ready yet must not announce a reload.
-        if matches!(self.phase, ServicePhase::Serving) {
+        if self.is_serving() {
             self.notifier.reloading();
         }
     }
@@ -221,7 +221,7 @@ impl Daemon {
         let applied = self.reloader.apply_if_valid(read);
         self.reload_error = applied.err().map(|error| error.to_string());
         // READY=1 ends a reload as well as a start.
-        if matches!(self.phase, ServicePhase::Serving) {
+        if self.is_serving() {
             self.notifier.ready();
         }
     }

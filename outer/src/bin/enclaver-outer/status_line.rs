@@ -3,25 +3,16 @@
 use std::time::{Duration, Instant};
 
 use enclaver_outer::{Counts, States};
+use odyn_link::drain::{Phase, PhaseStep};
 
 use crate::cli::ReadyWhen;
-
-/// The phase of the daemon.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ServicePhase {
-    /// Not ready: the condition of `--ready-when` is not met.
-    Waiting(ReadyWhen),
-    Serving,
-    Draining {
-        since: Instant,
-        until: Instant,
-    },
-}
 
 /// The parts of the status line.
 #[derive(Debug)]
 pub(crate) struct StatusLine<'a> {
-    pub(crate) phase: ServicePhase,
+    pub(crate) drain: PhaseStep,
+    /// What the daemon waits for before it is ready.
+    pub(crate) waiting: Option<ReadyWhen>,
     pub(crate) counts: Counts,
     pub(crate) states: States,
     pub(crate) endpoints: &'a str,
@@ -34,28 +25,28 @@ impl StatusLine<'_> {
     pub(crate) fn line(&self, now: Instant) -> String {
         let (endpoints, counts) = (self.endpoints, self.counts);
         let guests = counts.guests.max(self.states.linked);
-        let mut line = match self.phase {
-            ServicePhase::Waiting(ReadyWhen::Running) if guests > 0 => format!(
+        let mut line = match (self.drain.phase, self.waiting) {
+            (Phase::Running, Some(ReadyWhen::Running)) if guests > 0 => format!(
                 "not ready: waiting for an app to run; {} linked",
                 plural(guests, "guest")
             ),
-            ServicePhase::Waiting(_) => format!("not ready: waiting for a guest on {endpoints}"),
-            ServicePhase::Serving if guests == 0 => {
+            (Phase::Running, Some(_)) => format!("not ready: waiting for a guest on {endpoints}"),
+            (Phase::Running, None) if guests == 0 => {
                 format!("no guest linked; listening on {endpoints}")
             }
-            ServicePhase::Serving => format!(
+            (Phase::Running, None) => format!(
                 "{} linked{} by {}; {} open",
                 plural(guests, "guest"),
                 detail(self.states),
                 plural(counts.connections, "connection"),
                 plural(counts.flows, "flow"),
             ),
-            ServicePhase::Draining { since, until } => format!(
+            _ => format!(
                 "draining for {} s: {} of {} open, cut in {} s",
-                seconds(now.saturating_duration_since(since)),
+                seconds(now.saturating_duration_since(self.drain.since)),
                 plural(counts.flows, "flow"),
                 plural(guests, "guest"),
-                seconds(until.saturating_duration_since(now)),
+                seconds(self.drain.rest(now)),
             ),
         };
         if let Some(reload_error) = self.reload_error {
@@ -93,6 +84,8 @@ fn seconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use odyn_link::drain::Trigger;
+
     use super::*;
 
     fn counts(guests: usize, connections: usize, flows: usize) -> Counts {
@@ -114,16 +107,17 @@ mod tests {
     #[test]
     fn lines() {
         let now = Instant::now();
-        let draining = ServicePhase::Draining {
-            since: now,
-            until: now + Duration::from_secs(30),
-        };
+        let drain = Trigger::default();
+        let serving = (drain.watch().step(), None);
+        let waiting = |when| (serving.0, Some(when));
+        drain.advance(Phase::Draining, now, Duration::from_secs(30));
+        let draining = (drain.watch().step(), None);
         let later = now + Duration::from_millis(2_500);
         let unlinked = (counts(0, 0, 0), states(0, 0, 0));
-        let running = ServicePhase::Waiting(ReadyWhen::Running);
-        for (phase, (counts, states), now, wanted) in [
+        let running = waiting(ReadyWhen::Running);
+        for ((drain, waiting), (counts, states), now, wanted) in [
             (
-                ServicePhase::Waiting(ReadyWhen::Linked),
+                waiting(ReadyWhen::Linked),
                 unlinked,
                 now,
                 "not ready: waiting for a guest on vsock://any:1",
@@ -141,19 +135,19 @@ mod tests {
                 "not ready: waiting for an app to run; 1 guest linked",
             ),
             (
-                ServicePhase::Serving,
+                serving,
                 unlinked,
                 now,
                 "no guest linked; listening on vsock://any:1",
             ),
             (
-                ServicePhase::Serving,
+                serving,
                 (counts(1, 4, 1), states(0, 0, 0)),
                 now,
                 "1 guest linked by 4 connections; 1 flow open",
             ),
             (
-                ServicePhase::Serving,
+                serving,
                 (counts(3, 12, 14), states(3, 2, 1)),
                 now,
                 "3 guests linked (2 running, 1 draining) by 12 connections; 14 flows open",
@@ -166,7 +160,8 @@ mod tests {
             ),
         ] {
             let mut status = StatusLine {
-                phase,
+                drain,
+                waiting,
                 counts,
                 states,
                 endpoints: "vsock://any:1",
