@@ -7,6 +7,7 @@ default:
 fmt:
     cargo fmt --all --check
     cd fuzz && cargo fmt --check
+    cd link/loom && cargo fmt --check
 
 # Lints
 clippy:
@@ -48,6 +49,10 @@ dist:
 repro:
     scripts/dist
     scripts/repro
+
+# Models of the link's concurrency, with every interleaving of their threads
+loom:
+    cd link/loom && cargo run --locked
 
 # A few seconds of each fuzz target; `just fuzz-smoke 600` for longer
 fuzz-smoke seconds="5":

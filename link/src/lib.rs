@@ -45,6 +45,7 @@ mod guest;
 mod host;
 mod http2;
 mod pool;
+mod runtime;
 mod sockets;
 mod sync;
 mod transport;

@@ -1,5 +1,5 @@
-//! The lock and the atomics of the modules that loom checks. There, this module is loom's.
+//! The lock and the atomics of the modules that `link/loom` checks. There, this module is loom's.
 
-pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};

@@ -99,11 +99,7 @@ impl Captured for Connected {
     }
 
     /// A reset: the app's connect() has returned already.
-    fn refuse(
-        self,
-        _: RefusalCause,
-        handover: Guard,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn refuse(self, _: RefusalCause, handover: Guard) -> impl Future<Output = ()> + Send + 'static {
         reset(&self.stream);
         drop(self);
         async move { drop(handover) }

@@ -19,14 +19,15 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
-use tokio::runtime::Handle;
-use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tracing::error;
+
+use crate::runtime;
+use crate::runtime::{has_budget_remaining, unconstrained};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// Polls of tasks in one poll of the executor; other tasks follow.
 const POLL_BUDGET: usize = 256;
@@ -90,7 +91,7 @@ impl ConnectionExecutor {
         // Otherwise the first tasks would use up what the runtime allows all of them.
         let work: Work = Box::pin(unconstrained(task));
         if let Err(QueueItem::New(work)) = self.0.push(QueueItem::New(work)) {
-            spawn_on_runtime(work);
+            runtime::spawn(work);
         }
     }
 
@@ -102,8 +103,7 @@ impl ConnectionExecutor {
 
 impl ExecutorShared {
     fn lock(&self) -> MutexGuard<'_, ExecutorState> {
-        // Nothing that could panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn id(&self) -> usize {
@@ -317,20 +317,13 @@ impl<F: Future> ExecutorDriver<F> {
             });
         // The runtime polls each at least once, so no task misses a wake.
         let tasks = self.tasks.drain().map(|task| task.work);
-        tasks.chain(new).for_each(spawn_on_runtime);
+        tasks.chain(new).for_each(runtime::spawn);
     }
 }
 
 impl<F: Future> Drop for ExecutorDriver<F> {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Gives work a task of the runtime. Without a runtime the work has nothing to wait for.
-fn spawn_on_runtime(work: Work) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(work);
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub(crate) mod connect;
 pub(crate) mod counters;
+pub(crate) mod observed;
 pub(crate) mod readiness;
 pub(crate) mod send_queue;

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
+
+use crate::sockets::observed::{Lent, Observed};
 
 /// Bytes in the send queue that are not acknowledged (SIOCOUTQ, tcp(7)). A FIN counts as one.
 ///
@@ -24,59 +26,43 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
 }
 
 /// A look at the send queue of a socket that someone else owns, for as long as it is open.
-#[derive(Debug)]
-pub(crate) struct SendQueue(Mutex<Option<RawFd>>);
+pub(crate) type SendQueue = Lent<RawFd>;
 
 impl SendQueue {
     /// As [`unacknowledged`]; `None` when the socket is closed.
     #[allow(unsafe_code)]
     pub(crate) fn unacknowledged(&self) -> Option<usize> {
-        let descriptor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let raw = (*descriptor)?;
-        // SAFETY: `ObservedSocket` forgets the descriptor under the lock, which is held here, before it
-        // closes it. So it is open.
-        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
-        unacknowledged(socket).ok()
+        self.with(|raw| {
+            // SAFETY: the descriptor is lent by the socket's owner, so it is open in here.
+            let socket = unsafe { BorrowedFd::borrow_raw(raw) };
+            unacknowledged(socket).ok()
+        })?
     }
-}
 
-impl SendQueue {
     /// Makes the close of the socket a reset, if it is still open.
     #[allow(unsafe_code)]
     pub(crate) fn reset_on_close(&self) {
-        let descriptor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(raw) = *descriptor else {
-            return;
-        };
-        // SAFETY: as above: `ObservedSocket` forgets the descriptor under the lock before it closes it.
-        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
-        let linger = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        // What fails is no socket any more.
-        let _ = setsockopt(&socket, sockopt::Linger, &linger);
+        self.with(|raw| {
+            // SAFETY: as above.
+            let socket = unsafe { BorrowedFd::borrow_raw(raw) };
+            let linger = nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            // What fails is no socket any more.
+            let _ = setsockopt(&socket, sockopt::Linger, &linger);
+        });
     }
 }
 
-/// A socket, and a [`SendQueue`] that forgets it before it is closed.
+/// A socket, and the [`SendQueue`] that is lent of it.
 #[derive(Debug)]
-pub(crate) struct ObservedSocket {
-    // In this order they are dropped.
-    watch: QueueWatch,
-    socket: TcpStream,
-}
-
-#[derive(Debug, Default)]
-struct QueueWatch(Option<Arc<SendQueue>>);
+pub(crate) struct ObservedSocket(Observed<TcpStream, RawFd>);
 
 impl ObservedSocket {
-    /// A socket that nobody looks at.
+    /// A socket of which nothing is lent yet.
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self {
-            watch: QueueWatch::default(),
-            socket,
-        }
+        Self(Observed::new(socket))
     }
 
     /// The same socket, watched by the runtime that we are in.
@@ -84,49 +70,25 @@ impl ObservedSocket {
     /// # Errors
     /// When it can't watch one more descriptor; the socket is closed then.
     pub(crate) fn rehome(self) -> io::Result<Self> {
-        let Self { watch, socket } = self;
-        // Held all the time: a failure closes the descriptor.
-        let mut send_queue = watch
+        let moved = self
             .0
-            .as_ref()
-            .map(|send_queue| send_queue.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let moved = socket.into_std().and_then(TcpStream::from_std);
-        if let (Err(_), Some(send_queue)) = (&moved, &mut send_queue) {
-            **send_queue = None;
-        }
-        drop(send_queue);
-        Ok(Self {
-            watch,
-            socket: moved?,
-        })
+            .try_map(|socket| socket.into_std().and_then(TcpStream::from_std));
+        moved.map(Self)
     }
 
-    /// The send_queue of this socket. It is made when first asked for.
+    /// The send queue of this socket. It is made when first asked for.
     pub(crate) fn send_queue(&mut self) -> Arc<SendQueue> {
-        let raw = self.socket.as_raw_fd();
-        let send_queue = self
-            .watch
-            .0
-            .get_or_insert_with(|| Arc::new(SendQueue(Mutex::new(Some(raw)))));
-        Arc::clone(send_queue)
+        self.0.lend(AsRawFd::as_raw_fd)
     }
 
     pub(crate) fn get(&self) -> &TcpStream {
-        &self.socket
+        self.0.get()
     }
 
-    /// For reading and writing. Whoever replaced the socket would leave its send_queue behind: nobody
-    /// does.
+    /// For reading and writing. The socket must not be replaced: its send queue would be left
+    /// behind.
     pub(crate) fn get_mut(&mut self) -> &mut TcpStream {
-        &mut self.socket
-    }
-}
-
-impl Drop for QueueWatch {
-    fn drop(&mut self) {
-        if let Some(send_queue) = &self.0 {
-            *send_queue.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
+        self.0.get_mut()
     }
 }
 

@@ -13,6 +13,8 @@ const SOURCES: &[(&str, &[&str])] = &[
     (
         "link/src",
         &[
+            "sync",
+            "runtime",
             "error",
             "config",
             "sockets",
