@@ -65,9 +65,12 @@ pub enum OpenError {
     /// The message is longer than DNS allows.
     #[error("a DNS message of {0} bytes is longer than 65535")]
     TooLong(usize),
+    /// The request can't be written as HTTP.
+    #[error("the request can't be written: {0}")]
+    Request(#[from] http::Error),
     /// The host does not follow the protocol.
     #[error("the host broke the protocol: {0}")]
-    Protocol(&'static str),
+    Protocol(#[from] PeerMisbehaved),
 }
 
 /// A UDP flow ended otherwise than by either side's wish.
@@ -155,10 +158,73 @@ pub enum LinkError {
     /// The connection was made, but HTTP/2 did not start on it.
     #[error("no HTTP/2 on the connection in {0:?}")]
     Handshake(Duration),
-    /// The other half does not follow the protocol.
-    #[error("{0}")]
-    Protocol(&'static str),
+    /// The peer does not follow the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[from] PeerMisbehaved),
+    /// A request can't be written as HTTP.
+    #[error("a request can't be written: {0}")]
+    Request(#[from] http::Error),
+    /// h2 gave no handle for PINGs, which it gives once for each connection.
+    #[error("h2 gave no handle for its PINGs")]
+    NoPings,
+    /// There are as many lanes as there may be.
+    #[error("no room for one more lane")]
+    TooManyLanes,
+    /// There are as many guests, or connections of this one, as there may be.
+    #[error("too many connections for ingress")]
+    TooManyConnections,
     /// Flows were still open at the end of the time allowed for draining.
     #[error("{0} flows were cut at the end of the drain time")]
     DrainTimeout(usize),
+}
+
+/// What a peer did that the protocol does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// It closed a connection before it said anything.
+    #[error("the connection was closed at once")]
+    ClosedAtOnce,
+    /// The host's SETTINGS lack extended CONNECT (RFC 8441).
+    #[error("the host does not offer extended CONNECT")]
+    NoExtendedConnect,
+    /// It refused every attempt of a request as unprocessed.
+    #[error("no request is taken")]
+    NoRequestTaken,
+    /// It reset a request without a reason that has a meaning here.
+    #[error("the request was reset")]
+    RequestReset,
+    /// It reset a message in the middle.
+    #[error("the message was reset")]
+    MessageReset,
+    /// Its proxy-status (RFC 9209) can't be read.
+    #[error("malformed proxy-status")]
+    MalformedProxyStatus,
+    /// Its answer to a DNS message has another media type.
+    #[error("the answer is not a DNS message")]
+    NotDns,
+    /// Its answer has another media type than JSON.
+    #[error("the answer is not JSON")]
+    NotJson,
+    /// The guest answered the question for its name with an error.
+    #[error("the guest does not say who it is")]
+    NoIdentity,
+    /// The host answered a dialled lane with another byte than READY.
+    #[error("the host does not open a lane")]
+    LaneNotOpened,
+    /// The guest dialled a lane for a flow that does not exist.
+    #[error("a lane for no flow")]
+    LaneWithoutFlow,
+    /// The host does not say which record of a feed it wants.
+    #[error("the host does not say which record it wants")]
+    NoWantedRecord,
+    /// The host wants a record of a feed that does not exist yet.
+    #[error("the host wants a record that is not there yet")]
+    FutureRecordWanted,
+    /// The host acknowledged a record that was not sent.
+    #[error("the host acknowledges what was not sent")]
+    UnsentAcknowledged,
+    /// The host acknowledged less than before.
+    #[error("an acknowledgement goes back")]
+    AcknowledgementBack,
 }

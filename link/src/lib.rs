@@ -51,7 +51,9 @@ mod sync;
 mod transport;
 
 pub use config::{LaneMode, Tuning};
-pub use error::{DatagramError, DialError, LinkError, ListenError, OpenError, refusal_from_io};
+pub use error::{
+    DatagramError, DialError, LinkError, ListenError, OpenError, PeerMisbehaved, refusal_from_io,
+};
 pub use feed::{Feed, FeedBacklog, FeedSink, now};
 pub use flow::client_socket::{ClientSocket, ResetHandle};
 pub use flow::datagrams::{DatagramReceiver, DatagramSender, Datagrams};

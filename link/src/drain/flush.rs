@@ -239,8 +239,7 @@ impl DeferredFlush {
     /// # Errors
     /// The connection takes no more.
     pub(crate) fn send(requests: &mut SendRequest<Chunk>) -> Result<Self, LinkError> {
-        let uri = path_uri(GUEST, flush::PATH)
-            .map_err(|_| LinkError::Protocol("the path is not a URI"))?;
+        let uri = path_uri(GUEST, flush::PATH)?;
         let request = plain_request(Method::POST, uri);
         let (response, body) = requests.send_request(request, false)?;
         Ok(Self { response, body })

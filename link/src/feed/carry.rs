@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::Feed;
 use super::queue::FeedWork;
-use crate::error::OpenError;
+use crate::error::{OpenError, PeerMisbehaved};
 use crate::http2::chunk::{Chunk, InFlight};
 use crate::http2::message::{host_uri, request_for};
 use crate::pool::request::{OpenedRequest, RequestBody};
@@ -40,7 +40,7 @@ enum FeedInterrupted {
     #[error("the host ended the stream")]
     Ended,
     #[error("the host broke the protocol: {0}")]
-    Protocol(&'static str),
+    Protocol(#[from] PeerMisbehaved),
 }
 
 /// Carries `feed` until the host has all of it, or the pool opens no more.
@@ -78,9 +78,7 @@ async fn attempt(
     let next = wanted(&opened)?;
     let (mut send, mut recv, _slot) = opened.into_parts();
     if next > feed.end_number() {
-        return Err(FeedInterrupted::Protocol(
-            "it wants a record that is not there yet",
-        ));
+        return Err(PeerMisbehaved::FutureRecordWanted.into());
     }
     // Records that another host process has acknowledged are gone: asking for them is in vain.
     let mut cursor = next.max(feed.first());
@@ -131,8 +129,7 @@ async fn open(
         (GUEST, guest.name.to_string()),
         (RUN, guest.run.to_string()),
     ] {
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| OpenError::Protocol("the guest's name is not a header"))?;
+        let value = HeaderValue::try_from(value).map_err(http::Error::from)?;
         request.headers_mut().insert(header, value);
     }
     request
@@ -147,20 +144,16 @@ fn wanted(opened: &OpenedRequest) -> Result<u64, FeedInterrupted> {
     let value = opened.response.headers().get(NEXT);
     value
         .and_then(|value| feed::parse_number(value.as_bytes()).ok())
-        .ok_or(FeedInterrupted::Protocol(
-            "it does not say which record it wants",
-        ))
+        .ok_or(PeerMisbehaved::NoWantedRecord.into())
 }
 
 /// Takes an acknowledgement, if it is possible.
 fn check(number: u64, feed: &Feed, sent: u64) -> Result<(), FeedInterrupted> {
     if number > sent {
-        return Err(FeedInterrupted::Protocol(
-            "it acknowledges what was not sent",
-        ));
+        return Err(PeerMisbehaved::UnsentAcknowledged.into());
     }
     if number < feed.first() {
-        return Err(FeedInterrupted::Protocol("an acknowledgement goes back"));
+        return Err(PeerMisbehaved::AcknowledgementBack.into());
     }
     feed.acknowledge(number);
     Ok(())

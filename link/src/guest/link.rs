@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::Tuning;
 use crate::drain::{Guard, GuardKind, Phase, Trigger, Watch};
-use crate::error::OpenError;
+use crate::error::{OpenError, PeerMisbehaved};
 use crate::feed::Feed;
 use crate::feed::carry::carry;
 use crate::flow::datagrams::Datagrams;
@@ -141,8 +141,7 @@ impl HostLink {
         with: RequestBody<'_>,
     ) -> Result<OpenedFlow<Stream>, OpenError> {
         let (authority, candidates) = authority::write_connect(target)?;
-        let uri = authority_uri(&authority)
-            .map_err(|_| OpenError::Protocol("the authority is not a URI"))?;
+        let uri = authority_uri(&authority)?;
         let request = request_for(Method::CONNECT, uri, candidates)?;
         let handover = self.handover();
         let opened = self.pool.request(FlowClass::Bulk, &request, with).await?;
@@ -243,7 +242,7 @@ impl HostLink {
             .await?;
         let declared = opened.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(DNS_TYPE.as_bytes()) {
-            return Err(OpenError::Protocol("the answer is not a DNS message"));
+            return Err(PeerMisbehaved::NotDns.into());
         }
         read_message(opened.response.body_mut()).await
     }
@@ -254,8 +253,7 @@ impl HostLink {
     /// As [`HostLink::connect_tcp`]; refused as prohibited when the host does not take it for an
     /// endpoint of KMS.
     pub async fn connect_kms(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
-        let uri = authority_uri(&endpoint.authority())
-            .map_err(|_| OpenError::Protocol("the endpoint is not a URI"))?;
+        let uri = authority_uri(&endpoint.authority())?;
         let mut request = request_for(Method::CONNECT, uri, None)?;
         request
             .headers_mut()
@@ -288,7 +286,7 @@ impl HostLink {
             .await?;
         let declared = opened.response.headers().get(header::CONTENT_TYPE);
         if declared.map(HeaderValue::as_bytes) != Some(CREDENTIALS_TYPE.as_bytes()) {
-            return Err(OpenError::Protocol("the answer is not JSON"));
+            return Err(PeerMisbehaved::NotJson.into());
         }
         read_body(opened.response.body_mut(), MAX_CREDENTIALS).await
     }

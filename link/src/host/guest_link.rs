@@ -114,8 +114,7 @@ impl GuestLink {
         incoming: &Incoming,
         socket: &ClientSocket,
     ) -> Result<Stream, OpenError> {
-        let request = ingress_request(incoming)
-            .map_err(|_| OpenError::Protocol("the addresses are not headers"))?;
+        let request = ingress_request(incoming)?;
         let mut opened = self
             .pool
             .request(FlowClass::Any, &request, RequestBody::Client(socket))

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::config::Tuning;
 use crate::drain::flush;
 use crate::drain::flush::DeferredFlush;
-use crate::error::LinkError;
+use crate::error::{LinkError, PeerMisbehaved};
 use crate::http2::message::{GUEST, authority_uri, path_uri, plain_request};
 use crate::http2::open::{OpenedConnection, handshake};
 use crate::transport::stream::Transport;
@@ -49,7 +49,7 @@ pub async fn greet_guest(transport: Transport, tuning: &Tuning) -> Result<Greete
 
 async fn ask(transport: Transport, tuning: &Tuning) -> Result<GreetedGuest, LinkError> {
     let mut opened = handshake(transport, tuning).await?;
-    let uri = path_uri(GUEST, ingress::PATH).map_err(|_| LinkError::Protocol("no URI"))?;
+    let uri = path_uri(GUEST, ingress::PATH)?;
     let request = plain_request(Method::GET, uri);
     let requests = opened.requests.clone();
     let answer = async {
@@ -67,11 +67,11 @@ async fn ask(transport: Transport, tuning: &Tuning) -> Result<GreetedGuest, Link
         answer = answer => answer?,
         ended = &mut opened.driver.connection => {
             ended?;
-            return Err(LinkError::Protocol("the guest closed the connection at once"));
+            return Err(PeerMisbehaved::ClosedAtOnce.into());
         }
     };
     if response.status() != StatusCode::OK {
-        return Err(LinkError::Protocol("the guest does not say who it is"));
+        return Err(PeerMisbehaved::NoIdentity.into());
     }
     let headers = response.headers();
     let value = |name| headers.get(name).map(http::HeaderValue::as_bytes);

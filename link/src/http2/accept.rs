@@ -49,9 +49,7 @@ where
         let mut connection = timeout(limit, handshake(transport, tuning))
             .await
             .map_err(|_| LinkError::Handshake(limit))??;
-        let pings = connection
-            .ping_pong()
-            .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
+        let pings = connection.ping_pong().ok_or(LinkError::NoPings)?;
         let mut pings = Box::pin(keepalive(pings, tuning, std::future::pending()));
         let answers = TaskTracker::new();
         let mut is_draining = false;

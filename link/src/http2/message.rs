@@ -13,7 +13,7 @@ use odyn_proto::Refusal;
 use odyn_proto::wire::authority::CANDIDATES;
 use odyn_proto::wire::proxy_status;
 
-use crate::error::OpenError;
+use crate::error::{OpenError, PeerMisbehaved};
 use crate::http2::chunk::{Chunk, InFlight};
 
 /// Authority of the requests that are for the guest itself.
@@ -32,7 +32,7 @@ pub(crate) const DNS_TYPE: &str = "application/dns-message";
 pub(crate) const MAX_DNS: usize = 65_535;
 
 pub(crate) fn host_uri(path: &str) -> Result<Uri, OpenError> {
-    path_uri(HOST, path).map_err(|_| OpenError::Protocol("the path is not a URI"))
+    Ok(path_uri(HOST, path)?)
 }
 
 /// The URI of a request that is for the other half itself.
@@ -65,8 +65,7 @@ pub(crate) fn request_for(
 ) -> Result<Request<()>, OpenError> {
     let mut request = plain_request(method, uri);
     if let Some(list) = candidates {
-        let value = HeaderValue::try_from(list)
-            .map_err(|_| OpenError::Protocol("the candidates are not a header"))?;
+        let value = HeaderValue::try_from(list).map_err(http::Error::from)?;
         request.headers_mut().insert(CANDIDATES.clone(), value);
     }
     Ok(request)
@@ -96,7 +95,7 @@ pub(crate) async fn read_body(body: &mut RecvStream, most: usize) -> Result<Byte
                 message.extend_from_slice(&bytes);
             }
             Err(error) if error.is_reset() => {
-                return Err(OpenError::Protocol("the message was reset"));
+                return Err(PeerMisbehaved::MessageReset.into());
             }
             Err(_) => return Err(OpenError::LinkLost),
         }

@@ -8,7 +8,7 @@ use h2::client::SendRequest;
 use h2::{PingPong, client};
 
 use crate::config::Tuning;
-use crate::error::LinkError;
+use crate::error::{LinkError, PeerMisbehaved};
 use crate::http2::chunk::Chunk;
 use crate::http2::settings::with_settings;
 use crate::transport::cork::Cork;
@@ -96,9 +96,7 @@ pub(crate) async fn handshake(
         .max_concurrent_streams(0)
         .handshake::<_, Chunk>(transport)
         .await?;
-    let pings = connection
-        .ping_pong()
-        .ok_or(LinkError::Protocol("h2 gave no handle for its PINGs"))?;
+    let pings = connection.ping_pong().ok_or(LinkError::NoPings)?;
     Ok(OpenedConnection {
         requests,
         driver: ConnectionDriver { connection, cork },
@@ -122,13 +120,11 @@ pub(crate) async fn open(
         pong = pong => { pong?; }
         ended = &mut opened.driver.connection => {
             ended?;
-            return Err(LinkError::Protocol("the host closed the connection at once"));
+            return Err(PeerMisbehaved::ClosedAtOnce.into());
         }
     }
     if !opened.requests.is_extended_connect_protocol_enabled() {
-        return Err(LinkError::Protocol(
-            "the host does not offer extended CONNECT",
-        ));
+        return Err(PeerMisbehaved::NoExtendedConnect.into());
     }
     Ok(opened)
 }

@@ -17,7 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::drain::Phase;
 use crate::drain::delivery::FlowGuard;
-use crate::error::OpenError;
+use crate::error::{OpenError, PeerMisbehaved};
 use crate::flow::client_socket::ClientSocket;
 use crate::flow::early_data::{EarlyData, SentEarly};
 use crate::flow::lane::{GuestLanes, LaneAccess};
@@ -118,7 +118,7 @@ impl Pool {
                     return Err(OpenError::Reset);
                 }
                 Err(error) if error.is_reset() => {
-                    return Err(OpenError::Protocol("the host reset the request"));
+                    return Err(PeerMisbehaved::RequestReset.into());
                 }
                 Err(_)
                     if !with.may_have_arrived()
@@ -130,7 +130,7 @@ impl Pool {
                 Err(_) => return Err(OpenError::LinkLost),
             }
         }
-        Err(OpenError::Protocol("the host takes no request"))
+        Err(PeerMisbehaved::NoRequestTaken.into())
     }
 
     /// Waits for a connection. While the guest drains, the wait has no limit but the drain's.
@@ -250,7 +250,7 @@ impl OpenedRequest {
         };
         proxy_status::parse(value.as_bytes())
             .map(|status| status.next_hop)
-            .ok_or(OpenError::Protocol("malformed proxy-status"))
+            .ok_or(PeerMisbehaved::MalformedProxyStatus.into())
     }
 
     /// How the flow gets a lane.

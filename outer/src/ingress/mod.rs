@@ -182,7 +182,7 @@ impl HostIngress {
             .guests
             .enter(greeted.hello(), peer, &self.config, &self.drain);
         let Ok((guest, is_new)) = entered else {
-            return Err(LinkError::Protocol("too many connections for ingress"));
+            return Err(LinkError::TooManyConnections);
         };
         if is_new {
             self.log_arrival(&guest, greeted.hello());

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use crate::config::{LaneMode, Tuning};
 use crate::drain::delivery::FlowDelivery;
-use crate::error::LinkError;
+use crate::error::{LinkError, PeerMisbehaved};
 use crate::flow::lane::TrafficClass;
 use crate::transport::dial::dial;
 use crate::transport::lane_slot::{LanePermits, LaneSlot, OpenedLane};
@@ -123,7 +123,7 @@ impl GuestLanes {
         };
         match timeout(limit, asked).await {
             Ok(Ok(lane::READY)) => Ok(transport.into_socket()),
-            Ok(Ok(_)) => Err(LinkError::Protocol("the host does not open a lane")),
+            Ok(Ok(_)) => Err(PeerMisbehaved::LaneNotOpened.into()),
             Ok(Err(error)) => Err(LinkError::Transport(error)),
             Err(_) => Err(LinkError::Handshake(limit)),
         }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::config::{LaneMode, Tuning};
 use crate::drain::delivery::DeliveryTable;
-use crate::error::LinkError;
+use crate::error::{LinkError, PeerMisbehaved};
 use crate::transport::lane_slot::{LanePermits, OpenedLane};
 use crate::transport::lane_threads::LaneThreads;
 use crate::transport::stream::Transport;
@@ -70,10 +70,10 @@ impl HostLanes {
         let delivery = deliveries
             .and_then(|deliveries| deliveries.upgrade())
             .and_then(|deliveries| deliveries.delivery(key.stream))
-            .ok_or(LinkError::Protocol("a lane for no flow"))?;
+            .ok_or(PeerMisbehaved::LaneWithoutFlow)?;
         let permit = Arc::clone(&self.room)
             .try_acquire_owned()
-            .map_err(|_| LinkError::Protocol("no room for one more lane"))?;
+            .map_err(|_| LinkError::TooManyLanes)?;
         let greet = async {
             transport.write_all(&[lane::READY]).await?;
             let mut offset = [0; OFFSET_BYTES];
