@@ -63,7 +63,7 @@ pub use flow::lane::HostLanes;
 pub use flow::local_stream::LocalStream;
 pub use flow::stream::Stream;
 pub use flow::tcp::relay;
-pub use flow::udp::relay_udp;
+pub use flow::udp::{DatagramSocket, flow_to_socket, relay_udp, socket_to_flow};
 pub use guest::config::HostLinkConfig;
 pub use guest::drain::Drained;
 pub use guest::ingress::{

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use odyn_link::DatagramSocket;
 use odyn_udp_batch::{Batched, Received, Taken};
 
 use crate::capture::sockets::reply_socket;
@@ -66,17 +67,6 @@ impl UdpReply {
         }
     }
 
-    /// Gives such datagrams to `take`.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when there is none, or the client is gone.
-    pub fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R> {
-        match self {
-            UdpReply::Socket(socket) => socket.try_receive(take),
-            UdpReply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
     /// Takes such a datagram, if the kernel has one: the runtime may not have heard of it yet.
     ///
     /// # Errors
@@ -90,12 +80,17 @@ impl UdpReply {
             UdpReply::Packets(..) => Err(Errno::EWOULDBLOCK),
         }
     }
+}
 
-    /// Sends the first of some answers, one at least.
-    ///
-    /// # Errors
-    /// The client is gone ([`io::ErrorKind::ConnectionRefused`]), or there is no room.
-    pub fn try_send(&self, answers: &[Bytes]) -> io::Result<Taken> {
+impl DatagramSocket for UdpReply {
+    fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R> {
+        match self {
+            UdpReply::Socket(socket) => socket.try_receive(take),
+            UdpReply::Packets(..) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn try_send(&self, answers: &[Bytes]) -> io::Result<Taken> {
         match self {
             UdpReply::Socket(socket) => socket.try_send(answers),
             UdpReply::Packets(shared, route) => {

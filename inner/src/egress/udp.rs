@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use nix::errno::Errno;
 use odyn_link::drain::Guard;
-use odyn_link::{Counters, DatagramError, Datagrams};
+use odyn_link::{Counters, DatagramError, Datagrams, flow_to_socket, socket_to_flow};
 use odyn_policy::Protocol;
 use odyn_proto::{Dialled, OrigDst};
 use odyn_udp_batch::MAX_SENT;
@@ -39,8 +39,6 @@ const DENIED_IDLE: Duration = Duration::from_secs(30);
 const OPENING_QUEUE: usize = 4096;
 /// Bytes that may wait so, of all flows together.
 const OPENING_BYTES: usize = 8 << 20;
-/// Batches of the socket that are moved one after the other.
-const TURN: u32 = 4;
 /// Turns after which others get theirs, and the link takes from the flow's queue.
 const YIELD: u32 = 4;
 /// Flows at one time; each holds a descriptor here and in the host half.
@@ -269,7 +267,7 @@ impl UdpFlow {
                     }
                 }
                 Ok(Event::FromApp) => {
-                    match take(reply, link, &counters) {
+                    match socket_to_flow(reply, |datagrams| link.send_batch(datagrams), &counters) {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return Some(end_of_datagrams(&error)),
                         // The client's socket is closed: the kernel refused our last answer.
@@ -284,7 +282,7 @@ impl UdpFlow {
                 }
                 Ok(Event::FromPeer) => {}
             }
-            if give(reply, &std::mem::take(&mut answers), &counters).is_err() {
+            if send_answers(reply, &std::mem::take(&mut answers), &counters).is_err() {
                 return Some(End::Closed);
             }
         }
@@ -376,45 +374,16 @@ fn send(link: &mut Datagrams, queued: &[Queued], counters: &Counters) -> Result<
     Ok(())
 }
 
-/// Moves what waits in the socket to the link, up to some bound.
-fn take(
-    reply: &UdpReply,
-    link: &mut Datagrams,
-    counters: &Counters,
-) -> io::Result<Result<(), DatagramError>> {
-    for _ in 0..TURN {
-        let sent = match reply.try_receive(|datagrams| link.send_batch(datagrams)) {
-            Ok(Ok(sent)) => sent,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        };
-        counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
-    }
-    Ok(Ok(()))
-}
-
-/// Sends answers to the program.
+/// Sends answers to the app. A full socket buffer loses a datagram, as UDP allows.
 ///
 /// # Errors
-/// It is gone.
-fn give(reply: &UdpReply, answers: &[Bytes], counters: &Counters) -> io::Result<()> {
+/// The app's socket is gone.
+fn send_answers(reply: &UdpReply, answers: &[Bytes], counters: &Counters) -> io::Result<()> {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let mut rest = answers;
     while !rest.is_empty() {
-        let passed = match reply.try_send(rest) {
-            Ok(sent) => {
-                counters.down.fetch_add(sent.bytes, Ordering::Relaxed);
-                sent.datagrams
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
-            // A full socket buffer loses the datagram, as UDP allows.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 1,
-            Err(error) => {
-                tracing::debug!(%error, "an answer could not be delivered");
-                1
-            }
-        };
-        rest = rest.get(passed..).unwrap_or_default();
+        let passed = flow_to_socket(reply, rest, counters, is_gone)?;
+        rest = rest.get(passed + 1..).unwrap_or_default();
     }
     Ok(())
 }

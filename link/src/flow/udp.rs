@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use odyn_udp_batch::Batched;
+use odyn_udp_batch::{Batched, Received, Taken};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
+use tracing::debug;
 
 use crate::error::DatagramError;
-use crate::flow::datagrams::{DatagramSender, Datagrams};
+use crate::flow::datagrams::Datagrams;
 use crate::flow::end::End;
 use crate::sockets::counters::Counters;
 
@@ -54,7 +55,7 @@ pub(crate) async fn relay_udp_until(
             // An ICMP error alone does not make a socket readable.
             ready = socket.socket().ready(Interest::READABLE | Interest::ERROR), if !leaving => {
                 let Ok(ready) = ready else { return End::ResetBySocket };
-                match take(&socket, &mut sender, &counters) {
+                match socket_to_flow(&socket, |datagrams| sender.send_batch(datagrams), &counters) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return end_of(&error),
                     Err(error) if is_refusal(&error) => {
@@ -70,7 +71,7 @@ pub(crate) async fn relay_udp_until(
             }
             received = receiver.recv_batch(&mut batch) => match received {
                 Ok(true) => {
-                    if give(&socket, &batch, &counters).await.is_err() {
+                    if send_batch(&socket, &batch, &counters).await.is_err() {
                         sender.refuse();
                         return End::ResetBySocket;
                     }
@@ -84,14 +85,42 @@ pub(crate) async fn relay_udp_until(
     }
 }
 
-/// Moves datagrams from the socket to the flow.
-fn take(
-    socket: &Batched,
-    sender: &mut DatagramSender,
+/// A UDP socket that receives and sends several datagrams by one system call.
+pub trait DatagramSocket {
+    /// Gives the datagrams that have come to `take`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is none, or an error of the socket.
+    fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R>;
+
+    /// Sends the first of some datagrams, one at least.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is no room, or an error of the socket.
+    fn try_send(&self, datagrams: &[Bytes]) -> io::Result<Taken>;
+}
+
+impl DatagramSocket for Batched {
+    fn try_receive<R>(&self, take: impl FnOnce(Received<'_>) -> R) -> io::Result<R> {
+        Batched::try_receive(self, take)
+    }
+
+    fn try_send(&self, datagrams: &[Bytes]) -> io::Result<Taken> {
+        Batched::try_send(self, datagrams)
+    }
+}
+
+/// Moves up to four batches that have come to a socket to the flow, by `send`.
+///
+/// # Errors
+/// The outer error is the socket's, the inner one the flow's.
+pub fn socket_to_flow(
+    socket: &impl DatagramSocket,
+    mut send: impl FnMut(Received<'_>) -> Result<Taken, DatagramError>,
     counters: &Counters,
 ) -> io::Result<Result<(), DatagramError>> {
     for _ in 0..POLL_BUDGET {
-        let sent = match socket.try_receive(|datagrams| sender.send_batch(datagrams)) {
+        let sent = match socket.try_receive(&mut send) {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => return Ok(Err(error)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -102,27 +131,46 @@ fn take(
     Ok(Ok(()))
 }
 
-/// Sends a batch to the socket. An error is an ICMP error.
-async fn give(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Result<()> {
-    let mut rest = batch;
-    while !rest.is_empty() {
-        let passed = match socket.try_send(rest) {
+/// Sends a batch on until the socket has no room. Returns how many datagrams have left the batch:
+/// sent, or lost because they are too long for the path.
+///
+/// # Errors
+/// An error for which `is_refusal` says that no datagram of the flow arrives any more.
+pub fn flow_to_socket(
+    socket: &impl DatagramSocket,
+    batch: &[Bytes],
+    counters: &Counters,
+    is_refusal: impl Fn(&io::Error) -> bool,
+) -> io::Result<usize> {
+    let mut passed = 0;
+    while let Some(rest) = batch.get(passed..).filter(|rest| !rest.is_empty()) {
+        passed += match socket.try_send(rest) {
             Ok(sent) => {
                 counters.down.fetch_add(sent.bytes, Ordering::Relaxed);
                 sent.datagrams
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                socket.socket().writable().await?;
-                0
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if is_refusal(&error) => return Err(error),
-            // The datagram is too long for the path, or the kernel's queue is full: datagrams get
-            // lost.
-            Err(_) => 1,
+            Err(error) => {
+                debug!(%error, "a datagram is lost");
+                1
+            }
         };
-        rest = rest.get(passed..).unwrap_or_default();
     }
-    Ok(())
+    Ok(passed)
+}
+
+/// Sends a batch on, and waits for room. An error is an ICMP error.
+async fn send_batch(socket: &Batched, batch: &[Bytes], counters: &Counters) -> io::Result<()> {
+    let mut rest = batch;
+    loop {
+        let passed = flow_to_socket(socket, rest, counters, is_refusal)?;
+        rest = rest.get(passed..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        socket.socket().writable().await?;
+    }
 }
 
 /// Whether the socket has an ICMP error; reading it removes it.
