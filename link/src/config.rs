@@ -1,11 +1,11 @@
-//! The knobs of the link, and why each has the value it has.
+//! Settings of the link, and why each has the value it has.
 
 use std::time::Duration;
 
 /// Largest window that HTTP/2 knows (RFC 9113 section 6.9.1), in bytes.
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// What both halves share.
+/// Settings that guest and host share.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Tuning {
@@ -22,14 +22,15 @@ pub struct Tuning {
     pub max_read: usize,
     /// Size asked for the send and receive buffers of a Unix or vsock socket, in bytes.
     pub socket_buffer: usize,
-    /// Most bytes of one write to the transport; `None` leaves it to the kernel. For vsock
-    /// devices that stall on large writes.
+    /// Most bytes of one write to the transport; `None` leaves the size to the kernel. A limit is
+    /// for vsock devices that stall on large writes.
     pub max_write: Option<usize>,
-    /// A PING is sent this often.
+    /// Time between two PINGs.
     pub keepalive: Duration,
-    /// The link is dead when a PING was not answered for this long.
+    /// Longest wait for the answer to a PING; then the connection is dead.
     pub keepalive_timeout: Duration,
-    /// Longest wait for bytes that were sent before a reset to be delivered before it.
+    /// Longest wait until the bytes that were sent before a reset are delivered. The reset follows
+    /// them.
     pub reset_grace: Duration,
     /// Longest wait for the first PING of a new connection to be answered.
     pub handshake_timeout: Duration,
@@ -82,12 +83,12 @@ impl Tuning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum LaneMode {
-    /// Flows that prove to be bulk.
+    /// Flows that the classifier has found to be bulk or interactive.
     #[default]
     Auto,
-    /// Every TCP flow, as soon as it is open.
+    /// Every TCP flow, as soon as it is open: for tests.
     Always,
-    /// None.
+    /// No flow.
     Never,
 }
 
@@ -114,7 +115,7 @@ impl std::fmt::Display for LaneMode {
     }
 }
 
-/// Processors that we may use.
+/// Number of processors that this process may use.
 pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

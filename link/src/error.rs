@@ -1,4 +1,4 @@
-//! What can go wrong, and whose fault it is.
+//! Errors of the link, by who is at fault.
 
 use std::io;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub fn refusal_from_io(error: &io::Error) -> Refusal {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The host answered, and said no.
+    /// The host refused the flow.
     #[error("refused by the host: {0}")]
     Refused(Refusal),
     /// There is no connection to the host.
@@ -50,19 +50,19 @@ pub enum OpenError {
     /// The connection ended while the flow was being opened.
     #[error("the link was lost")]
     LinkLost,
-    /// The destination took the connection and reset it, before the host's answer was on its way.
+    /// The destination accepted the connection and reset it before the host had answered.
     #[error("reset by the destination")]
     Reset,
-    /// The host did not answer.
+    /// The host did not answer in this time.
     #[error("the host did not answer in {0:?}")]
     Timeout(Duration),
-    /// The client is shutting down.
+    /// The link is being closed.
     #[error("the link is being closed")]
     Closing,
-    /// The target can't be asked for.
+    /// The target can't be written as a request.
     #[error("{0}")]
     Target(#[from] TargetError),
-    /// The message is longer than DNS allows.
+    /// The message is longer than DNS allows, or than the answer may be.
     #[error("a DNS message of {0} bytes is longer than 65535")]
     TooLong(usize),
     /// The request can't be written as HTTP.
@@ -73,23 +73,23 @@ pub enum OpenError {
     Protocol(#[from] PeerMisbehaved),
 }
 
-/// A UDP flow ended otherwise than by either side's wish.
+/// Why a UDP flow was cut.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatagramError {
-    /// The destination answered with an ICMP error: nobody listens there.
+    /// The destination answered with an ICMP error: its port is closed.
     #[error("destination port unreachable")]
     Refused,
-    /// The other half gave the flow up.
+    /// The peer of the link reset the flow.
     #[error("reset by the other half")]
     Reset,
     /// The link ended.
     #[error("the link was lost")]
     LinkLost,
-    /// Longer than UDP carries.
+    /// The datagram is longer than UDP over IPv4 carries.
     #[error("a datagram of {0} bytes is longer than 65507")]
     TooLong(usize),
-    /// The other half does not follow the protocol.
+    /// The peer sent a malformed capsule.
     #[error("malformed capsule: {0}")]
     Capsule(#[from] CapsuleError),
 }
@@ -101,13 +101,13 @@ pub enum DialError {
     /// The socket could not be connected.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It took too long.
+    /// The connect was not completed in this time.
     #[error("no connection in {0:?}")]
     Timeout(Duration),
-    /// The virtual machine monitor did not connect us.
+    /// The virtual machine monitor did not connect the socket.
     #[error("{0}")]
     Hybrid(#[from] HybridError),
-    /// The address is for listening only.
+    /// The endpoint is for listening only.
     #[error("{0}")]
     Endpoint(#[from] EndpointError),
 }
@@ -122,21 +122,21 @@ pub enum ListenError {
     /// Another process listens on the socket.
     #[error("another process is already listening on {}", .0.display())]
     InUse(PathBuf),
-    /// There is something at the path that is not a socket.
+    /// The path exists and is not a socket.
     #[error("{} exists and is not a socket: not removed", .0.display())]
     NotASocket(PathBuf),
-    /// The kernel said no.
+    /// The kernel refused.
     #[error("can't listen on {endpoint}: {source}")]
     Io {
-        /// The address that was asked for.
+        /// The endpoint that was to be listened on.
         endpoint: String,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A connection of the link ended otherwise than by either side's wish.
+/// Why a connection of the link failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
@@ -146,16 +146,16 @@ pub enum LinkError {
     /// The transport failed before HTTP/2 started on it.
     #[error("{0}")]
     Transport(io::Error),
-    /// There was no transport.
+    /// The transport could not be connected.
     #[error("{0}")]
     Dial(#[from] DialError),
-    /// What the guest says of itself can't be read.
+    /// The guest's answer about its identity can't be read.
     #[error("the guest's answer has {0}")]
     Ingress(#[from] IngressError),
-    /// A PING was not answered.
+    /// A PING was not answered in this time.
     #[error("no answer to a PING in {0:?}")]
     Dead(Duration),
-    /// The connection was made, but HTTP/2 did not start on it.
+    /// The transport was connected, but HTTP/2 did not start on it in this time.
     #[error("no HTTP/2 on the connection in {0:?}")]
     Handshake(Duration),
     /// The peer does not follow the protocol.
@@ -167,10 +167,10 @@ pub enum LinkError {
     /// h2 gave no handle for PINGs, which it gives once for each connection.
     #[error("h2 gave no handle for its PINGs")]
     NoPings,
-    /// There are as many lanes as there may be.
+    /// The limit of lanes is reached.
     #[error("no room for one more lane")]
     TooManyLanes,
-    /// There are as many guests, or connections of this one, as there may be.
+    /// The limit of guests, or of connections of this guest, is reached.
     #[error("too many connections for ingress")]
     TooManyConnections,
     /// Flows were still open at the end of the time allowed for draining.

@@ -1,10 +1,11 @@
 //! The link between guest and host: TCP flows, UDP flows and DNS messages over HTTP/2.
 //!
 //! The guest dials and is the HTTP/2 client ([`HostLink`]); the host listens and is the server
-//! ([`Listener`], [`serve`]). For clients of the app the guest dials reversed connections
-//! ([`ReversedConnections`]), on which the host is the HTTP/2 client ([`GuestLink`]). This crate
-//! does not decide who may reach what: the guest asks only for [`Target`](odyn_proto::Target)s that
-//! its policy let through, and the host's [`Handler`] may refuse any of them.
+//! ([`Listener`], [`serve`]). For clients of the app the roles are reversed: the guest dials and is
+//! the server ([`ReversedConnections`]), the host opens the streams ([`GuestLink`]). The link
+//! decides nothing about who may reach what: the guest asks only for
+//! [`Target`](odyn_proto::Target)s that its policy let through, and the host's [`Handler`] may
+//! refuse each of them.
 //!
 //! | what | on the wire |
 //! |---|---|

@@ -1,7 +1,8 @@
-//! Payload of a DATA frame that tells when h2 is done with it.
+//! Payload of DATA frames that reports when h2 is done with it.
 //!
-//! h2 drops what a stream has queued as soon as it is reset. To reset a flow only after its last
-//! bytes, one must know when they have left h2's queue: each chunk says so when it is dropped.
+//! h2 drops a stream's queued frames as soon as the stream is reset. A reset that follows the last
+//! bytes must therefore wait until they have left h2's queue: each chunk counts itself until it is
+//! dropped.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use futures::task::AtomicWaker;
 
-/// Chunks of one flow that are still in h2.
+/// Counts the chunks of one flow that are still in h2.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     count: AtomicUsize,
@@ -20,7 +21,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Wraps `data`, which is counted until h2 has written it to the transport or thrown it away.
+    /// Wraps `data`; the chunk counts until h2 has written or dropped it.
     pub(crate) fn chunk(self: &Arc<Self>, data: Bytes) -> Chunk {
         self.count.fetch_add(1, Ordering::Relaxed);
         Chunk {
@@ -29,7 +30,7 @@ impl InFlight {
         }
     }
 
-    /// Ready when nothing of the flow is in h2 any more.
+    /// Ready when h2 holds no chunk of the flow.
     pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Poll::Ready(());
@@ -42,18 +43,18 @@ impl InFlight {
         }
     }
 
-    /// Whether h2 threw bytes away instead of writing them.
+    /// Whether h2 dropped bytes instead of writing them.
     pub(crate) fn lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing of the flow is in h2 any more.
+    /// Waits until h2 holds no chunk of the flow.
     pub(crate) async fn empty(&self) {
         poll_fn(|cx| self.poll_empty(cx)).await;
     }
 }
 
-/// Bytes on their way through h2.
+/// Bytes that are queued in h2.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     data: Bytes,

@@ -1,4 +1,4 @@
-//! PINGs: to notice a link that is silently gone, and to know that all was received.
+//! PINGs: detect a dead connection, and confirm that the peer has received everything.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Tuning;
 
-/// What a PING has shown.
+/// Result of the PINGs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pulse {
-    /// No answer in this time: the link is dead.
+    /// No answer in this time: the connection is dead.
     Dead(Duration),
-    /// The other half has read everything that we had sent when `last` was over.
+    /// The peer has read everything that was sent before `last` was ready.
     Confirmed,
 }
 
-/// Sends a PING now and then, and one more when `last` is over: frames are read in order, so its
-/// answer says that all before it has arrived.
+/// Sends a PING every [`Tuning::keepalive`], and one more when `last` is ready. The peer reads
+/// frames in order, so the answer confirms all that was sent before.
 pub(crate) async fn keepalive(
     mut pings: PingPong,
     tuning: &Tuning,
@@ -33,7 +33,7 @@ pub(crate) async fn keepalive(
         match timeout(tuning.keepalive_timeout, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) if is_last => return Pulse::Confirmed,
             Ok(Ok(_)) => {}
-            // The connection has ended; whoever drives it knows why.
+            // The connection has ended; its driver knows why.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) => return Pulse::Dead(tuning.keepalive_timeout),
         }

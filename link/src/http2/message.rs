@@ -16,10 +16,10 @@ use odyn_proto::wire::proxy_status;
 use crate::error::{OpenError, PeerMisbehaved};
 use crate::http2::chunk::{Chunk, InFlight};
 
-/// Authority of the requests that are for the guest itself.
+/// Authority of requests to the guest itself.
 pub(crate) const GUEST: &str = "guest";
 
-/// Authority of the requests that are not for a target.
+/// Authority of requests to the host itself.
 pub(crate) const HOST: &str = "enclaver-outer";
 
 /// Path of DNS messages.
@@ -35,7 +35,7 @@ pub(crate) fn host_uri(path: &str) -> Result<Uri, OpenError> {
     Ok(path_uri(HOST, path)?)
 }
 
-/// The URI of a request that is for the other half itself.
+/// The URI of a request to the peer itself.
 pub(crate) fn path_uri(authority: &'static str, path: &str) -> Result<Uri, http::Error> {
     Uri::builder()
         .scheme("http")
@@ -102,7 +102,7 @@ pub(crate) async fn read_body(body: &mut RecvStream, most: usize) -> Result<Byte
     }
 }
 
-/// Answers with a message, and waits until it is on its way.
+/// Answers with a message, and waits until h2 has written it.
 pub(crate) async fn send_message(
     respond: &mut SendResponse<Chunk>,
     kind: &'static str,
@@ -130,6 +130,6 @@ pub(crate) fn refuse(respond: &mut SendResponse<Chunk>, refusal: Refusal) {
             .insert(proxy_status::HEADER.clone(), value);
     }
     debug_assert_ne!(response.status(), StatusCode::OK);
-    // Fails when the guest has given up meanwhile.
+    // It fails when the peer has reset the request meanwhile.
     let _ = respond.send_response(response, true);
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 on a transport: a connection, what drives it, and what is said on it.
+//! HTTP/2 on a transport: connections, their drivers, requests and answers.
 
 pub(crate) mod accept;
 pub(crate) mod chunk;

@@ -1,4 +1,4 @@
-//! A connection on which we open the streams.
+//! A connection on which this side opens the streams.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use crate::http2::settings::with_settings;
 use crate::transport::cork::Cork;
 use crate::transport::stream::Transport;
 
-/// A connection on which HTTP/2 has started.
+/// A client connection whose handshake is done.
 pub(crate) struct OpenedConnection {
     pub(crate) requests: SendRequest<Chunk>,
     pub(crate) driver: ConnectionDriver,
     pub(crate) pings: PingPong,
 }
 
-/// Drives a connection and what its transport keeps back.
+/// Drives a connection, with its transport corked.
 pub(crate) struct ConnectionDriver {
     pub(crate) connection: client::Connection<Transport, Chunk>,
     cork: Cork,
@@ -30,11 +30,11 @@ pub(crate) struct ConnectionDriver {
 /// Why a connection takes no more flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaveReason {
-    /// The other half said so (GOAWAY without an error).
+    /// The peer asked for it (GOAWAY without an error).
     Asked,
-    /// We are closing.
+    /// This side closes.
     Closing,
-    /// It failed, or was closed without a word.
+    /// The connection failed, or was closed without GOAWAY.
     Lost(String),
 }
 
@@ -49,8 +49,7 @@ impl std::fmt::Display for LeaveReason {
 }
 
 impl ConnectionDriver {
-    /// Drives the connection, and looks whether it takes more streams by `watched`, which keeps it
-    /// open.
+    /// Drives the connection. `watched` keeps it open, and shows whether it takes more streams.
     pub(crate) fn poll_progress(
         &mut self,
         cx: &mut Context<'_>,
@@ -58,7 +57,7 @@ impl ConnectionDriver {
     ) -> Poll<Progress> {
         let connection = &mut self.connection;
         let ended = self.cork.turn(cx, |cx| Pin::new(&mut *connection).poll(cx));
-        // GOAWAY shows only on the handle for new streams.
+        // h2 reports GOAWAY only by the handle for new streams.
         let ready = watched.map(|requests| requests.poll_ready(cx));
         let progress = match (ended, ready) {
             (Poll::Ready(_), Some(Poll::Ready(Err(error)))) if is_asked(&error) => {
@@ -91,7 +90,7 @@ pub(crate) async fn handshake(
 ) -> Result<OpenedConnection, LinkError> {
     let cork = transport.cork();
     let (requests, mut connection) = with_settings!(client::Builder::new(), tuning)
-        // The other half opens no streams.
+        // The peer opens no streams.
         .enable_push(false)
         .max_concurrent_streams(0)
         .handshake::<_, Chunk>(transport)
@@ -104,7 +103,7 @@ pub(crate) async fn handshake(
     })
 }
 
-/// Starts HTTP/2 and waits for a sign of life of the host.
+/// Starts HTTP/2 and waits for the answer to a PING.
 ///
 /// # Errors
 /// The transport failed, or the peer is not an enclaver-outer.
@@ -113,8 +112,8 @@ pub(crate) async fn open(
     tuning: &Tuning,
 ) -> Result<OpenedConnection, LinkError> {
     let mut opened = handshake(transport, tuning).await?;
-    // A transport that connects says nothing about the other half: vsock proxies take every
-    // connection. Its answer also means that its SETTINGS are known.
+    // That a transport connects says nothing about the host: vsock proxies accept every connection.
+    // The answer also shows that the host's SETTINGS have arrived.
     let pong = opened.pings.ping(h2::Ping::opaque());
     tokio::select! {
         pong = pong => { pong?; }
@@ -129,15 +128,15 @@ pub(crate) async fn open(
     Ok(opened)
 }
 
-/// What has become of a connection.
+/// A change of a connection.
 pub(crate) enum Progress {
-    /// The connection is gone.
+    /// The connection has ended.
     Ended(LeaveReason),
-    /// It takes no more flows, and those that are open go on.
+    /// The connection takes no more flows; open flows go on.
     Retired(LeaveReason),
 }
 
-/// Whether the other half wants no more flows (GOAWAY without an error).
+/// Whether the peer wants no more flows (GOAWAY without an error).
 fn is_asked(error: &h2::Error) -> bool {
     error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }

@@ -1,4 +1,4 @@
-//! TCP connections that may be there at once.
+//! Connects TCP sockets, without a wait where the kernel answers at once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-/// Connects, as [`TcpStream::connect`] does.
+/// Connects as [`TcpStream::connect`] does, and faster on the same machine.
 ///
-/// Where the other end is on this machine, the kernel has its answer before connect(2) returns, but
-/// says EINPROGRESS all the same. So it is asked once, before the runtime is left to tell: for a
-/// short flow that is a turn of its task, and a wait of the runtime's, less.
+/// When the other end is on this machine, the kernel has its answer before connect(2) returns, but
+/// still says EINPROGRESS. So the socket is asked once before the runtime waits for it: a short
+/// flow saves one poll of its task and one wait of the runtime.
 ///
 /// # Errors
-/// What connect(2) says, then or later, or that there is no descriptor.
+/// What connect(2) says, at once or later, or that no descriptor is left.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes moved by a relay, readable while it runs.
+/// Counts the bytes that a relay has moved; readable while it runs.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Bytes read from the socket and handed to the link.

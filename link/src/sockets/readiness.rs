@@ -1,4 +1,4 @@
-//! Waiting for a stream socket, and working on it without a copy.
+//! Readiness of stream sockets, and system calls on them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// A socket that can be waited for.
+/// A socket whose readiness can be polled.
 pub(crate) trait PollSocket {
-    /// Does `op`, which says `WouldBlock` to wait until the socket is ready for `side`.
+    /// Runs `op`; when it returns `WouldBlock`, waits until the socket is ready for `side`.
     fn poll_with<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -17,10 +17,10 @@ pub(crate) trait PollSocket {
         op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>>;
 
-    /// Reads some of at most `room` bytes by `read`, which says how many. 0 is the end.
+    /// Reads at most `room` bytes by `read`, which returns how many. 0 is the end.
     ///
-    /// A read that gets less than there is room for has emptied the socket (epoll(7)). That is said
-    /// to the runtime as "nothing more", so that the next poll waits without asking the kernel.
+    /// A read that gets less than there is room for has emptied the socket (epoll(7)). The runtime
+    /// learns that as `WouldBlock`, so that the next poll waits without asking the kernel.
     fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
@@ -46,10 +46,10 @@ pub(crate) trait PollSocket {
     }
 }
 
-/// What a socket is waited for.
+/// Direction in which a socket is to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Something to read.
+    /// Bytes or an end to read.
     Read,
     /// Room to write.
     Write,

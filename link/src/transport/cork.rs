@@ -1,38 +1,38 @@
-//! Small frames of one turn, in one write.
+//! Collects the small frames of one poll of h2 in one write, as TCP_CORK does.
 //!
-//! h2 gives every frame with 256 bytes of payload or more to the transport by itself. Where many
-//! flows have an answer each, that is a system call, and mostly a wake-up of the other half, for
-//! each of them. So while h2 has its turn, [`Transport`](crate::transport::stream::Transport) keeps what is
-//! small, and whoever drives the connection has it written at the end of the turn.
+//! h2 writes every frame with 256 bytes of payload or more by itself. Where many flows have an
+//! answer each, each frame costs a system call, and mostly a wake-up of the peer. So while h2 is
+//! polled, [`Transport`](crate::transport::stream::Transport) keeps small writes, and the
+//! connection's driver has them written at the end of the poll.
 //!
-//! What is kept has left h2: to those who wait for that ([`InFlight`](crate::http2::chunk::InFlight)), it
-//! is written. No turn ends without an attempt to write it, and whatever follows on the connection
-//! is written behind it.
+//! For [`InFlight`](crate::http2::chunk::InFlight), kept bytes count as written, since they have
+//! left h2. Each poll ends with an attempt to write them, and later writes follow behind them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// Largest write that is kept: to copy as much takes a fraction of a system call.
+/// Largest write that is kept. A copy of this size takes a fraction of a system call.
 const MAX_KEPT_WRITE: usize = 8 * 1024;
 
-/// When this is reached, it is written without waiting for the end of the turn.
+/// At this size the buffer is written before the end of the poll.
 const MAX_KEPT: usize = 64 * 1024;
 
-/// Says to a transport whether small writes are kept.
+/// Switches a transport between keeping small writes and passing them on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cork(Arc<CorkState>);
 
-/// Both are for the task that drives the connection alone, and atomic so that it may be moved.
+/// Only the task that drives the connection uses these; they are atomic so that it may change
+/// threads.
 #[derive(Debug, Default)]
 struct CorkState {
     is_in: AtomicBool,
-    /// Something is kept.
+    /// The buffer holds bytes.
     keeps: AtomicBool,
 }
 
 impl Cork {
-    /// Gives h2 a turn by `poll`, which polls a connection over the transport of this cork.
+    /// Polls h2 by `poll`, with the transport corked, and has kept bytes written afterwards.
     pub(crate) fn turn<T>(
         &self,
         cx: &mut Context<'_>,
@@ -42,14 +42,15 @@ impl Cork {
         let polled = poll(cx);
         self.0.is_in.store(false, Ordering::Relaxed);
         if polled.is_pending() && self.0.keeps.load(Ordering::Relaxed) {
-            // Each poll of h2 ends with a flush of the transport: there is no other way to it.
+            // Each poll of h2 ends with a flush of the transport; h2 has no other way to ask for
+            // one.
             return poll(cx);
         }
         polled
     }
 }
 
-/// What a transport keeps.
+/// Small writes that a transport keeps.
 #[derive(Debug, Default)]
 pub(crate) struct CorkBuffer {
     cork: Cork,
@@ -62,7 +63,7 @@ impl CorkBuffer {
         self.cork.clone()
     }
 
-    /// Whether a write of so many bytes is kept.
+    /// Whether a write of `count` bytes is to be kept.
     pub(crate) fn takes(&self, count: usize) -> bool {
         count <= MAX_KEPT_WRITE && self.is_corked()
     }
@@ -71,7 +72,7 @@ impl CorkBuffer {
         self.cork.0.is_in.load(Ordering::Relaxed)
     }
 
-    /// Whether it has to be written before more is kept.
+    /// Whether the buffer has to be written before it takes more.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_KEPT
     }
@@ -81,7 +82,7 @@ impl CorkBuffer {
         self.cork.0.keeps.store(true, Ordering::Relaxed);
     }
 
-    /// What is to be written.
+    /// Bytes that are still to be written.
     pub(crate) fn rest(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Connecting the transport.
+//! Connects the transport: vsock, Unix, or a hybrid socket of a monitor.
 
 use std::future::Future;
 use std::io;
@@ -20,7 +20,8 @@ use crate::transport::stream::Transport;
 /// Connects to `endpoint` in at most `limit`.
 ///
 /// # Errors
-/// When the socket can't be connected, or the virtual machine monitor does not connect it on.
+/// When the socket can't be connected, or the virtual machine monitor refuses to connect it to the
+/// port.
 pub async fn dial(
     endpoint: &Endpoint,
     tuning: &Tuning,
@@ -57,7 +58,7 @@ async fn hybrid_connect(path: &Path, port: u32) -> Result<UnixStream, DialError>
     let mut socket = UnixStream::connect(path).await?;
     socket.write_all(hybrid::request(port).as_bytes()).await?;
     let mut reply = Vec::with_capacity(hybrid::MAX_REPLY);
-    // One byte at a time: what follows the newline is the other half's.
+    // One byte at a time: bytes behind the newline belong to the host.
     while hybrid::parse_reply(&reply)?.is_none() {
         let byte = socket.read_u8().await.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {

@@ -1,4 +1,4 @@
-//! Where a flow finds the lane that somebody else opens for it.
+//! Hands a lane that was opened to the flow that it is for.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,24 +9,24 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::transport::lane_threads::LaneThreads;
 
-/// A lane that was opened, not yet in the hands of its flow.
+/// A lane that is open and not yet used by its flow.
 #[derive(Debug)]
 pub(crate) struct OpenedLane {
     pub(crate) socket: OwnedFd,
-    /// Where the other half's direction has moved over, if it has said so already.
+    /// Offset at which the peer's direction moves to the lane, if the peer has sent it already.
     pub(crate) offset: Option<u64>,
     pub(crate) permits: LanePermits,
     pub(crate) threads: Arc<LaneThreads>,
 }
 
-/// A lane's place among all of them, and a guest's interactive lane's among those. Held to be dropped.
+/// Permits of the lane, and of an interactive lane of a guest. Held to be dropped.
 #[derive(Debug)]
 pub(crate) struct LanePermits(
     #[allow(dead_code)] pub(crate) OwnedSemaphorePermit,
     #[allow(dead_code)] pub(crate) Option<OwnedSemaphorePermit>,
 );
 
-/// One flow's place for a lane.
+/// A place for one flow's lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneSlot {
     waker: AtomicWaker,
@@ -34,7 +34,7 @@ pub(crate) struct LaneSlot {
 }
 
 impl LaneSlot {
-    /// Gives the flow its lane. The first one counts: a lane that comes later is closed.
+    /// Gives the flow its lane. Only the first counts: a later one is closed.
     pub(crate) fn put(&self, lane: OpenedLane) {
         let mut place = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_none() {

@@ -1,4 +1,4 @@
-//! Where flows on lanes are carried.
+//! Threads that carry bulk flows.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-/// How much less than the others the threads of lanes want the processor (setpriority(2)). A
-/// thread that wakes for a small message is then run before a thread that moves bulk goes on.
+/// Added to the nice value of the threads (setpriority(2)). A thread that wakes for a small message
+/// then runs before a thread that moves bulk.
 const NICE: i32 = 10;
 
-/// LaneThreads for lanes, beside those of everything else: started with the first lane. Whoever moves
-/// as many bytes as it can must not stand in a queue before somebody who moves few.
+/// Threads for bulk flows, separate from the runtime's, started with the first lane. A flow that
+/// moves as many bytes as it can must not share a queue with flows that move few.
 ///
-/// Each has a scheduler and an epoll of its own, and a flow stays where it is: handing it from one
-/// to the other would cost more than the bytes that it moves between two waits.
+/// Each thread has its own scheduler and epoll, and a flow stays on its thread: handing it over
+/// would cost more than the bytes that it moves between two waits.
 #[derive(Debug, Default)]
 pub(crate) struct LaneThreads {
     started: Mutex<Option<RunningThreads>>,
@@ -28,12 +28,13 @@ pub(crate) struct LaneThreads {
 #[derive(Debug)]
 struct RunningThreads {
     handles: Vec<Handle>,
-    /// Ends the threads.
+    /// Ends the threads when dropped.
     _stop: DropGuard,
 }
 
 impl LaneThreads {
-    /// Runs a task there, and here when there can be no threads. Dropping the answer ends it.
+    /// Runs a task on one of the threads, or on the caller's runtime when they can't be started.
+    /// Dropping the future ends the task.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -64,14 +65,15 @@ fn start() -> io::Result<RunningThreads> {
     let mut handles = Vec::with_capacity(count);
     for _ in 0..count {
         let runtime = Builder::new_current_thread()
-            // Between two looks for new events; a turn of a lane is long.
+            // Polls between two checks for new events: fewer than the default, since a poll of a
+            // lane is long.
             .event_interval(8)
             .enable_all()
             .build()?;
         handles.push(runtime.handle().clone());
         let stop = stop.clone();
         thread::Builder::new().name("lanes".into()).spawn(move || {
-            // Of this thread only: Linux has a priority of each.
+            // Linux has a priority for each thread: this changes only the current one.
             let _ = rustix::process::setpriority_process(None, NICE);
             runtime.block_on(stop.cancelled());
         })?;

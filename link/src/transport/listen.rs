@@ -1,4 +1,4 @@
-//! Listening for guests.
+//! Listens for guests on vsock, Unix or hybrid sockets.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::transport::stream::{Peer, Transport};
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct ListenOptions {
-    /// Permissions of a Unix socket: who may write to it may connect.
+    /// Permissions of a Unix socket. Write permission is permission to connect.
     pub mode: u32,
 }
 
@@ -42,7 +42,7 @@ enum ListenSocket {
     Vsock(VsockListener),
 }
 
-/// Removes the socket's file, unless another process has put its own there since.
+/// Removes the socket's file, unless another process has replaced it since.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -63,14 +63,13 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl Listener {
-    /// Listens on `endpoint`. The file that a Unix socket of a dead process left behind is
-    /// replaced.
+    /// Listens on `endpoint`. Replaces the file of a Unix socket that a dead process left behind.
     ///
     /// Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// When another process listens there, the directory is missing, something else than a socket
-    /// is at the path, or the kernel refuses.
+    /// When another process listens there, the directory is missing, the path exists and is no
+    /// socket, or the kernel refuses.
     pub fn bind(endpoint: &Endpoint, options: ListenOptions) -> Result<Self, ListenError> {
         let socket = match endpoint {
             Endpoint::Vsock { cid, port } => ListenSocket::Vsock(
@@ -88,7 +87,7 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// The endpoint that it listens on.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -96,8 +95,8 @@ impl Listener {
     /// The next connection.
     ///
     /// # Errors
-    /// What `accept()` says: passing, as when there are no more file descriptors; call again after
-    /// a pause.
+    /// What accept(2) says. The error passes, as when no descriptor is left: call again after a
+    /// pause.
     pub async fn accept(&self, tuning: &Tuning) -> io::Result<(Transport, Peer)> {
         match &self.socket {
             ListenSocket::Unix { listener, .. } => {
@@ -141,8 +140,8 @@ fn bind_unix(
     })?;
     let inode = inode(&path).map_err(|source| failed(endpoint, source))?;
     let file = SocketFile { path, inode };
-    // Between bind() and here the umask holds, and nobody is accepted: those that slip in are
-    // told from others by their credentials only. A directory of one's own closes the gap.
+    // Between bind() and this call the umask decides who can connect. The peer credentials still
+    // tell who did; a private directory closes the gap.
     fs::set_permissions(&file.path, fs::Permissions::from_mode(options.mode))
         .map_err(|source| failed(endpoint, source))?;
     Ok(ListenSocket::Unix {
@@ -151,7 +150,7 @@ fn bind_unix(
     })
 }
 
-/// Removes the file of a socket on which nobody listens.
+/// Removes the file of a socket that no process listens on.
 fn remove_stale(endpoint: &Endpoint, path: &Path) -> Result<(), ListenError> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -162,11 +161,11 @@ fn remove_stale(endpoint: &Endpoint, path: &Path) -> Result<(), ListenError> {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        // ECONNREFUSED: the file is there, its listener is not.
+        // ECONNREFUSED: the file exists, its listener does not.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(|source| failed(endpoint, source))
         }
-        // EAGAIN: its queue is full, so it lives.
+        // EAGAIN: the queue of the listener is full, so it is alive.
         Ok(_) => Err(ListenError::InUse(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(ListenError::InUse(path.to_owned()))

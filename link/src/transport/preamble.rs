@@ -1,4 +1,4 @@
-//! The first bytes of a connection say which half opens its streams.
+//! The first bytes of a connection tell which side opens its streams.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use tokio::time::timeout;
 use crate::error::LinkError;
 use crate::transport::stream::Transport;
 
-/// What a guest sends first on a reversed connection. As long as HTTP/2's preface (RFC 9113
-/// section 3.4), and different in its first byte.
+/// First bytes of a guest on a reversed connection. As long as HTTP/2's preface (RFC 9113 section
+/// 3.4), with another first byte.
 const PREAMBLE: &[u8; 24] = b"ODYN * REVERSE/1\r\n\r\nGO\r\n";
 
-/// Who opens the streams of a connection that a guest has dialled.
+/// What a connection that a guest has dialled is for.
 #[derive(Debug)]
 pub enum Preamble {
-    /// The guest: to be given to [`serve`](crate::serve).
+    /// The guest opens the streams: give it to [`serve`](crate::serve).
     Forward(Transport),
     /// The host: to be given to [`greet_guest`](crate::greet_guest).
     Reversed(Transport),
-    /// Nobody, it is one flow's: to be given to [`HostLanes::serve`](crate::HostLanes::serve).
+    /// A lane of one flow: give it to [`HostLanes::serve`](crate::HostLanes::serve).
     Lane(LaneKey, Transport),
 }
 
-/// Looks at the first bytes of a connection.
+/// Reads the first bytes of a connection. HTTP/2's preface is left to be read again.
 ///
 /// # Errors
-/// When they do not come in `limit`, or the transport fails.
+/// When the bytes do not come in `limit`, or the transport fails.
 pub async fn read_preamble(
     mut transport: Transport,
     limit: Duration,
@@ -66,12 +66,12 @@ pub async fn read_preamble(
     Ok(Preamble::Forward(transport))
 }
 
-/// Whether these may be the first bytes of a preamble.
+/// Whether `first` may be the begin of a preamble.
 fn is_begun(first: &[u8]) -> bool {
     PREAMBLE.starts_with(first) || lane::PREAMBLE.starts_with(first)
 }
 
-/// Says that the host opens the streams.
+/// Sends the preamble of a reversed connection.
 ///
 /// # Errors
 /// When the transport fails, or takes longer than `limit`.

@@ -1,9 +1,8 @@
-//! Stream sockets as the link waits for them.
+//! The socket of a connection, watched with few wake-ups.
 //!
-//! A Unix socket tells whoever watches it for room each time its peer has read something, and each
-//! time that wakes a thread which has nothing to write: on a link that carries small messages, every
-//! second wake-up. So [`LinkSocket`] watches for bytes to read alone, and for room only from the moment
-//! on at which there is none.
+//! A Unix socket wakes the thread that watches it for room each time its peer has read, also when
+//! that thread has nothing to write: on a link that carries small messages, every second wake-up.
+//! So [`LinkSocket`] watches for readability only, and for room only after a write has found none.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,23 +13,23 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sockets::readiness::{PollSocket, Readiness, is_to_be_tried_again};
 
-/// Writes without a wait after which room is no longer watched for. Beginning and ending to watch
-/// costs a few system calls, which a flow that fills the socket all the time would pay for each wait.
+/// Successful writes after which room is no longer watched. To start and stop watching costs a few
+/// system calls, which a flow that fills the socket all the time would pay for each wait.
 const WRITE_IDLE_LIMIT: u8 = 64;
 
-/// A socket of the link: a Unix or a vsock one.
+/// A Unix or vsock socket of the link.
 #[derive(Debug)]
 pub(crate) struct LinkSocket {
     socket: AsyncFd<OwnedFd>,
-    /// A duplicate that is watched for room, and how many writes have not had to wait for any.
+    /// A duplicate that is watched for room, and the number of writes since the last wait for room.
     room: Option<(AsyncFd<OwnedFd>, u8)>,
 }
 
 impl LinkSocket {
-    /// Has the runtime that we are in watch a socket.
+    /// Registers a socket with the current runtime.
     ///
     /// # Errors
-    /// When it can't watch one more descriptor; the socket is closed then.
+    /// When the runtime can't watch one more descriptor; the socket is closed then.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: watch(socket, Interest::READABLE)?,
@@ -38,7 +37,7 @@ impl LinkSocket {
         })
     }
 
-    /// The socket, watched by nobody.
+    /// The socket, no longer registered with a runtime.
     pub(crate) fn into_inner(self) -> OwnedFd {
         self.socket.into_inner()
     }
@@ -107,8 +106,8 @@ impl PollSocket for LinkSocket {
 
 #[allow(unsafe_code)]
 fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned, and nobody can replace or close it before it is dropped
-    // together with its registration.
+    // SAFETY: the descriptor is owned, so it stays open and the same until it is dropped together
+    // with its registration.
     unsafe { AsyncFd::register_with_interest(socket, interest) }.map_err(Into::into)
 }
 

@@ -1,4 +1,4 @@
-//! The byte stream under HTTP/2.
+//! The byte stream that HTTP/2 runs on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -19,33 +19,33 @@ use crate::sockets::readiness::{PollSocket, Readiness};
 use crate::transport::cork::{Cork, CorkBuffer};
 use crate::transport::socket::LinkSocket;
 
-/// A connected socket of the link.
+/// A connected socket between guest and host.
 #[derive(Debug)]
 pub struct Transport {
     socket: LinkSocket,
-    /// Takes several buffers at once.
+    /// Whether one write takes several buffers.
     is_vectored: bool,
     max_write: usize,
-    /// Bytes that were read and given back: they are read first.
+    /// Bytes that were read and given back; the next read returns them first.
     ahead: Bytes,
     kept: CorkBuffer,
 }
 
-/// Who is at the other end of a [`Transport`].
+/// The peer of a [`Transport`], as the kernel names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A machine, by its context identifier.
+    /// A virtual machine.
     Vsock {
         /// Context identifier.
         cid: u32,
     },
-    /// A process of this machine, as it was when it connected. Behind a hybrid socket it is the
+    /// A process of this machine, as it was when it connected. On a hybrid socket this is the
     /// virtual machine monitor.
     Unix {
-        /// Process, when the kernel tells.
+        /// Process, when the kernel names it.
         pid: Option<i32>,
-        /// Its effective user.
+        /// Effective user of the process.
         uid: u32,
     },
 }
@@ -86,7 +86,7 @@ impl Transport {
         let max_write = tuning.max_write.unwrap_or(usize::MAX);
         Ok(Self {
             socket: LinkSocket::new(socket)?,
-            // A limit on writes is one on the whole of a vector too: easier without.
+            // A limit of the write size would apply to the whole vector: simpler without vectors.
             is_vectored: is_vectored && max_write == usize::MAX,
             max_write,
             ahead: Bytes::new(),
@@ -94,17 +94,17 @@ impl Transport {
         })
     }
 
-    /// For whoever drives HTTP/2 over it.
+    /// The cork, for the driver of HTTP/2.
     pub(crate) fn cork(&self) -> Cork {
         self.kept.cork()
     }
 
-    /// The socket itself. What was given back is lost.
+    /// Takes the socket out. Bytes that were given back are lost.
     pub(crate) fn into_socket(self) -> OwnedFd {
         self.socket.into_inner()
     }
 
-    /// Gives back bytes that were read, to be read again.
+    /// Gives back bytes that were read, for the next read.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty());
         self.ahead = bytes;
@@ -117,8 +117,8 @@ impl AsFd for Transport {
     }
 }
 
-/// Asks for buffers of `bytes`. Over the system's limit only with privilege; less is less speed,
-/// no error.
+/// Asks for socket buffers of `bytes`. The system's limit can be exceeded with privilege only; a
+/// smaller buffer costs speed and is no error.
 fn size_buffers(socket: &UnixStream, bytes: usize) {
     if setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
         let _ = setsockopt(socket, sockopt::SndBuf, &bytes);
@@ -128,10 +128,10 @@ fn size_buffers(socket: &UnixStream, bytes: usize) {
     }
 }
 
-/// Reads into the part of `buf` that is not filled, and says how many bytes.
+/// Reads into the unfilled part of `buf`; returns the number of bytes.
 #[allow(unsafe_code)]
 fn receive(socket: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
-    // SAFETY: nothing but what `recv` has received is written to it.
+    // SAFETY: only bytes that `recv` has received are written to it.
     let unfilled = unsafe { buf.unfilled_mut() };
     let ((received, _), _) = recv(socket, unfilled, RecvFlags::empty())?;
     let count = received.len();
@@ -141,7 +141,7 @@ fn receive(socket: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Sends at most `most` of the bytes, and says how many.
+/// Sends at most `most` of the bytes; returns how many.
 fn poll_send(
     socket: &mut LinkSocket,
     cx: &mut Context<'_>,
@@ -173,7 +173,7 @@ impl AsyncRead for Transport {
 }
 
 impl Transport {
-    /// Ready when nothing is kept any more.
+    /// Writes kept bytes; ready when none is left.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.kept.rest().is_empty() {
             let sent = poll_send(&mut self.socket, cx, self.kept.rest(), self.max_write);
@@ -182,8 +182,7 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Keeps a write that is small, and has all that is kept written before another one.
-    /// `Some`: it was kept.
+    /// Keeps a small write; a larger one first has the kept bytes written. `Some`: it was kept.
     fn poll_keep(
         &mut self,
         cx: &mut Context<'_>,
@@ -240,7 +239,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // At the end of h2's turn: see `Cork`.
+        // Kept bytes are written at the end of h2's poll: see `Cork`.
         if self.kept.is_corked() {
             return Poll::Ready(Ok(()));
         }
