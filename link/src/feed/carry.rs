@@ -30,7 +30,7 @@ const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest pause before a feed is opened again.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a stream of a feed ended before the feed did.
+/// Why a feed's stream ended before the feed.
 #[derive(Debug, thiserror::Error)]
 enum FeedInterrupted {
     #[error("{0}")]

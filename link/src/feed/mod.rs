@@ -23,7 +23,7 @@ use odyn_proto::wire::feed::FeedRecord;
 /// The futures are dropped when the stream is reset or the connection is lost. The sink must still
 /// finish what it began, before the sink of the next opening says what it wants.
 pub trait FeedSink: Send {
-    /// Number of the record that comes next: all before it are written for good.
+    /// Number of the record that comes next; all before it are written for good.
     fn next(&self) -> u64;
 
     /// Writes records. Ready when they are written for good; the host acknowledges them then.

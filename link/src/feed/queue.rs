@@ -19,12 +19,12 @@ pub fn now() -> u64 {
     })
 }
 
-/// What a feed still holds.
+/// Records that a feed still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedBacklog {
     /// Records that the host has not acknowledged.
     pub records: usize,
-    /// Their bytes.
+    /// Bytes of these records.
     pub bytes: usize,
 }
 
@@ -101,7 +101,7 @@ impl Feed {
         true
     }
 
-    /// Adds bytes as [`Feed::try_write`], waiting for room. False after [`Feed::end`].
+    /// Adds bytes as [`Feed::try_write`] does, and waits for room. False after [`Feed::end`].
     pub async fn write(&self, at: u64, bytes: Bytes) -> bool {
         loop {
             let progress = self.shared.progress.notified();
@@ -145,7 +145,7 @@ impl Feed {
         }
     }
 
-    /// What the host has not acknowledged yet.
+    /// Records that the host has not acknowledged yet.
     pub fn pending(&self) -> FeedBacklog {
         let state = self.state();
         FeedBacklog {

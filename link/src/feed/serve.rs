@@ -150,7 +150,7 @@ impl RecordReader {
     }
 }
 
-/// What happened on the stream of acknowledgements.
+/// An event on the stream of acknowledgements.
 enum AckEvent {
     Reset,
     Room,

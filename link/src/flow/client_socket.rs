@@ -50,7 +50,7 @@ impl ClientSocket {
         self.socket.get()
     }
 
-    /// Bytes moved: up is from the client.
+    /// Counters of the bytes moved: up is from the client.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }

@@ -7,7 +7,7 @@ pub enum End {
     Closed,
     /// The TCP socket given to [`relay`](crate::relay) was reset by its peer.
     ResetBySocket,
-    /// The other half of the link reset the flow.
+    /// The peer of the link reset the flow.
     ResetByPeer,
     /// The connection of the link ended.
     LinkLost,

@@ -25,7 +25,7 @@ pub struct HostLinkConfig {
     /// that was too short is followed by one twice as long, up to this and
     /// [`Tuning::handshake_timeout`].
     pub dial_timeout: Duration,
-    /// Longest wait for a link that is down to come back before opening a flow fails.
+    /// Longest wait for a link that is down, before opening a flow fails.
     pub open_wait: Duration,
     /// Longest wait for the host to open a flow, the wait for room included. It is longer than the
     /// host waits for the destination, and about as long as a kernel tries to connect.

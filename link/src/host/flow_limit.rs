@@ -11,7 +11,7 @@ pub struct FlowLimit {
     open: AtomicUsize,
 }
 
-/// Room for one flow, until it is dropped.
+/// Permission for one flow, until it is dropped.
 #[derive(Debug)]
 pub struct FlowPermit(Arc<FlowLimit>);
 

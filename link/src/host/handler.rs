@@ -1,4 +1,4 @@
-//! What the host does for its guests.
+//! The operations that the host does for its guests.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::feed::FeedSink;
 use crate::flow::end::End;
 use crate::transport::stream::Peer;
 
-/// What the host does for its guests.
+/// The operations that the host does for its guests.
 pub trait Handler: Send + Sync + 'static {
     /// Dials a TCP target. The future is dropped when the guest gives the flow up.
     fn connect_tcp(
@@ -22,7 +22,7 @@ pub trait Handler: Send + Sync + 'static {
         peer: &Peer,
     ) -> impl Future<Output = Result<(TcpStream, SocketAddr), Refusal>> + Send;
 
-    /// Makes a UDP socket that is connected to the target.
+    /// Opens a UDP socket that is connected to the target.
     fn connect_udp(
         &self,
         target: Target,
@@ -92,6 +92,6 @@ pub struct FlowReport {
     pub received: u64,
     /// Time since the flow was opened.
     pub duration: Duration,
-    /// How it ended; the socket is that to the destination.
+    /// How the flow ended; the socket is the one to the destination.
     pub end: End,
 }

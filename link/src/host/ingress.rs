@@ -14,7 +14,7 @@ use crate::http2::message::{GUEST, authority_uri, path_uri, plain_request};
 use crate::http2::open::{OpenedConnection, handshake};
 use crate::transport::stream::Transport;
 
-/// A reversed connection whose guest has said who it is.
+/// A reversed connection whose guest has sent its identity.
 pub struct GreetedGuest {
     pub(crate) opened: OpenedConnection,
     hello: IngressHello,
@@ -30,13 +30,13 @@ impl std::fmt::Debug for GreetedGuest {
 }
 
 impl GreetedGuest {
-    /// What the guest has said.
+    /// The guest's identity and ports.
     pub fn hello(&self) -> &IngressHello {
         &self.hello
     }
 }
 
-/// Starts HTTP/2 on a reversed connection, and asks the guest who it is and what it wants.
+/// Starts HTTP/2 on a reversed connection, and asks the guest for its identity and ports.
 ///
 /// # Errors
 /// When the transport fails, or the answer is late or malformed.
@@ -55,7 +55,7 @@ async fn ask(transport: Transport, tuning: &Tuning) -> Result<GreetedGuest, Link
     let answer = async {
         let mut requests = requests.ready().await?;
         let (response, _) = requests.send_request(request, true)?;
-        // Now, because a guest that drains takes no more requests.
+        // Sent now, since a guest that drains takes no more requests.
         let mut deferred = Vec::new();
         for _ in 0..flush::DEFERRED_FLUSHES {
             requests = requests.ready().await?;

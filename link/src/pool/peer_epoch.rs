@@ -2,11 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often a request is sent again because the host went away before its answer.
-/// The host may have acted on the request. The destination then sees a second connection, after one
-/// that carried nothing; programs that try several addresses at a time cause the same. A request
-/// with bytes of the app is not sent again ([`early`](crate::flow::early_data)); a DNS question may
-/// be asked twice.
+/// Times that a request is sent again because the host went away before its answer.
 const MAX_RESENDS: usize = 2;
 
 /// Identifies the host process to which a connection leads.
@@ -39,7 +35,7 @@ pub(crate) struct RequestLosses {
 }
 
 impl RequestLosses {
-    /// Whether to send the request again after its connection has ended.
+    /// Whether to send the request again after a connection of epoch `of` failed.
     pub(crate) fn again(&mut self, of: Epoch) -> bool {
         if self.last.is_none_or(|last| of > last) {
             self.count += 1;

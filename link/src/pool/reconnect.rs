@@ -1,8 +1,8 @@
 //! Dials and replaces the connections of a pool.
 //!
 //! Each place in the pool has a task that dials, publishes the connection, and drives it until it
-//! ends or the host says that it will take no more flows (GOAWAY). Then the place dials again at
-//! once, while the old connection is driven on until its last flow has ended.
+//! ends or the host takes no more flows (GOAWAY). Then the task dials again at once, while the old
+//! connection is driven until its last flow has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ pub(super) async fn keep(pool: Arc<Pool>, redial: Arc<Redial>) {
     }
 }
 
-/// There is no driver.
+/// Why no connection was made.
 struct DialFailure {
     reason: String,
     timed_out: bool,

@@ -1,6 +1,6 @@
 //! Whether the other half can be reached.
 
-/// Whether the host can be reached.
+/// Whether the peer can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
     /// At least one connection has answered.

@@ -53,7 +53,7 @@ impl Classifier {
         }
     }
 
-    /// Notes a poll of a flow that has `moved` bytes in all. Returns its highest class so far.
+    /// Counts a poll of a flow that has `moved` bytes in all. Returns the highest class so far.
     pub(crate) fn poll(&mut self, moved: u64) -> TrafficClass {
         self.bulk_polls = self.bulk_polls.saturating_add(1);
         if moved >= self.next {

@@ -1,4 +1,4 @@
-//! The guest's side: decides which flows get a lane, and dials it.
+//! The guest's side of lanes: decides which flows get one, and dials it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl GuestLanes {
 }
 
 impl LaneAccess {
-    /// Ready, once, with the lane of a flow.
+    /// Ready, once, with the flow's lane.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, class: TrafficClass) -> Poll<OpenedLane> {
         match self {
             Self::None => Poll::Pending,

@@ -85,8 +85,8 @@ impl HostLanes {
             match timeout(limit, &mut greet).await {
                 Ok(offset) => break offset.map_err(LinkError::Transport)?,
                 Err(_) if delivery.is_over() => return Err(LinkError::Handshake(limit)),
-                // A guest that has READY may be on the lane already, and slow to send its offset: a
-                // close of the lane would end the flow.
+                // A guest that has READY may be using the lane already and send its offset late:
+                // closing the lane now would end the flow.
                 Err(_) => {}
             }
         };

@@ -1,9 +1,9 @@
 //! Lanes: a lane is a transport connection that carries one flow.
 //!
-//! HTTP/2 carries every flow at first, so that none waits for a handshake. A busy flow
-//! ([`TrafficClass`]) moves to a lane. There its bytes go from socket to socket, and its HTTP/2
-//! stream carries no more of them: small messages no longer wait behind them.
-//! [`odyn_proto::wire::lane`] specifies the bytes on the wire.
+//! HTTP/2 carries every flow at first, so that no flow waits for a handshake. A flow that turns out
+//! to be busy ([`TrafficClass`]) moves to a lane, where its bytes go from socket to socket, and its
+//! stream in HTTP/2 falls silent: small messages no longer wait behind it.
+//! [`odyn_proto::wire::lane`] defines the bytes on the wire.
 //!
 //! ```text
 //!   guest: 1 MiB, or 512 polls, within a second ──▶ GuestLanes::ask: dials, names the flow
@@ -53,7 +53,7 @@ use crate::flow::stream::Cut;
 use crate::sockets::readiness::{PollSocket, Readiness};
 use crate::transport::socket::LinkSocket;
 
-/// How long a flow whose lane has ended waits for its stream to say why.
+/// How long a flow whose lane has ended waits for its stream to give the reason.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest number of bytes that one poll moves in one direction.
@@ -69,7 +69,7 @@ pub(crate) struct Lane {
     /// Bytes of the up direction's offset that are not written yet.
     own_offset: Bytes,
     down: Pump,
-    /// Bytes taken from the other half.
+    /// Bytes taken from the lane.
     down_taken: u64,
     peer_offset: PeerOffset,
     /// The stream's last frame: how many bytes the other half has sent on the lane.
@@ -181,7 +181,7 @@ impl Lane {
         self.up.held() > 0 || !self.own_offset.is_empty()
     }
 
-    /// The up direction's last frame.
+    /// The last frame of the up direction's stream.
     pub(crate) fn up_count(&self) -> Bytes {
         Bytes::copy_from_slice(&self.up_taken.to_be_bytes())
     }
@@ -227,7 +227,7 @@ impl Lane {
             match count {
                 Ok(count @ 1..) => bytes.extend_from_slice(rest.get(..count).unwrap_or_default()),
                 _ => {
-                    // The other half's flow had ended, or is about to be reset.
+                    // The peer's flow had ended, or is about to be reset.
                     self.ended = true;
                     self.peer_offset = PeerOffset::Known(NO_OFFSET);
                 }
@@ -260,7 +260,7 @@ impl Lane {
     /// Notes that the stream has ended after `received` bytes.
     ///
     /// # Errors
-    /// When a direction that has moved to the lane does not say how it ended there.
+    /// When the direction has moved to the lane and the peer did not send its number of bytes.
     pub(crate) fn end_of_stream(&self, received: u64) -> Result<(), Cut> {
         let has_moved = !matches!(self.peer_offset, PeerOffset::Known(NO_OFFSET));
         let is_whole = self.down_count().is_some() && self.rest_of_stream(received) == 0;
@@ -270,12 +270,12 @@ impl Lane {
         Ok(())
     }
 
-    /// Bytes that were taken from the other half and not given to the socket.
+    /// Bytes that were taken from the lane and not written to the local side.
     pub(crate) fn down_held(&self) -> usize {
         self.down.held()
     }
 
-    /// How many bytes the other half has sent on the lane, once it has said so.
+    /// The number of bytes that the peer has sent on the lane, once the peer has sent it.
     pub(crate) fn down_count(&self) -> Option<u64> {
         let whole = <[u8; OFFSET_BYTES]>::try_from(self.last_frame.as_slice()).ok()?;
         Some(u64::from_be_bytes(whole))
