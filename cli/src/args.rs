@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use enclaver_outer::{Bind, Mapping, MappingError};
 use odyn_net::capture::Method;
-use odyn_net::cli::{APP_COMMAND, Common, Run};
-use odyn_net::supervisor::launch::Launch;
+use odyn_net::cli::{Common, Run};
+use odyn_net::supervisor::launch::{APP_COMMAND, Launch};
 use odyn_proto::Endpoint;
 
 /// Hidden command of the guest that `simulate` starts.

@@ -7,4 +7,5 @@
 
 pub mod args;
 pub mod doctor;
+pub mod error;
 pub mod simulate;

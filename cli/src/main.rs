@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use enclaver::args::{Cli, Command};
+use enclaver::error::CliError;
 use enclaver::{doctor, simulate};
-use odyn_net::exit::{Failure, StartError};
+use odyn_net::exit::Failure;
 use odyn_net::settings::{LoadError, Request, load};
 
 #[global_allocator]
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
                 false => ExitCode::SUCCESS,
             };
         }
-        Err(LoadError::Start(error)) => return failed(&error),
+        Err(LoadError::Start(error)) => return failed(error.into()),
     };
     let result = match cli.command {
         Command::Simulate(args) => simulate::host(args),
@@ -39,14 +40,12 @@ fn main() -> ExitCode {
             doctor::trial::child();
             Ok(ExitCode::SUCCESS)
         }
-        Command::App(launch) => Err(launch.become_app()),
+        Command::App(launch) => Err(launch.become_app().into()),
     };
-    result.unwrap_or_else(|error| failed(&error))
+    result.unwrap_or_else(failed)
 }
 
-fn failed(error: &StartError) -> ExitCode {
-    if !error.told {
-        eprintln!("enclaver: {error}");
-    }
-    error.failure.into()
+fn failed(error: CliError) -> ExitCode {
+    eprintln!("enclaver: {error}");
+    error.failure().into()
 }

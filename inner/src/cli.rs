@@ -13,15 +13,13 @@ use crate::attestation::Nsm;
 use crate::capture::Method;
 use crate::init::Init;
 use crate::init::on_exit::OnExit;
-use crate::supervisor::launch::Launch;
+use crate::supervisor::launch::{APP_COMMAND, Launch};
 use crate::telemetry::StdioMode;
 
 /// The settings file that is used when it exists and no other is named.
 pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";
 /// Keys of the settings file that only `enclaver simulate` has; both read the same file.
 pub const SIMULATE_KEYS: &[&str] = &["ingress", "resolver"];
-/// Hidden command of the process that becomes the app.
-pub const APP_COMMAND: &str = "__app";
 
 /// Runs an app whose network is exactly what a policy allows.
 ///

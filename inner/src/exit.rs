@@ -2,29 +2,28 @@
 
 use std::process::ExitCode;
 
-/// Why odyn-net ends with a code of its own instead of the program's.
+/// Why an executable ends with an exit code of its own instead of the app's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The command line is wrong (EX_USAGE).
     Usage,
-    /// A file to judge is not what it should be (EX_DATAERR).
+    /// A file to check is no kernel configuration (EX_DATAERR).
     Data,
-    /// A file to judge cannot be read (EX_NOINPUT).
+    /// A file to check cannot be read (EX_NOINPUT).
     NoInput,
-    /// Another process listens where clients of a simulated guest shall come in, or nobody may
-    /// (EX_UNAVAILABLE).
+    /// An address for clients of a simulated guest is taken or not allowed (EX_UNAVAILABLE).
     Unavailable,
-    /// Namespaces or capture could not be set up (EX_OSERR).
-    Capture,
-    /// A file that the policy names is missing or is not what it should be (EX_OSFILE).
+    /// The kernel lacks or refused something: capture, namespaces, rights (EX_OSERR).
+    Os,
+    /// A file that the policy names is missing or wrong (EX_OSFILE).
     Files,
-    /// A file of ours, such as the audit file, could not be opened (EX_CANTCREAT).
+    /// The log or the audit file could not be opened (EX_CANTCREAT).
     Output,
     /// The policy or another setting is wrong (EX_CONFIG).
     Config,
-    /// The program exists and cannot be executed.
+    /// The app exists and cannot be executed.
     NotExecutable,
-    /// The program was not found.
+    /// The app was not found.
     NotFound,
 }
 
@@ -36,7 +35,7 @@ impl Failure {
             Failure::Data => 65,
             Failure::NoInput => 66,
             Failure::Unavailable => 69,
-            Failure::Capture => 71,
+            Failure::Os => 71,
             Failure::Files => 72,
             Failure::Output => 73,
             Failure::Config => 78,
@@ -49,28 +48,5 @@ impl Failure {
 impl From<Failure> for ExitCode {
     fn from(failure: Failure) -> Self {
         ExitCode::from(failure.code())
-    }
-}
-
-/// A failure with the words for the person who started us.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct StartError {
-    /// Its class.
-    pub failure: Failure,
-    /// One or more lines.
-    pub message: String,
-    /// Whether the person has been told already.
-    pub told: bool,
-}
-
-impl StartError {
-    /// A failure of a class with its words.
-    pub fn new(failure: Failure, message: impl Into<String>) -> Self {
-        Self {
-            failure,
-            message: message.into(),
-            told: false,
-        }
     }
 }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use odyn_net::cli::{Cli, Command};
-use odyn_net::exit::{Failure, StartError};
+use odyn_net::exit::Failure;
 use odyn_net::init::on_exit;
 use odyn_net::init::on_exit::OnExit;
 use odyn_net::run;
 use odyn_net::settings::{LoadError, Request, load};
+use odyn_net::start_error::StartError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,7 +41,7 @@ fn odyn_net() -> (ExitCode, OnExit) {
             let on_exit = args.on_exit;
             (run::run(args), on_exit)
         }
-        Command::App(launch) => (Err(launch.become_app()), OnExit::Exit),
+        Command::App(launch) => (Err(launch.become_app().into()), OnExit::Exit),
     };
     (result.unwrap_or_else(|error| failed(&error)), on_exit)
 }
@@ -64,8 +65,6 @@ fn usage(error: &clap::Error) -> (ExitCode, OnExit) {
 }
 
 fn failed(error: &StartError) -> ExitCode {
-    if !error.told {
-        eprintln!("odyn-net: {error}");
-    }
-    error.failure.into()
+    eprintln!("odyn-net: {error}");
+    error.failure().into()
 }

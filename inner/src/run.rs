@@ -15,14 +15,14 @@ use crate::capture::Capture;
 use crate::capture::routes::{OwnAddresses, kernel_has_ipv6};
 use crate::cli::{Common, Run};
 use crate::egress::PermittedLink;
-use crate::exit::{Failure, StartError};
 use crate::shutdown::EndedGuest;
+use crate::start_error::StartError;
 use crate::supervisor::exit_status::AppExit;
 use crate::supervisor::launch::Launch;
 use crate::supervisor::supervise::{SupervisedProcess, Supervisor};
 use crate::supervisor::user::AppUser;
 use crate::telemetry::{LogFeed, StdioMode, Telemetry, logging};
-use crate::{egress, guest_id, ingress, init, services, shutdown};
+use crate::{egress, guest_id, ingress, init, policy_file, services, shutdown};
 
 /// How long the program's start waits for the host half. Then it starts all the same: the link
 /// comes up whenever the host half does.
@@ -36,7 +36,7 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 /// The program was not started, and why.
 pub fn run(args: Run) -> Result<ExitCode, StartError> {
     let init = init::prepare(args.init)?;
-    let policy = load_policy(&args.common.policy)?;
+    let policy = policy_file::load(&args.common.policy)?;
     let audit = open_audit(&args.common)?;
     let mode = StdioMode::choose(args.stdio);
     let log = (mode == StdioMode::Host).then(LogFeed::default);
@@ -47,12 +47,12 @@ pub fn run(args: Run) -> Result<ExitCode, StartError> {
     )?;
     init.finish(policy.settings().name.as_deref());
     // Nobody who shares our user id may read our memory or trace us.
-    prctl::set_dumpable(false).map_err(os_error("protect our memory"))?;
+    prctl::set_dumpable(false).map_err(StartError::os("protect our memory"))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(os_error("start the runtime"))?;
+        .map_err(StartError::os("start the runtime"))?;
     // block_on stays on this thread, so the program's parent thread lives as long as we do.
     let result = runtime.block_on(report(args, policy, audit.clone(), log));
     // Flows that are still open are dropped here, and each drop writes a record.
@@ -69,7 +69,7 @@ async fn report(
     log: Option<LogFeed>,
 ) -> Result<ExitCode, StartError> {
     let guest = guest_id::own(policy.settings().name.as_deref())
-        .map_err(os_error("make an id for this run"))?;
+        .map_err(StartError::os("make an id for this run"))?;
     let drain_timeout = args
         .common
         .drain_timeout
@@ -89,13 +89,12 @@ async fn report(
             shutdown::end(guest, exit, &client, report, drain_timeout).await;
             Ok(exit.into())
         }
-        Err(mut error) => {
+        Err(error) => {
             eprintln!("odyn-net: {error}");
-            error.told = true;
-            // Somebody waits at a terminal; the first process of a machine has no such.
+            // Bound the wait where someone may sit at a terminal; PID 1 has no terminal.
             let limit = (std::process::id() != 1).then_some(drain_timeout);
-            report.fatal(&error, limit).await;
-            Err(error)
+            report.fatal(error.to_string(), limit).await;
+            Ok(error.failure().into())
         }
     }
 }
@@ -124,19 +123,12 @@ async fn serve(
     let mut launch = prepare_launch(&args.common)?;
     let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
     // From here on a first process hears what it is told; before, the kernel loses it.
-    let mut supervisor = Supervisor::install().map_err(os_error("install signal handlers"))?;
+    let mut supervisor = Supervisor::install().map_err(StartError::os("install signal handlers"))?;
     let own = OwnAddresses {
         v4: odyn_proto::synthetic::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_proto::synthetic::GUEST_V6),
     };
-    let capture = Capture::install(own, args.common.capture)
-        .await
-        .map_err(|error| {
-            StartError::new(
-                Failure::Capture,
-                format!("cannot capture the network, so the program is not started: {error}"),
-            )
-        })?;
+    let capture = Capture::install(own, args.common.capture).await?;
     tracing::info!(method = capture.method().as_str(), "network captured");
     let link = PermittedLink::new(client);
     let link_state = link.state();
@@ -149,7 +141,7 @@ async fn serve(
         link.drain_watch(),
     );
     let egress = egress::start(capture, own, Arc::clone(&policy), link.clone(), audit)
-        .map_err(os_error("serve the captured network"))?;
+        .map_err(StartError::os("serve the captured network"))?;
 
     let url = args.link.to_string();
     tokio::select! {
@@ -163,16 +155,16 @@ async fn serve(
     launch.environment(services.environment().iter().cloned());
     let stdio = report
         .stdio(StdioMode::choose(args.stdio))
-        .map_err(os_error("make pipes for the program"))?;
+        .map_err(StartError::os("make pipes for the program"))?;
     let child = launch
         .spawn(stdio)
-        .map_err(os_error("start a process for the program"))?;
+        .map_err(StartError::os("start a process for the program"))?;
     tracing::info!(pid = child.id(), "program started");
     report.state(&GuestState::Running);
     let exit = supervisor
         .wait(&SupervisedProcess::group(child.id()))
         .await
-        .map_err(os_error("wait for the program"))?;
+        .map_err(StartError::os("wait for the program"))?;
     let guest = EndedGuest {
         services,
         supervisor,
@@ -182,52 +174,20 @@ async fn serve(
     Ok((exit, Some(guest)))
 }
 
-/// Reads and checks the policy. Warnings are `policyctl check`'s business; errors end the start.
-///
-/// # Errors
-/// The file cannot be read, or what is wrong in it, with file, line and column.
-pub fn load_policy(path: &Path) -> Result<Arc<Policy>, StartError> {
-    let config = |message: String| StartError::new(Failure::Config, message);
-    let bytes = std::fs::read(path).map_err(|error| {
-        config(format!(
-            "cannot read the policy {}: {error}",
-            path.display()
-        ))
-    })?;
-    let loaded = odyn_policy::load_bytes(&path.display().to_string(), &bytes);
-    loaded.policy.map(Arc::new).ok_or_else(|| {
-        let text = String::from_utf8_lossy(&bytes);
-        let errors: Vec<String> = loaded
-            .diagnostics
-            .iter()
-            .filter(|d| d.severity == odyn_policy::Severity::Error)
-            .map(|d| odyn_policy::render(d, &text))
-            .collect();
-        config(errors.join("\n"))
-    })
-}
-
 fn open_audit(common: &Common) -> Result<Audit, StartError> {
     let sink = match common.audit.as_deref() {
         None => Sink::none(),
         Some(path) if path == Path::new("-") => Sink::stdout(),
-        Some(path) => Sink::file(path).map_err(|error| {
-            StartError::new(
-                Failure::Output,
-                format!("--audit {}: {error}", path.display()),
-            )
+        Some(path) => Sink::file(path).map_err(|source| StartError::Audit {
+            path: path.to_owned(),
+            source,
         })?,
     };
-    Audit::new(sink).map_err(os_error("start the audit writer"))
+    Audit::new(sink).map_err(StartError::os("start the audit writer"))
 }
 
 fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
-    let user = common
-        .user
-        .as_deref()
-        .map(AppUser::resolve)
-        .transpose()
-        .map_err(|error| StartError::new(Failure::Config, error.to_string()))?;
+    let user = common.user.as_deref().map(AppUser::resolve).transpose()?;
     Ok(Launch::new(
         user.as_ref(),
         // The app gets the limit that this process was started with.
@@ -246,8 +206,4 @@ async fn await_link(mut state: tokio::sync::watch::Receiver<LinkState>, url: &st
             "no link to the host half yet; the program starts without it"
         );
     }
-}
-
-fn os_error<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartError {
-    move |error| StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
 }

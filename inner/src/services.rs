@@ -1,5 +1,6 @@
 //! What the guest itself serves to its program, on loopback: KMS and the API.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,27 @@ use tokio_util::task::TaskTracker;
 
 use crate::attestation::Nsm;
 use crate::egress::PermittedLink;
-use crate::exit::{Failure, StartError};
 use crate::{api, attestation, kms};
 
 /// How long a request that is being answered at the end of the program is waited for: whoever asked is
 /// gone, or a process that it left behind.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
+
+/// Why a service for the app cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The port of the attestation API is taken.
+    #[error("api: port {port}: {source}")]
+    Api {
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The KMS proxy.
+    #[error(transparent)]
+    Kms(#[from] kms::KmsStartError),
+}
 
 /// The running services; dropped, they end.
 pub struct Services {
@@ -33,7 +49,7 @@ pub async fn start(
     settings: &PolicySettings,
     link: &PermittedLink,
     nsm: Nsm,
-) -> Result<Services, StartError> {
+) -> Result<Services, ServiceError> {
     let mut services = Services {
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -45,9 +61,9 @@ pub async fn start(
     let module: Arc<dyn Module> = attestation::module(nsm);
     let (stop, tasks) = (&services.stop, &services.tasks);
     if let Some(api) = &settings.api {
-        let listener = kms::listen(api.listen_port.get()).map_err(|error| {
-            let message = format!("api: port {}: {error}", api.listen_port);
-            StartError::new(Failure::Config, message)
+        let listener = kms::listen(api.listen_port.get()).map_err(|source| ServiceError::Api {
+            port: api.listen_port.get(),
+            source,
         })?;
         tasks.spawn(api::serve(listener, Arc::clone(&module), stop.clone()));
     }

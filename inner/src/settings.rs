@@ -7,8 +7,8 @@ use clap::{CommandFactory, FromArgMatches};
 use odyn_settings::{Settings, SettingsError, SettingsReport};
 
 use crate::cli::{DEFAULT_FILE, SIMULATE_KEYS};
-use crate::exit::{Failure, StartError};
-use crate::run;
+use crate::policy_file;
+use crate::start_error::StartError;
 
 /// What the caller asks for.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub fn load<C: CommandFactory + FromArgMatches>(
     let settings = Settings::new(C::command(), DEFAULT_FILE).foreign(SIMULATE_KEYS);
     let mut loaded = settings.load(args).map_err(|error| match error {
         SettingsError::Usage(error) => LoadError::Usage(error),
-        other => LoadError::Start(StartError::new(Failure::Config, other.to_string())),
+        other => LoadError::Start(other.into()),
     })?;
     if let Some(format) = loaded.print {
         add_policy(&mut loaded.report).map_err(LoadError::Start)?;
@@ -59,7 +59,7 @@ fn add_policy(report: &mut SettingsReport) -> Result<(), StartError> {
         return Ok(());
     };
     let path = path.clone();
-    let policy = run::load_policy(Path::new(&path))?;
+    let policy = policy_file::load(Path::new(&path))?;
     let drain = humantime::format_duration(policy.settings().shutdown.drain_timeout);
     report.fall_back("drain_timeout", drain.to_string(), format!("policy {path}"));
     Ok(())

@@ -18,13 +18,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::libc::VMADDR_CID_LOCAL;
-use odyn_net::exit::{Failure, StartError};
 use odyn_proto::Endpoint;
 
+pub use self::kernel_config::KernelConfigError;
 use crate::args::Doctor;
 use crate::doctor::diagnosis::{Link, Purpose, diagnose};
-use crate::doctor::kernel_config::ReadError;
 use crate::doctor::report::Report;
+use crate::error::CliError;
 
 /// The code of a report that says no.
 const NOT_READY: u8 = 1;
@@ -33,14 +33,13 @@ const NOT_READY: u8 = 1;
 ///
 /// # Errors
 /// The file of `--kernel-config` cannot be read or is none.
-pub fn run(args: &Doctor) -> Result<ExitCode, StartError> {
+pub fn run(args: &Doctor) -> Result<ExitCode, CliError> {
     let report = match &args.kernel_config {
         Some(path) => of_file(path, args)?,
         None => of_this_machine(args),
     };
     let mut text = if args.json {
-        serde_json::to_string_pretty(&report)
-            .map_err(|error| StartError::new(Failure::Output, error.to_string()))?
+        serde_json::to_string_pretty(&report)?
     } else {
         report.to_string()
     };
@@ -79,14 +78,8 @@ fn of_this_machine(args: &Doctor) -> Report {
     )
 }
 
-fn of_file(path: &Path, args: &Doctor) -> Result<Report, StartError> {
-    let config = kernel_config::read(path).map_err(|error| {
-        let failure = match &error {
-            ReadError::Read(..) => Failure::NoInput,
-            ReadError::Content(..) => Failure::Data,
-        };
-        StartError::new(failure, format!("--kernel-config {error}"))
-    })?;
+fn of_file(path: &Path, args: &Doctor) -> Result<Report, CliError> {
+    let config = kernel_config::read(path)?;
     let findings = kernel_config::evaluate(&config);
     // An image is made for a virtual machine, whose link is vsock unless said otherwise.
     let diagnosis = diagnose(&findings, purpose(args, Link::Vsock));

@@ -8,8 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use enclaver_outer::ingress::InheritedSockets;
 use enclaver_outer::{Bind, Mapping};
-use odyn_net::exit::{Failure, StartError};
 use odyn_policy::{IngressSettings, IngressTls};
+
+use crate::error::CliError;
 
 /// What the host half needs for clients.
 #[derive(Debug)]
@@ -23,28 +24,21 @@ pub(super) struct Clients {
 ///
 /// # Errors
 /// A port that the policy does not have, or an address that can't be had.
-pub(super) fn listen(
-    ingress: &[IngressSettings],
-    asked: &[Mapping],
-) -> Result<Clients, StartError> {
+pub(super) fn listen(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Clients, CliError> {
     let mappings = mappings(ingress, asked)?;
     let addresses = mappings.iter().filter_map(|mapping| match mapping.bind {
         Bind::Address(address) => Some(address),
         Bind::Named(_) => None,
     });
     let sockets = InheritedSockets::bind(addresses)
-        .map_err(|(address, error)| unavailable(&mappings, address, &error))?;
+        .map_err(|(address, error)| unavailable(&mappings, address, error))?;
     Ok(Clients { mappings, sockets })
 }
 
-fn mappings(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Vec<Mapping>, StartError> {
+fn mappings(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Vec<Mapping>, CliError> {
     let is_in_policy = |asked: &&Mapping| ingress.iter().any(|has| has.listen_port == asked.port);
     if let Some(wrong) = asked.iter().find(|asked| !is_in_policy(asked)) {
-        let message = format!(
-            "--ingress {wrong}: the policy has no `ingress` with `listen_port: {}`",
-            wrong.port
-        );
-        return Err(StartError::new(Failure::Config, message));
+        return Err(CliError::NotInPolicy(Box::new(wrong.clone())));
     }
     let mut mappings = Vec::new();
     for entry in ingress {
@@ -67,21 +61,23 @@ fn mappings(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Vec<Mappin
     Ok(mappings)
 }
 
-fn unavailable(mappings: &[Mapping], address: SocketAddr, error: &io::Error) -> StartError {
+fn unavailable(mappings: &[Mapping], address: SocketAddr, source: io::Error) -> CliError {
     let port = mappings
         .iter()
         .find(|mapping| mapping.bind == Bind::Address(address))
         .map_or(address.port(), |mapping| mapping.port.get());
-    let message = format!(
-        "cannot listen at {address} for clients of port {port}: {error}\n\
-         give another address: --ingress {port}=127.0.0.1:PORT"
-    );
-    StartError::new(Failure::Unavailable, message)
+    CliError::Listen {
+        address,
+        port,
+        source,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+
+    use odyn_net::exit::Failure;
 
     use super::*;
 
@@ -131,8 +127,8 @@ mod tests {
         let ingress = ingress("  - listen_port: 80\n");
         let asked = format!("80={address}").parse().unwrap();
         let error = listen(&ingress, &[asked]).unwrap_err();
-        assert_eq!(error.failure, Failure::Unavailable);
         let text = error.to_string();
+        assert_eq!(error.failure(), Failure::Unavailable);
         let wanted = format!("cannot listen at {address} for clients of port 80: ");
         assert!(text.starts_with(&wanted), "{text}");
         assert!(text.ends_with("--ingress 80=127.0.0.1:PORT"), "{text}");

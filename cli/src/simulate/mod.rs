@@ -1,6 +1,6 @@
 //! `enclaver simulate`: a guest on a developer's machine.
 //!
-//! Two processes: the caller's, which stays in its network and runs the host half, and a guest
+//! Two processes: the caller's, which stays in its network and runs the host, and a guest
 //! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
 //! trying a policy, and no security boundary: both processes and the program share a user id.
 
@@ -20,51 +20,47 @@ use enclaver_outer::{Kms, Outer};
 use nix::sys::prctl;
 use odyn_link::drain::{Phase, Trigger};
 use odyn_net::cli::{Common, Run};
-use odyn_net::exit::{Failure, StartError};
-use odyn_net::run;
 use odyn_net::supervisor::exit_status::AppExit;
 use odyn_net::supervisor::supervise::{SupervisedProcess, Supervisor};
+use odyn_net::{policy_file, run};
 use odyn_proto::Endpoint;
 
+pub use self::namespaces::NamespaceError;
 use crate::args::{GUEST_COMMAND, Simulate};
+use crate::error::CliError;
 
-/// What the host half gets to close its sides after the guest ended.
+/// What the host gets to close its sides after the guest ended.
 const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// The caller's side: the host half, and the guest as a child.
+/// The caller's side: the host, and the guest as a child.
 ///
 /// # Errors
 /// The guest was not started, and why.
-pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
+pub fn host(args: Simulate) -> Result<ExitCode, CliError> {
     // Here, so that what is wrong in the policy is said once and before anything is made.
-    let policy = run::load_policy(&args.common.policy)?;
+    let policy = policy_file::load(&args.common.policy)?;
     let clients = clients::listen(&policy.settings().ingress, &args.ingress)?;
-    let failed = |what: &'static str| {
-        move |error: std::io::Error| {
-            StartError::new(Failure::Capture, format!("cannot {what}: {error}"))
-        }
-    };
     stale::remove(&std::env::temp_dir());
     let directory = tempfile::Builder::new()
         .prefix(stale::PREFIX)
         .tempdir()
-        .map_err(failed("make a directory for the link"))?;
+        .map_err(CliError::os("make a directory for the link"))?;
     let link = Endpoint::Unix {
         path: directory.path().join(stale::LINK),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(failed("start the runtime"))?;
+        .map_err(CliError::os("start the runtime"))?;
     let ending = runtime.block_on(async {
         let resolver = match args.resolver {
             Some(server) => SystemResolver::fixed(vec![server]),
             None => SystemResolver::system(),
         };
         let listener = odyn_link::Listener::bind(&link, odyn_link::ListenOptions::default())
-            .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
-        let mut watch = Supervisor::install().map_err(failed("install signal handlers"))?;
-        let child = spawn_guest(&link, &args.common).map_err(failed("start the guest"))?;
+            .map_err(CliError::os("listen for the guest"))?;
+        let mut watch = Supervisor::install().map_err(CliError::os("install signal handlers"))?;
+        let child = spawn_guest(&link, &args.common).map_err(CliError::os("start the guest"))?;
         let drain = Trigger::default();
         let outer = Outer::builder()
             .only_pid(child.id())
@@ -72,15 +68,15 @@ pub fn host(args: Simulate) -> Result<ExitCode, StartError> {
             .ingress(clients.mappings)
             .inherited(clients.sockets)
             .build(resolver)
-            .map_err(failed("start the host half"))?;
+            .map_err(CliError::os("start the host"))?;
         let outer = tokio::spawn(outer.run(vec![listener], drain.clone()));
         let ending = watch
             .wait(&SupervisedProcess::process(child.id()))
             .await
-            .map_err(failed("wait for the guest"))?;
+            .map_err(CliError::os("wait for the guest"))?;
         drain.advance(Phase::Draining, Instant::now(), HOST_SHUTDOWN);
         let _ = tokio::time::timeout(HOST_SHUTDOWN, outer).await;
-        Ok::<AppExit, StartError>(ending)
+        Ok::<AppExit, CliError>(ending)
     });
     runtime.shutdown_timeout(HOST_SHUTDOWN);
     ending.map(Into::into)
@@ -127,13 +123,11 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
 ///
 /// # Errors
 /// The namespaces cannot be made, or what [`run::run`] says.
-pub fn guest(args: Run) -> Result<ExitCode, StartError> {
+pub fn guest(args: Run) -> Result<ExitCode, CliError> {
     // A guest whose host half is gone has no network and nobody who waits for it.
     prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
-        .map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
-    namespaces::enter().map_err(|error| StartError::new(Failure::Capture, error.to_string()))?;
-    masks::apply().map_err(|error| {
-        StartError::new(Failure::Capture, format!("cannot mask a file: {error}"))
-    })?;
-    run::run(args)
+        .map_err(CliError::os("ask to be killed with the host"))?;
+    namespaces::enter()?;
+    masks::apply().map_err(CliError::os("mask a file"))?;
+    Ok(run::run(args)?)
 }

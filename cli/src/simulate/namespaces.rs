@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid};
 /// Why a guest cannot be simulated here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum NamespaceError {
+pub enum NamespaceError {
     /// The kernel or its administrator does not allow user namespaces.
     #[error(
         "cannot make a user namespace: {0}\n\

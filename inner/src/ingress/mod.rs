@@ -20,7 +20,7 @@ use odyn_link::{LaneMode, ReversedConfig, ReversedConnections};
 use odyn_proto::wire::ingress::{IngressHello, MAX_PORTS};
 use odyn_proto::{Endpoint, Identity};
 
-pub use self::ports::Ports;
+pub use self::ports::{IngressFilesError, Ports};
 use crate::audit::Audit;
 use crate::ingress::handler::ClientHandler;
 

@@ -11,9 +11,14 @@ use odyn_policy::{IngressSettings, IngressTls, ProxyProtocol, TlsFiles};
 use tokio::net::TcpStream;
 
 use super::tls::Tls;
-use crate::exit::{Failure, StartError};
 use crate::ingress::app::AppPort;
 use crate::ingress::proxy_header::ClientHeader;
+
+/// Files of the policy's `ingress` that are missing or wrong: one text for all of them, each with
+/// its place in the policy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct IngressFilesError(String);
 
 /// Ports that can be served.
 #[derive(Debug, Default)]
@@ -53,7 +58,7 @@ impl Ports {
     ///
     /// # Errors
     /// Each file that is not what it should be, with its place in the policy and what to do.
-    pub fn prepare(wanted: &[IngressSettings], policy: &Path) -> Result<Self, StartError> {
+    pub fn prepare(wanted: &[IngressSettings], policy: &Path) -> Result<Self, IngressFilesError> {
         let mut faults = Vec::new();
         let mut ports = HashMap::new();
         for entry in wanted {
@@ -77,7 +82,7 @@ impl Ports {
         }
         match faults.as_slice() {
             [] => Ok(Self { ports }),
-            faults => Err(StartError::new(Failure::Files, describe(faults, policy))),
+            faults => Err(IngressFilesError(describe(faults, policy))),
         }
     }
 }

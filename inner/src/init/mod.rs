@@ -10,11 +10,18 @@ mod mounts;
 pub mod on_exit;
 
 use std::fmt::Display;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Pid, getpid};
 
-use crate::exit::{Failure, StartError};
+/// Why a first process cannot prepare the machine.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is no /proc.
+    #[error("cannot mount /proc, without which no app can be started: {0}")]
+    Proc(#[source] io::Error),
+}
 
 /// `--init`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -65,7 +72,7 @@ impl InitReport {
 ///
 /// # Errors
 /// There is no /proc and none can be mounted: the program could not be started.
-pub fn prepare(init: Init) -> Result<InitReport, StartError> {
+pub fn prepare(init: Init) -> Result<InitReport, InitError> {
     let mut report = InitReport {
         active: match init {
             Init::Auto => getpid() == Pid::from_raw(1),
@@ -75,12 +82,7 @@ pub fn prepare(init: Init) -> Result<InitReport, StartError> {
         ..InitReport::default()
     };
     if report.active {
-        mounts::all(&mut report).map_err(|error| {
-            StartError::new(
-                Failure::Capture,
-                format!("cannot mount /proc, without which no program can be started: {error}"),
-            )
-        })?;
+        mounts::all(&mut report).map_err(InitError::Proc)?;
         files::hosts(&mut report);
     }
     if init != Init::No {

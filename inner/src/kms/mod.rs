@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::egress::KmsLink;
-use crate::exit::{Failure, StartError};
 use crate::kms::link::{HostCredentials, HostDial};
 
 pub use environment::Changes;
@@ -38,6 +37,34 @@ pub struct Prepared {
     link: KmsLink,
 }
 
+/// Why the proxy cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KmsStartError {
+    /// The file with root certificates cannot be used.
+    #[error("kms_proxy: cannot use {path}: {source}")]
+    Roots {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The kernel has no random numbers.
+    #[error("kms_proxy: no random numbers: {0}")]
+    Random(#[source] getrandom::Error),
+    /// The proxy refuses its settings.
+    #[error("kms_proxy: {0}")]
+    Proxy(#[source] rustls::Error),
+    /// The port is taken.
+    #[error("kms_proxy: port {port}: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
 /// Makes the proxy that the policy wants. Must be called in a tokio runtime.
 ///
 /// # Errors
@@ -46,17 +73,15 @@ pub fn prepare(
     wanted: &KmsProxySettings,
     link: KmsLink,
     module: Arc<dyn Module>,
-) -> Result<Prepared, StartError> {
-    let config =
-        |message: String| StartError::new(Failure::Config, format!("kms_proxy: {message}"));
+) -> Result<Prepared, KmsStartError> {
     let roots = match &wanted.ca_file {
-        Some(path) => {
-            roots(Path::new(path)).map_err(|error| config(format!("cannot use {path}: {error}")))?
-        }
+        Some(path) => roots(Path::new(path)).map_err(|source| KmsStartError::Roots {
+            path: path.to_string(),
+            source,
+        })?,
         None => web_roots(),
     };
-    let given = Given::new(|name| std::env::var(name).ok())
-        .map_err(|error| config(format!("no random numbers: {error}")))?;
+    let given = Given::new(|name| std::env::var(name).ok()).map_err(KmsStartError::Random)?;
     let proxy = Proxy::new(ProxyParts {
         module,
         dial: Arc::new(HostDial(link.clone())),
@@ -68,9 +93,11 @@ pub fn prepare(
         answer_timeout: ANSWER_TIMEOUT,
     });
     Ok(Prepared {
-        proxy: Arc::new(proxy.map_err(|error| config(error.to_string()))?),
-        listener: listen(wanted.listen_port.get())
-            .map_err(|error| config(format!("port {}: {error}", wanted.listen_port)))?,
+        proxy: Arc::new(proxy.map_err(KmsStartError::Proxy)?),
+        listener: listen(wanted.listen_port.get()).map_err(|source| KmsStartError::Port {
+            port: wanted.listen_port.get(),
+            source,
+        })?,
         given,
         link,
     })

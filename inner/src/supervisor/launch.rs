@@ -15,9 +15,38 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-use crate::exit::{Failure, StartError};
 use crate::supervisor::user::AppUser;
 use crate::supervisor::{root_hardening, seccomp};
+
+/// Hidden command of the process that becomes the app; each executable that launches has it.
+pub const APP_COMMAND: &str = "__app";
+
+/// Why the process did not become the app.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The process could not give up its rights.
+    #[error("cannot drop privileges: {0}")]
+    Rights(#[source] io::Error),
+    /// The command is empty.
+    #[error("no app was given")]
+    NoCommand,
+    /// The app was not found.
+    #[error("cannot run {}: {source}", name.display())]
+    NotFound {
+        /// The app.
+        name: OsString,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The app exists and cannot be executed.
+    #[error("cannot run {}: {source}", name.display())]
+    NotExecutable {
+        /// The app.
+        name: OsString,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
 
 /// What the hidden command needs to know; it is the command's arguments in this order.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,7 +105,7 @@ impl Launch {
     /// The process could not be made (memory, process limit, /proc not mounted).
     pub fn spawn(&self, (stdout, stderr): (Stdio, Stdio)) -> io::Result<Child> {
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("odyn-net").arg(crate::cli::APP_COMMAND);
+        command.arg0("odyn-net").arg(APP_COMMAND);
         for (flag, value) in [("--uid", self.uid), ("--gid", self.gid)] {
             if let Some(value) = value {
                 command.arg(flag).arg(value.to_string());
@@ -101,19 +130,19 @@ impl Launch {
     }
 
     /// Gives up all rights and becomes the program. Returns only when that failed.
-    pub fn become_app(self) -> StartError {
+    pub fn become_app(self) -> LaunchError {
         if let Err(error) = self.give_up_rights() {
-            return StartError::new(Failure::Capture, format!("cannot drop privileges: {error}"));
+            return LaunchError::Rights(error);
         }
         let Some((name, arguments)) = self.command.split_first() else {
-            return StartError::new(Failure::Usage, "no program was given");
+            return LaunchError::NoCommand;
         };
-        let error = Command::new(name).args(arguments).exec();
-        let failure = match error.kind() {
-            io::ErrorKind::NotFound => Failure::NotFound,
-            _ => Failure::NotExecutable,
-        };
-        StartError::new(failure, format!("cannot run {}: {error}", name.display()))
+        let source = Command::new(name).args(arguments).exec();
+        let name = name.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound => LaunchError::NotFound { name, source },
+            _ => LaunchError::NotExecutable { name, source },
+        }
     }
 
     fn give_up_rights(&self) -> io::Result<()> {

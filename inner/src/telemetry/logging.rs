@@ -2,17 +2,16 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::exit::{Failure, StartError};
 use crate::telemetry::LogFeed;
 
 /// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
@@ -23,6 +22,27 @@ const NEVER: &str = "aws_sigv4=warn";
 /// The targets of our own crates.
 const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "odyn_kms"];
 
+/// Why the log cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is no level and no filter.
+    #[error("--log-level {level}: {source}")]
+    Level {
+        /// As given.
+        level: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The file cannot be opened.
+    #[error("--log {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
 /// Sends the log to a file or to standard error (`-`), to the host half, to both, or nowhere.
 ///
 /// # Errors
@@ -31,9 +51,10 @@ pub fn start(
     destination: Option<&Path>,
     level: &str,
     host: Option<LogFeed>,
-) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(directives(level)).map_err(|error| {
-        StartError::new(Failure::Usage, format!("--log-level {level}: {error}"))
+) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(directives(level)).map_err(|source| LogError::Level {
+        level: level.to_owned(),
+        source,
     })?;
     let file = destination.map(open).transpose()?;
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
@@ -55,7 +76,7 @@ pub fn start(
     Ok(())
 }
 
-fn open(path: &Path) -> Result<BoxMakeWriter, StartError> {
+fn open(path: &Path) -> Result<BoxMakeWriter, LogError> {
     if path == Path::new("-") {
         return Ok(BoxMakeWriter::new(io::stderr));
     }
@@ -63,11 +84,9 @@ fn open(path: &Path) -> Result<BoxMakeWriter, StartError> {
         .create(true)
         .append(true)
         .open(path)
-        .map_err(|error| {
-            StartError::new(
-                Failure::Output,
-                format!("--log {}: {error}", path.display()),
-            )
+        .map_err(|source| LogError::Open {
+            path: path.to_owned(),
+            source,
         })?;
     Ok(BoxMakeWriter::new(Mutex::new(file)))
 }
@@ -104,7 +123,7 @@ mod tests {
     #[test]
     fn a_wrong_level_is_a_usage_error() {
         let error = start(None, "loud", None).unwrap_err();
-        assert_eq!(error.failure, Failure::Usage);
-        assert!(error.message.contains("loud"));
+        assert!(matches!(error, LogError::Level { .. }));
+        assert!(error.to_string().contains("loud"));
     }
 }

@@ -17,7 +17,6 @@ use odyn_proto::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
-use crate::exit::StartError;
 use crate::supervisor::exit_status::AppExit;
 use crate::telemetry::stdio::OutputStream;
 
@@ -155,10 +154,8 @@ impl Telemetry {
 
     /// odyn-net has failed. Waits until the host half has the reason: for at most `limit`, if
     /// there is one, and until SIGTERM.
-    pub async fn fatal(self, error: &StartError, limit: Option<Duration>) {
-        self.state(&GuestState::Fatal {
-            reason: error.message.clone(),
-        });
+    pub async fn fatal(self, reason: String, limit: Option<Duration>) {
+        self.state(&GuestState::Fatal { reason });
         self.status.end();
         let mut feeds = vec![&self.status];
         feeds.extend(self.log.as_ref().map(LogFeed::feed));

@@ -59,6 +59,30 @@ const SOURCES: &[(&str, &[&str])] = &[
             "daemon",
         ],
     ),
+    (
+        "inner/src",
+        &[
+            "exit",
+            "policy_file",
+            "guest_id",
+            "audit",
+            "capture",
+            "egress",
+            "ingress",
+            "kms",
+            "attestation",
+            "api",
+            "init",
+            "supervisor",
+            "telemetry",
+            "services",
+            "shutdown",
+            "cli",
+            "start_error",
+            "settings",
+            "run",
+        ],
+    ),
 ];
 
 #[test]

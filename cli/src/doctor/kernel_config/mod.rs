@@ -4,7 +4,8 @@ mod evaluate;
 mod parse;
 
 pub(super) use crate::doctor::kernel_config::evaluate::{evaluate, name_of};
-pub(super) use crate::doctor::kernel_config::parse::{ConfigError, KernelConfig};
+use crate::doctor::kernel_config::parse::ConfigError;
+pub(super) use crate::doctor::kernel_config::parse::KernelConfig;
 
 use std::fs::File;
 use std::io;
@@ -16,7 +17,7 @@ const LONGEST: u64 = 16 << 20;
 
 /// Why there is nothing to judge.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub enum KernelConfigError {
     /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
     Read(String, #[source] io::Error),
@@ -26,7 +27,7 @@ pub(super) enum ReadError {
 }
 
 /// Reads a file, or standard input for `-`.
-pub(super) fn read(path: &Path) -> Result<KernelConfig, ReadError> {
+pub(super) fn read(path: &Path) -> Result<KernelConfig, KernelConfigError> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     let result = if path == Path::new("-") {
@@ -34,6 +35,6 @@ pub(super) fn read(path: &Path) -> Result<KernelConfig, ReadError> {
     } else {
         File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
     };
-    result.map_err(|error| ReadError::Read(name.clone(), error))?;
-    parse::parse(&bytes).map_err(|error| ReadError::Content(name, error))
+    result.map_err(|error| KernelConfigError::Read(name.clone(), error))?;
+    parse::parse(&bytes).map_err(|error| KernelConfigError::Content(name, error))
 }

@@ -27,7 +27,7 @@ pub(in crate::doctor) enum Setting {
 
 /// Why a file is no kernel configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(in crate::doctor) enum ConfigError {
+pub enum ConfigError {
     /// It is compressed.
     #[error("this is gzip; unpack it on the way: zcat FILE | enclaver doctor --kernel-config -")]
     Gzip,
