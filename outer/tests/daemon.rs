@@ -88,7 +88,7 @@ async fn at_sigterm_open_flows_go_on_until_they_end() {
         .await
         .unwrap();
     // GOAWAY and the end of the listener are two tasks' work: either may be first.
-    soon("nobody new can connect", async {
+    soon("no new guest can connect", async {
         while daemon.path.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

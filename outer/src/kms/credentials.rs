@@ -23,11 +23,11 @@ const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// A trait, so that the simulator, which reads [`EnvironmentCredentials`], does not carry the
 /// megabytes of the AWS SDK's chain.
-pub trait CredentialsSource: Debug + Send + Sync {
+pub trait HostCredentials: Debug + Send + Sync {
     /// Finds credentials. A source may return the same ones while they are valid.
     fn credentials(&self) -> future::ProvideCredentials<'_>;
 
-    /// The region of the credentials. Called after [`CredentialsSource::credentials`].
+    /// The region of the credentials. Called after [`HostCredentials::credentials`].
     fn region(&self) -> Option<String>;
 }
 
@@ -38,7 +38,7 @@ pub trait CredentialsSource: Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub struct EnvironmentCredentials;
 
-impl CredentialsSource for EnvironmentCredentials {
+impl HostCredentials for EnvironmentCredentials {
     fn credentials(&self) -> future::ProvideCredentials<'_> {
         let id = set("AWS_ACCESS_KEY_ID").zip(set("AWS_SECRET_ACCESS_KEY"));
         let found = id.map(|(id, secret)| {
@@ -88,7 +88,7 @@ impl Debug for CachedCredentials {
 /// The JSON that guests read (`odyn_kms::credentials`).
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct CredentialsJson<'a> {
+struct CredentialsAnswer<'a> {
     access_key_id: &'a str,
     secret_access_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ impl CachedCredentials {
     /// The source has none, or takes too long.
     pub(super) async fn get(
         &self,
-        source: &dyn CredentialsSource,
+        source: &dyn HostCredentials,
     ) -> Result<Bytes, CredentialsUnavailable> {
         let mut cached = self.0.lock().await;
         if let Some((since, json)) = cached.as_ref()
@@ -123,14 +123,12 @@ impl CachedCredentials {
     }
 }
 
-async fn fetch(
-    source: &dyn CredentialsSource,
-) -> Result<Zeroizing<Vec<u8>>, CredentialsUnavailable> {
+async fn fetch(source: &dyn HostCredentials) -> Result<Zeroizing<Vec<u8>>, CredentialsUnavailable> {
     let found = source.credentials().await;
     let found = found.map_err(CredentialsUnavailable::NotFound)?;
     let region = source.region();
     let since_epoch = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
-    let wire = CredentialsJson {
+    let wire = CredentialsAnswer {
         access_key_id: found.access_key_id(),
         secret_access_key: found.secret_access_key(),
         token: found.session_token(),

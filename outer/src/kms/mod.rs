@@ -19,13 +19,13 @@ use crate::dial;
 use crate::resolver::LookupShare;
 use crate::runtime_config::Rules;
 
-pub use credentials::{CredentialsSource, EnvironmentCredentials};
+pub use credentials::{EnvironmentCredentials, HostCredentials};
 
 /// What guests get of KMS: nothing, or connections and credentials.
 #[derive(Debug, Default)]
 pub struct Kms {
     /// `None`: neither connections nor credentials.
-    source: Option<Arc<dyn CredentialsSource>>,
+    source: Option<Arc<dyn HostCredentials>>,
     /// Endpoints beside those of AWS.
     others: Vec<KmsEndpoint>,
     cached: credentials::CachedCredentials,
@@ -33,7 +33,7 @@ pub struct Kms {
 
 impl Kms {
     /// Connections to the endpoints of AWS, and credentials from `source`.
-    pub fn with(source: impl CredentialsSource + 'static) -> Self {
+    pub fn with(source: impl HostCredentials + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
             ..Self::default()

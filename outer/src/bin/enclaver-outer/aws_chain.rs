@@ -8,14 +8,14 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use enclaver_outer::kms::CredentialsSource;
+use enclaver_outer::kms::HostCredentials;
 use tokio::sync::OnceCell;
 
 /// The chain. It is built at the first request, so that hosts without KMS do not pay for it.
 #[derive(Debug, Default)]
 pub(crate) struct AwsChain(OnceCell<SdkConfig>);
 
-impl CredentialsSource for AwsChain {
+impl HostCredentials for AwsChain {
     fn credentials(&self) -> future::ProvideCredentials<'_> {
         future::ProvideCredentials::new(self.find())
     }

@@ -51,41 +51,19 @@ pub(crate) async fn serve(
     inherited: InheritedSockets,
 ) -> Result<(), DaemonError> {
     let args = &configured.args;
-    let most = usize::try_from(files.saturating_sub(RESERVED_FILES))
+    let max_flows = usize::try_from(files.saturating_sub(RESERVED_FILES))
         .unwrap_or(usize::MAX)
         .max(16);
-    let outer = Outer::builder()
-        .limits(reload::limits(args))
-        .connect_timeout(args.connect_timeout)
-        .drain_timeout(args.drain_timeout)
-        .max_flows(args.max_flows.unwrap_or(most))
-        .ingress(args.ingress.iter().cloned())
-        .lanes(args.lanes)
-        .clients(reload::clients(args))
-        .inherited(inherited)
-        .guest_logs(args.guest_logs.clone())
-        .kms(kms(args))
-        .build(reload::resolver(args))
-        .map_err(DaemonError::Output)?;
+    let outer = build(args, max_flows, inherited)?;
     let runtime_config = outer.runtime_config();
-
     // Before the first listener, so that no signal is lost from then on.
-    let mut signals = Signals::install().map_err(DaemonError::Runtime)?;
-    let control_socket = args.control.as_deref().map(admin::listen).transpose();
-    let control_socket = control_socket.map_err(DaemonError::Listen)?;
-    let ready = args.ready_listen.map(listen_for_ready).transpose()?;
-    // Bind the link last: once it accepts, all other endpoints are up.
-    let listeners = bind(args)?;
+    let signals = Signals::install().map_err(DaemonError::Runtime)?;
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    if let Some(listener) = control_socket {
-        let view = AdminView::new(outer.guests(), outer.listeners());
-        tokio::spawn(admin::serve(listener, view, stop.clone()));
-    }
-    if let Some(listener) = ready {
-        tokio::spawn(admin::ready::serve(listener, outer.listeners(), stop));
-    }
-    let mut daemon = Daemon {
+    serve_admin(args, &outer, stop)?;
+    // Bind the link last: once it accepts, all other endpoints are up.
+    let listeners = bind(args)?;
+    let daemon = Daemon {
         notifier: Notifier::default(),
         drain: Trigger::default(),
         waiting: match args.ready_when {
@@ -95,49 +73,47 @@ pub(crate) async fn serve(
         endpoints: endpoints(&listeners),
         states: outer.states(),
         reload_error: None,
-        reloader: Reloader::new(runtime_config.clone(), log, most, &configured.report),
+        reloader: Reloader::new(runtime_config.clone(), log, max_flows, &configured.report),
         runtime_config,
     };
-    let mut running = pin!(outer.run(listeners, daemon.drain.clone()));
-    let mut watchdog = pin!(notify::feed_watchdog());
-    let mut status_tick = tokio::time::interval(STATUS_INTERVAL);
-    let mut states = daemon.states.clone();
-    let mut reading = None;
-    if daemon.waiting.is_none() {
-        daemon.notifier.ready();
+    daemon.run(outer, listeners, signals).await;
+    Ok(())
+}
+
+/// Builds the host by the settings.
+fn build(
+    args: &RunArgs,
+    max_flows: usize,
+    inherited: InheritedSockets,
+) -> Result<Outer, DaemonError> {
+    Outer::builder()
+        .limits(reload::limits(args))
+        .connect_timeout(args.connect_timeout)
+        .drain_timeout(args.drain_timeout)
+        .max_flows(args.max_flows.unwrap_or(max_flows))
+        .ingress(args.ingress.iter().cloned())
+        .lanes(args.lanes)
+        .clients(reload::clients(args))
+        .inherited(inherited)
+        .guest_logs(args.guest_logs.clone())
+        .kms(kms(args))
+        .build(reload::resolver(args))
+        .map_err(DaemonError::Output)
+}
+
+/// Opens the control socket and the address of /ready, and serves them until `stop`.
+fn serve_admin(args: &RunArgs, outer: &Outer, stop: CancellationToken) -> Result<(), DaemonError> {
+    let control_socket = args.control.as_deref().map(admin::listen).transpose();
+    let control_socket = control_socket.map_err(DaemonError::Listen)?;
+    let ready = args.ready_listen.map(listen_for_ready).transpose()?;
+    if let Some(listener) = control_socket {
+        let view = AdminView::new(outer.guests(), outer.listeners());
+        tokio::spawn(admin::serve(listener, view, stop.clone()));
     }
-    loop {
-        tokio::select! {
-            summary = &mut running => {
-                daemon.ended(summary);
-                return Ok(());
-            }
-            signal = signals.next() => match signal {
-                SignalRequest::Stop(name) if daemon.is_draining() => {
-                    warn!(signal = name, "told to stop again: the drain is cut short");
-                    daemon.drain.advance(Phase::Forced, Instant::now(), EXIT_TIMEOUT);
-                    if let Ok(summary) = timeout(EXIT_TIMEOUT, &mut running).await {
-                        daemon.ended(summary);
-                    }
-                    return Ok(());
-                }
-                SignalRequest::Stop(name) => daemon.stop(name),
-                SignalRequest::Reload if daemon.is_draining() => {}
-                SignalRequest::Reload => {
-                    daemon.reload();
-                    reading = Some(Box::pin(reload::read(arguments())));
-                }
-            },
-            read = finished(&mut reading) => {
-                reading = None;
-                daemon.reloaded(read);
-            }
-            _ = states.changed() => {}
-            _ = status_tick.tick() => {}
-            () = &mut watchdog => {}
-        }
-        daemon.update_status();
+    if let Some(listener) = ready {
+        tokio::spawn(admin::ready::serve(listener, outer.listeners(), stop));
     }
+    Ok(())
 }
 
 /// What guests get of KMS, by the settings.
@@ -164,6 +140,50 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// Serves guests, and follows signals, until the host has stopped.
+    async fn run(mut self, outer: Outer, listeners: Vec<Listener>, mut signals: Signals) {
+        let mut running = pin!(outer.run(listeners, self.drain.clone()));
+        let mut watchdog = pin!(notify::feed_watchdog());
+        let mut status_tick = tokio::time::interval(STATUS_INTERVAL);
+        let mut states = self.states.clone();
+        let mut reading = None;
+        if self.waiting.is_none() {
+            self.notifier.ready();
+        }
+        loop {
+            tokio::select! {
+                summary = &mut running => {
+                    self.ended(summary);
+                    return;
+                }
+                signal = signals.next() => match signal {
+                    SignalRequest::Stop(name) if self.is_draining() => {
+                        warn!(signal = name, "told to stop again: the drain is cut short");
+                        self.drain.advance(Phase::Forced, Instant::now(), EXIT_TIMEOUT);
+                        if let Ok(summary) = timeout(EXIT_TIMEOUT, &mut running).await {
+                            self.ended(summary);
+                        }
+                        return;
+                    }
+                    SignalRequest::Stop(name) => self.stop(name),
+                    SignalRequest::Reload if self.is_draining() => {}
+                    SignalRequest::Reload => {
+                        self.reload();
+                        reading = Some(Box::pin(reload::read(arguments())));
+                    }
+                },
+                read = finished(&mut reading) => {
+                    reading = None;
+                    self.reloaded(read);
+                }
+                _ = states.changed() => {}
+                _ = status_tick.tick() => {}
+                () = &mut watchdog => {}
+            }
+            self.update_status();
+        }
+    }
+
     fn is_draining(&self) -> bool {
         self.drain.watch().is_draining()
     }

@@ -18,7 +18,7 @@ use tracing::info;
 use super::{Body, LIMITS, empty, json, json_line};
 
 #[derive(Serialize)]
-struct Readiness {
+struct ReadyAnswer {
     ready: bool,
     listeners: Vec<ListenerView>,
 }
@@ -37,7 +37,7 @@ pub(super) fn answer(listeners: &Listeners) -> Response<Body> {
     let ready = listeners
         .iter()
         .all(|listener| listener.state == ListenerState::Ready);
-    let text = json_line(&Readiness { ready, listeners });
+    let text = json_line(&ReadyAnswer { ready, listeners });
     let mut response = json(Full::new(text).boxed());
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
