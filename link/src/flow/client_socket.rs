@@ -69,7 +69,7 @@ impl ClientSocket {
         )
     }
 
-    /// As [`relay`](crate::relay).
+    /// As [`relay`].
     pub async fn relay(self, stream: Stream) -> End {
         relay(self.socket, stream, self.counters).await
     }
