@@ -123,7 +123,8 @@ async fn serve(
     let mut launch = prepare_launch(&args.common)?;
     let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
     // From here on a first process hears what it is told; before, the kernel loses it.
-    let mut supervisor = Supervisor::install().map_err(StartError::os("install signal handlers"))?;
+    let mut supervisor =
+        Supervisor::install().map_err(StartError::os("install signal handlers"))?;
     let own = OwnAddresses {
         v4: odyn_proto::synthetic::GUEST_V4,
         v6: kernel_has_ipv6().then_some(odyn_proto::synthetic::GUEST_V6),
