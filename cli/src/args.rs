@@ -32,7 +32,7 @@ pub const TRIAL_COMMAND: &str = "__doctor-trial";
   enclaver doctor --kernel-config /boot/config-6.1.0 --json"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -132,7 +132,7 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{text:?} is no address such as 192.0.2.53 or [2001:db8::53]:5353"))
 }
 
-/// A mapping of the host that makes sense with one guest and no service manager.
+/// Parses a mapping for one guest, without the forms for several guests and service managers.
 fn mapping(text: &str) -> Result<Mapping, String> {
     let mapping: Mapping = text
         .parse()
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// The guest ignores these keys in the file that both executables read.
+    /// The guest ignores these keys in the settings file, which both executables read.
     #[test]
     fn the_guest_knows_the_keys_that_only_simulate_has() {
         let cli = Cli::command();

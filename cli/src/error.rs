@@ -1,4 +1,4 @@
-//! Why a command failed: every reason, with its exit code.
+//! Every reason why a command failed, with its exit code.
 
 use std::error::Error;
 use std::io;
@@ -38,11 +38,11 @@ pub enum CliError {
          give another address: --ingress {port}=127.0.0.1:PORT"
     )]
     Listen {
-        /// The address.
+        /// The address of `--ingress`.
         address: SocketAddr,
         /// The policy's port.
         port: u16,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// The simulated guest has no namespaces of its own.
@@ -51,9 +51,9 @@ pub enum CliError {
     /// The kernel refused something that every simulation needs.
     #[error("cannot {what}: {source}")]
     Os {
-        /// What enclaver was about to do.
+        /// The step of enclaver that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The file of `--kernel-config` cannot be checked.
@@ -65,7 +65,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Turns what the kernel said into an error that names what enclaver was about to do.
+    /// Adds what enclaver was about to do to the kernel's error.
     pub fn os<E: Into<Box<dyn Error + Send + Sync>>>(
         what: &'static str,
     ) -> impl FnOnce(E) -> CliError {
@@ -75,7 +75,7 @@ impl CliError {
         }
     }
 
-    /// The class of the failure, which is the exit code.
+    /// The class of the failure, which has the exit code.
     pub fn failure(self) -> Failure {
         match self {
             Self::Guest(error) => error.failure(),

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(LoadError::Usage(error)) => {
-            // Standard error may be closed; the exit code says it, too.
+            // Standard error may be closed; the exit code reports the failure, too.
             let _ = error.print();
             return match error.use_stderr() {
                 true => Failure::Usage.into(),

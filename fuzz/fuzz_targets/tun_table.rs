@@ -61,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let pick = usize::from(number);
         match what % 7 {
-            0 | 1 => match table.from_program(route, &tcp, Some(vec![number]), now) {
+            0 | 1 => match table.from_app(route, &tcp, Some(vec![number]), now) {
                 Step::Held(id) => held.push(id),
                 Step::Forward(peer) => assert_eq!(peer.is_ipv6(), six),
                 _ => {}

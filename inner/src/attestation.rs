@@ -1,4 +1,4 @@
-//! Which module attests for this guest.
+//! Selects the module that attests for this guest.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use odyn_kms::Error;
 use odyn_kms::attest::{Claims, Module, NsmDevice, Simulated};
 
-/// Where attestation documents come from.
+/// The source of attestation documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Nsm {
     /// The Nitro Secure Module, if there is one.
     #[default]
     Auto,
-    /// A simulated one. Its documents prove nothing, and say so.
+    /// A simulated module. Its documents prove nothing, and say so.
     Simulated,
 }
 
-/// The module; it need not work: whoever asks is told why.
+/// Opens the module. A module that does not work answers each request with its error.
 pub(crate) fn module(choice: Nsm) -> Arc<dyn Module> {
     let made: Result<Arc<dyn Module>, Error> = match choice {
         Nsm::Simulated => {
@@ -34,7 +34,7 @@ pub(crate) fn module(choice: Nsm) -> Arc<dyn Module> {
     made.unwrap_or_else(|error| Arc::new(Missing(error.to_string())))
 }
 
-/// Says why there is none.
+/// Answers each request with the reason why there is no module.
 struct Missing(String);
 
 impl Module for Missing {

@@ -16,9 +16,9 @@ use crate::init::on_exit::OnExit;
 use crate::supervisor::launch::{APP_COMMAND, Launch};
 use crate::telemetry::StdioMode;
 
-/// The settings file that is used when it exists and no other is named.
+/// The settings file that odyn-net reads when it exists and the caller names no other.
 pub const DEFAULT_FILE: &str = "/etc/odyn/odyn-net.yaml";
-/// Keys of the settings file that only `enclaver simulate` has; both read the same file.
+/// Keys of the settings file that only `enclaver simulate` reads.
 pub const SIMULATE_KEYS: &[&str] = &["ingress", "resolver"];
 
 /// Runs an app whose network is exactly what a policy allows.
@@ -34,7 +34,7 @@ pub const SIMULATE_KEYS: &[&str] = &["ingress", "resolver"];
     after_help = "To try a policy on this machine, or to see what a kernel lacks: enclaver simulate, enclaver doctor."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -44,11 +44,11 @@ pub struct Cli {
 pub enum Command {
     /// Run an app in this guest (enclave, microVM or network namespace).
     ///
-    /// Each setting comes from its flag, else from its environment variable, else from the settings
-    /// file, else from the policy or its default.
+    /// Each setting comes from its flag, else its environment variable, else the settings file,
+    /// else the policy or the default.
     ///
-    /// Takes over the network namespace that it is started in. Needs CAP_NET_ADMIN and CAP_NET_RAW;
-    /// the app gets no capability at all. The exit code is the app's (128+N when signal N
+    /// odyn-net takes over the network namespace that it is started in, and needs CAP_NET_ADMIN and
+    /// CAP_NET_RAW. The app gets no capability. The exit code is the app's (128+N when signal N
     /// killed it). Other codes: 64: wrong usage, 71: the network cannot be captured, or the kernel
     /// refused something else, 72: a file that the policy names is missing or wrong, 73: a file
     /// cannot be written, 78: the policy or the settings file is wrong, 126/127: the app cannot be
@@ -76,7 +76,7 @@ pub struct Run {
         value_name = "WHEN"
     )]
     pub init: Init,
-    /// What to do at the end; `auto`: power off as the first process of a machine, else exit.
+    /// Action when odyn-net ends; `auto`: power off as the first process of a machine, else exit.
     #[arg(
         long,
         env = "ODYN_ON_EXIT",

@@ -1,8 +1,8 @@
-//! Exit codes: one for each class of failure, after sysexits.h where it has one.
+//! Exit codes: one per class of failure, from sysexits.h where that has one.
 
 use std::process::ExitCode;
 
-/// Why an executable ends with an exit code of its own instead of the app's.
+/// The classes of failure that have an exit code of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The command line is wrong (EX_USAGE).

@@ -1,14 +1,14 @@
-//! Who we say we are to the host half.
+//! Makes the identity under which the guest connects to the host.
 
 use std::io;
 
 use odyn_proto::{GuestName, Identity, RunId};
 
-/// The identity of this run: the name of the policy, else the machine's, and a run that no other
-/// has.
+/// The identity of this run: a name, and a random id of the run. The name is that of the policy,
+/// else that of the machine.
 ///
 /// # Errors
-/// The kernel has no random numbers.
+/// The kernel gave no random numbers.
 pub fn own(policy_name: Option<&str>) -> io::Result<Identity> {
     let name = match policy_name {
         Some(name) => GuestName::nearest(name),

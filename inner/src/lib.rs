@@ -1,10 +1,9 @@
-//! The guest half: captures an unmodified program's traffic, judges it by the policy, and carries
-//! what is allowed to the host half.
+//! The guest: captures an app's traffic, judges it by the policy, carries it to the host.
 //!
-//! [`capture`] is the only part that knows nftables, routes and original destinations; [`egress`]
-//! turns captured flows into permits and link flows; [`ingress`] brings clients to the program;
-//! [`kms`] and [`api`] serve the program itself;
-//! [`supervisor`] starts and watches the app; [`run`] wires them together.
+//! [`capture`] is the only module that knows nftables, routes and original destinations. [`egress`]
+//! turns captured flows into permits and link flows. [`ingress`] brings clients to the app. [`kms`]
+//! and [`api`] are services for the app. [`supervisor`] starts and watches the app. [`run`] wires
+//! all of them together.
 #![deny(unsafe_code)]
 
 pub mod api;

@@ -20,12 +20,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     odyn_process::disable_huge_pages();
     let (code, on_exit) = odyn_net();
-    // Comes last: by now everything is drained and written.
+    // This comes last: every flow is drained and every record written.
     on_exit::end(on_exit);
     code
 }
 
-/// Runs the command; also says what becomes of the machine afterwards.
+/// Runs the command. Also returns how the machine is to end afterwards.
 fn odyn_net() -> (ExitCode, OnExit) {
     let cli = match load::<Cli>(std::env::args_os()) {
         Ok(Request::Run(cli)) => cli,
@@ -46,7 +46,7 @@ fn odyn_net() -> (ExitCode, OnExit) {
     (result.unwrap_or_else(|error| failed(&error)), on_exit)
 }
 
-/// Prints a wrong command line, or the help that was asked for.
+/// Prints the error for a wrong command line, or the help.
 fn usage(error: &clap::Error) -> (ExitCode, OnExit) {
     if let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand)
         && ["simulate", "doctor"].contains(&command.as_str())
@@ -56,7 +56,7 @@ fn usage(error: &clap::Error) -> (ExitCode, OnExit) {
         );
         return (Failure::Usage.into(), OnExit::Auto);
     }
-    // Standard error may be closed; the exit code says it, too.
+    // Standard error may be closed; the exit code reports the failure, too.
     let _ = error.print();
     match error.use_stderr() {
         true => (Failure::Usage.into(), OnExit::Auto),

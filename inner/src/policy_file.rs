@@ -1,4 +1,4 @@
-//! Reading the policy file.
+//! Reads the policy file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use odyn_policy::Policy;
 
-/// Why there is no policy to enforce.
+/// The reason why there is no policy to enforce.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyFileError {
@@ -15,7 +15,7 @@ pub enum PolicyFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// The file has errors; the text names each with file, line and column.
@@ -23,10 +23,10 @@ pub enum PolicyFileError {
     Invalid(String),
 }
 
-/// Reads and checks the policy. Errors end the start; warnings are for `policyctl check`.
+/// Reads and checks the policy. Errors end the start; `policyctl check` shows warnings.
 ///
 /// # Errors
-/// The file cannot be read, or each error in it, with file, line and column.
+/// The file cannot be read, or has errors: the text lists each with file, line and column.
 pub fn load(path: &Path) -> Result<Arc<Policy>, PolicyFileError> {
     let bytes = std::fs::read(path).map_err(|source| PolicyFileError::Read {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! `odyn-net run`: the composition root of the guest half.
+//! `odyn-net run`: the composition root of the guest.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,16 +24,16 @@ use crate::supervisor::user::AppUser;
 use crate::telemetry::{LogFeed, StdioMode, Telemetry, logging};
 use crate::{egress, guest_id, ingress, init, policy_file, services, shutdown};
 
-/// How long the program's start waits for the host half. Then it starts all the same: the link
-/// comes up whenever the host half does.
-const LINK_PATIENCE: Duration = Duration::from_secs(10);
-/// What tasks get to notice that the runtime ends.
-const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+/// How long the app's start waits for the link. Then the app starts without it; the link comes up
+/// once the host does.
+const LINK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long tasks have to end with the runtime.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the program in this namespace and returns its exit code.
+/// Runs the app in this namespace and returns its exit code.
 ///
 /// # Errors
-/// The program was not started, and why.
+/// The reason why the app was not started.
 pub fn run(args: Run) -> Result<ExitCode, StartError> {
     let init = init::prepare(args.init)?;
     let policy = policy_file::load(&args.common.policy)?;
@@ -46,22 +46,24 @@ pub fn run(args: Run) -> Result<ExitCode, StartError> {
         log.clone(),
     )?;
     init.finish(policy.settings().name.as_deref());
-    // Nobody who shares our user id may read our memory or trace us.
+    // Other processes of this user id must not read our memory or trace us.
     prctl::set_dumpable(false).map_err(StartError::os("protect our memory"))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(StartError::os("start the runtime"))?;
-    // block_on stays on this thread, so the program's parent thread lives as long as we do.
+    // block_on stays on this thread, so the thread that starts the app lives as long as odyn-net:
+    // see [`Launch::spawn`].
     let result = runtime.block_on(report(args, policy, audit.clone(), log));
     // Flows that are still open are dropped here, and each drop writes a record.
-    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     audit.flush();
     result
 }
 
-/// The link and what the host half is told come first, so that it is told of any failure later.
+/// Starts the link and the reports, runs the app, and reports how that ended. The link comes first,
+/// so that the host learns of every later failure.
 async fn report(
     args: Run,
     policy: Arc<Policy>,
@@ -99,7 +101,7 @@ async fn report(
     }
 }
 
-/// What a run needs beside its arguments.
+/// The parts of a run besides its arguments.
 struct Parts {
     policy: Arc<Policy>,
     audit: Audit,
@@ -107,8 +109,8 @@ struct Parts {
     guest: odyn_proto::Identity,
 }
 
-/// Runs the app to its end. Says how it ended, and what there is then to be ended: nothing if we
-/// were told to stop before its start.
+/// Runs the app to its end. Returns how it ended, and the guest to shut down: `None` if a signal
+/// came before the start of the app.
 async fn serve(
     args: Run,
     parts: Parts,
@@ -122,7 +124,7 @@ async fn serve(
     } = parts;
     let mut launch = prepare_launch(&args.common)?;
     let ports = ingress::Ports::prepare(&policy.settings().ingress, &args.common.policy)?;
-    // From here on a first process hears what it is told; before, the kernel loses it.
+    // A first process gets signals from here on; without a handler the kernel discards them.
     let mut supervisor =
         Supervisor::install().map_err(StartError::os("install signal handlers"))?;
     let own = OwnAddresses {
@@ -148,7 +150,7 @@ async fn serve(
     tokio::select! {
         () = await_link(link_state, &url) => {}
         signal = supervisor.told_to_stop() => {
-            // As if it had hit the program, which then need not start.
+            // Ends as the signal would have ended the app, which is not started.
             return Ok((AppExit::Signaled(signal as i32), None));
         }
     }
@@ -156,16 +158,16 @@ async fn serve(
     launch.environment(services.environment().iter().cloned());
     let stdio = report
         .stdio(StdioMode::choose(args.stdio))
-        .map_err(StartError::os("make pipes for the program"))?;
+        .map_err(StartError::os("make pipes for the app"))?;
     let child = launch
         .spawn(stdio)
-        .map_err(StartError::os("start a process for the program"))?;
-    tracing::info!(pid = child.id(), "program started");
+        .map_err(StartError::os("start a process for the app"))?;
+    tracing::info!(pid = child.id(), "app started");
     report.state(&GuestState::Running);
     let exit = supervisor
         .wait(&SupervisedProcess::group(child.id()))
         .await
-        .map_err(StartError::os("wait for the program"))?;
+        .map_err(StartError::os("wait for the app"))?;
     let guest = EndedGuest {
         services,
         supervisor,
@@ -201,10 +203,7 @@ fn prepare_launch(common: &Common) -> Result<Launch, StartError> {
 
 async fn await_link(mut state: tokio::sync::watch::Receiver<LinkState>, url: &str) {
     let up = state.wait_for(|state| matches!(state, LinkState::Up));
-    if tokio::time::timeout(LINK_PATIENCE, up).await.is_err() {
-        tracing::warn!(
-            url,
-            "no link to the host half yet; the program starts without it"
-        );
+    if tokio::time::timeout(LINK_TIMEOUT, up).await.is_err() {
+        tracing::warn!(url, "no link to the host yet; the app starts without it");
     }
 }

@@ -1,4 +1,4 @@
-//! What the guest itself serves to its program, on loopback: KMS and the API.
+//! The services that the guest offers to its app on loopback: KMS and the API.
 
 use std::io;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::attestation::Nsm;
 use crate::egress::PermittedLink;
 use crate::{api, attestation, kms};
 
-/// How long a request that is being answered at the end of the program is waited for: whoever asked is
-/// gone, or a process that it left behind.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// How long a request in progress may take after the end of the app. Its client is gone, or is a
+/// process that the app left behind.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a service for the app cannot be started.
+/// The reason why a service for the app cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The port of the attestation API is taken.
@@ -26,25 +26,25 @@ pub enum ServiceError {
     Api {
         /// The port.
         port: u16,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
-    /// The KMS proxy.
+    /// The KMS proxy cannot be started.
     #[error(transparent)]
     Kms(#[from] kms::KmsStartError),
 }
 
-/// The running services; dropped, they end.
+/// The running services. Dropping this ends them.
 pub struct Services {
     stop: CancellationToken,
     tasks: TaskTracker,
     environment: kms::Changes,
 }
 
-/// Starts what the policy wants. Must be called in a tokio runtime.
+/// Starts the services of the policy. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// A port is taken, or the policy's section cannot be followed.
+/// A port is taken, or a setting of the policy cannot be used.
 pub async fn start(
     settings: &PolicySettings,
     link: &PermittedLink,
@@ -77,18 +77,22 @@ pub async fn start(
 }
 
 impl Services {
-    /// What changes in the program's environment.
+    /// The changes to the app's environment.
     pub fn environment(&self) -> &kms::Changes {
         &self.environment
     }
 
-    /// The program is gone: connections to KMS end, so that no drain waits for them.
+    /// Ends the services after the app, and with them their connections to KMS. A drain would
+    /// otherwise wait for those.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
-        if timeout(LAST_ANSWER, self.tasks.wait()).await.is_err() {
-            // Its connection to KMS counts as a flow: the drain has a deadline for it.
-            tracing::warn!("somebody still waits for an answer of KMS");
+        if timeout(LAST_ANSWER_TIMEOUT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            // The connection to KMS counts as a flow, and the drain's deadline ends it.
+            tracing::warn!("a client still waits for an answer of KMS");
         }
     }
 }

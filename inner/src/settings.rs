@@ -1,4 +1,4 @@
-//! Settings of a command: flag, environment variable, file, and what the policy says.
+//! Reads the settings of a command: flag, environment variable, file, policy.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,16 +10,16 @@ use crate::cli::{DEFAULT_FILE, SIMULATE_KEYS};
 use crate::policy_file;
 use crate::start_error::StartError;
 
-/// What the caller asks for.
+/// The command that the caller asked for.
 #[derive(Debug)]
 pub enum Request<C> {
     /// Run this command.
     Run(Box<C>),
-    /// Print this text and end (`--print-config`).
+    /// Print this text and exit (`--print-config`).
     Print(String),
 }
 
-/// Why the settings cannot be used.
+/// The reason why the settings cannot be used.
 #[derive(Debug)]
 pub enum LoadError {
     /// The command line or the environment is wrong, or asks for help.
@@ -28,11 +28,10 @@ pub enum LoadError {
     Start(StartError),
 }
 
-/// Reads the command line, the environment and the settings file of `odyn-net run` and
-/// `enclaver simulate`.
+/// Reads the command line, the environment and the settings file.
 ///
 /// # Errors
-/// What is wrong in them.
+/// A setting is wrong; the error names it.
 pub fn load<C: CommandFactory + FromArgMatches>(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Request<C>, LoadError> {
@@ -50,7 +49,7 @@ pub fn load<C: CommandFactory + FromArgMatches>(
         .map_err(LoadError::Usage)
 }
 
-/// Adds the settings that the policy file has and no other source sets.
+/// Adds the drain timeout of the policy file, unless another source has one.
 fn add_policy(report: &mut SettingsReport) -> Result<(), StartError> {
     let Some(path) = report
         .get("policy")

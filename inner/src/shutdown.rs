@@ -1,4 +1,4 @@
-//! The end of a guest, in its order. `docs/shutdown.md` is the contract.
+//! Ends a guest, in the order that `docs/shutdown.md` promises.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use crate::supervisor::exit_status::AppExit;
 use crate::supervisor::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
-/// What the host gets to confirm the end of the link's connections.
+/// How long the host has to confirm the end of the link's connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A guest whose app has ended.
 pub struct EndedGuest {
-    /// What the app was served on loopback.
+    /// The services of the app on loopback.
     pub services: Services,
-    /// Hears signals and kills what the app left behind.
+    /// Receives signals and kills the processes that the app left behind.
     pub supervisor: Supervisor,
     /// Takes the app's connections and datagrams.
     pub egress: RunningEgress,
-    /// Brings it clients.
+    /// Connects clients to the app.
     pub ingress: RunningIngress,
 }
 
-/// Ends everything in the order of the contract. `guest` is `None` if the app was not started.
+/// Ends the guest in the order of the contract. `guest` is `None` if the app was not started.
 ///
-/// What is left then is dropped with the runtime, each flow with its record.
+/// Flows that are still open then are dropped with the runtime, each with its record.
 pub async fn end(
     guest: Option<EndedGuest>,
     exit: AppExit,
@@ -43,14 +43,14 @@ pub async fn end(
     if let Some(guest) = guest {
         deadline = guest.drain(exit, link, &telemetry, drain_timeout).await;
     }
-    // The app's output, our log, and how the app has ended.
+    // Reports the app's output, odyn-net's log, and how the app ended.
     telemetry.finish(exit, deadline).await;
-    // Done: GOAWAY, and the connections are closed.
+    // The link sends GOAWAY and closes its connections.
     link.close(CLOSE_TIMEOUT).await;
 }
 
 impl EndedGuest {
-    /// Delivers what the app wrote. Says until when.
+    /// Delivers what the app wrote. Returns the deadline.
     async fn drain(
         mut self,
         exit: AppExit,
@@ -58,24 +58,25 @@ impl EndedGuest {
         telemetry: &Telemetry,
         limit: Duration,
     ) -> Instant {
-        // A request to KMS that is being answered is a flow: it ends first.
+        // A request to KMS in progress is a flow, and ends first.
         self.services.stop().await;
 
-        // Draining: from here on nothing is written to the app's sockets.
+        // Draining: the app has ended and writes no more to its sockets.
         link.begin_drain(limit);
         let drain = link.drain_watch();
         let deadline = Instant::from_std(drain.step().until);
-        // Processes that the app left behind: their sockets must end for the flows to end.
+        // The sockets of processes that the app left behind must end, too, for the flows to end.
         self.supervisor.end_leftovers().await;
         tracing::info!(
             ending = ?exit,
             flows = self.egress.open_flows(),
             clients = self.ingress.open_flows(),
-            "program ended"
+            "app ended"
         );
         telemetry.state(&GuestState::Draining);
 
-        // Flushing when all is handed to the host; Forced at the deadline or a second signal.
+        // Flushing begins when all is handed to the host; Forced at the deadline or a second
+        // signal.
         let told_again = async {
             self.supervisor.told_to_stop().await;
         };
@@ -86,14 +87,14 @@ impl EndedGuest {
         };
         report(&drained, &drain);
 
-        // Reversed connections end behind their last client.
+        // Reversed connections end after their last client.
         ingress.close(CLOSE_TIMEOUT).await;
         deadline
     }
 }
 
-/// Takes the connections and datagrams that the kernel has already accepted, and nothing after
-/// them. Never ready: the link says when the drain is over.
+/// Takes the connections and datagrams that the kernel has already accepted, and no later ones.
+/// Never ready: the link decides when the drain ends.
 async fn empty_backlogs(egress: &RunningEgress) {
     egress.stop().await;
     std::future::pending().await
@@ -116,6 +117,6 @@ fn report(drained: &Drained, drain: &Watch) {
             "drained: flows were cut"
         );
     } else {
-        tracing::info!(?took, "drained: all that the program wrote is delivered");
+        tracing::info!(?took, "drained: all that the app wrote is delivered");
     }
 }

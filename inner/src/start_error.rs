@@ -1,4 +1,4 @@
-//! Why the app was not started: every reason, with its exit code.
+//! Every reason why the app was not started, with its exit code.
 
 use std::error::Error;
 use std::io;
@@ -35,7 +35,7 @@ pub enum StartError {
     Audit {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// A first process could not prepare the machine.
@@ -59,15 +59,15 @@ pub enum StartError {
     /// The kernel refused something that every run needs.
     #[error("cannot {what}: {source}")]
     Os {
-        /// What odyn-net was about to do.
+        /// The step of odyn-net that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl StartError {
-    /// Turns what the kernel said into an error that names what odyn-net was about to do.
+    /// Adds what odyn-net was about to do to the kernel's error.
     pub fn os<E: Into<Box<dyn Error + Send + Sync>>>(
         what: &'static str,
     ) -> impl FnOnce(E) -> StartError {
@@ -77,7 +77,7 @@ impl StartError {
         }
     }
 
-    /// The class of the failure, which is the exit code.
+    /// The class of the failure, which has the exit code.
     pub fn failure(&self) -> Failure {
         match self {
             Self::Settings(_) | Self::Policy(_) | Self::User(_) | Self::Service(_) => {

@@ -1,21 +1,21 @@
-//! The words of a diagnosis: verdicts, what needs a thing, and one finding about it.
+//! The types of a diagnosis: verdicts, needs and findings.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether something is there.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is there, and was tried where that changes nothing.
+    /// The check passed, and ran where it changes nothing.
     Present,
-    /// We may not look.
+    /// This process has no right to check it.
     Unknown,
-    /// It is not there.
+    /// The check failed.
     Missing,
 }
 
 impl Verdict {
-    /// The word in reports.
+    /// The name in reports.
     pub const fn word(self) -> &'static str {
         match self {
             Verdict::Present => "present",
@@ -25,7 +25,7 @@ impl Verdict {
     }
 }
 
-/// What needs it.
+/// A part of odyn-net that needs a check to pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Need {
     /// Capture by nftables.
@@ -40,7 +40,7 @@ pub enum Need {
     /// Attestation, and KMS with it.
     #[serde(rename = "kms")]
     Kms,
-    /// Running a program at all, whatever the capture.
+    /// Running an app at all, whatever the capture.
     #[serde(rename = "program")]
     App,
     /// `enclaver simulate`.
@@ -48,27 +48,27 @@ pub enum Need {
     Simulate,
 }
 
-/// What was found out about one thing.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Whether it is there.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was seen; may be empty.
+    /// Details of the result; may be empty.
     pub detail: String,
 }
 
 impl Finding {
-    /// It is there.
+    /// The check passed.
     pub fn present(detail: impl Into<String>) -> Self {
         Self::new(Verdict::Present, detail)
     }
 
-    /// It is not there.
+    /// The check failed.
     pub fn missing(detail: impl Into<String>) -> Self {
         Self::new(Verdict::Missing, detail)
     }
 
-    /// We could not look.
+    /// The check could not run.
     pub fn unknown(detail: impl Into<String>) -> Self {
         Self::new(Verdict::Unknown, detail)
     }

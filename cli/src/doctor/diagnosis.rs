@@ -1,4 +1,4 @@
-//! From findings to an answer: which capture would be used, and what stands in the way.
+//! Concludes from the findings which capture would be used, and what blocks it.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,11 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The ways that this build of odyn-net has, the preferred one first.
+    /// The ways of capture in this build of odyn-net, the preferred one first.
     pub const BUILT_IN: &'static [Backend] = &[Backend::Nftables, Backend::Tun];
     const ALL: [Backend; 2] = [Backend::Nftables, Backend::Tun];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Backend::Nftables => "nftables",
@@ -51,10 +51,10 @@ fn candidates(wish: Method) -> Vec<Backend> {
     }
 }
 
-/// Which link is meant.
+/// The kind of link that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// None that needs anything of the kernel.
+    /// A link that needs nothing of the kernel.
     Other,
     /// vsock to the host of a virtual machine.
     Vsock,
@@ -72,7 +72,7 @@ impl Link {
     }
 }
 
-/// What is asked of the kernel.
+/// The setup that the kernel is checked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Purpose {
     /// The capture.
@@ -81,7 +81,7 @@ pub struct Purpose {
     pub link: Link,
 }
 
-/// The answer.
+/// The result of the checks.
 #[derive(Debug, Clone, Serialize)]
 pub struct Diagnosis {
     /// Whether `odyn-net run` would work.
@@ -92,7 +92,7 @@ pub struct Diagnosis {
     pub captures: Vec<CaptureState>,
     /// Required checks that do not pass, by name.
     pub blocking: Vec<&'static str>,
-    /// The checks behind these names.
+    /// The same checks, by id.
     #[serde(skip)]
     pub blocking_ids: Vec<Id>,
 }
@@ -100,7 +100,7 @@ pub struct Diagnosis {
 /// Whether one way to capture works.
 #[derive(Debug, Clone, Serialize)]
 pub struct CaptureState {
-    /// Which one.
+    /// The way of capture.
     pub name: Backend,
     /// Whether this build of odyn-net has it.
     pub built_in: bool,
@@ -108,8 +108,8 @@ pub struct CaptureState {
     pub verdict: Verdict,
 }
 
-/// Draws the conclusion. Checks without a finding are taken to pass: the configuration of a kernel
-/// says nothing about rights.
+/// Judges the findings. A check without a finding counts as passed: a kernel's configuration says
+/// nothing about rights.
 pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis {
     let captures: Vec<CaptureState> = Backend::ALL
         .into_iter()
@@ -126,7 +126,8 @@ pub fn diagnose(findings: &BTreeMap<Id, Finding>, purpose: Purpose) -> Diagnosis
     let mut needs = vec![Need::App];
     match capture {
         Some(backend) => needs.push(backend.need()),
-        // What is in the way of the one that is nearest; of the preferred one, if it is as near.
+        // The checks that block the capture with the fewest missing things, or the preferred one of
+        // several.
         None => needs.extend(
             candidates
                 .iter()

@@ -1,8 +1,8 @@
-//! `enclaver doctor`: what a kernel has of what we need, and what to do about the rest.
+//! `enclaver doctor`: checks a kernel for what odyn-net needs, and advises on the rest.
 //!
-//! [`catalogue`] lists the checks; findings come from the running kernel (`live`), from a
-//! [trial] in a namespace of its own, or from a kernel's configuration (`kernel_config`);
-//! [`diagnosis`] draws the conclusion and [`report`] prints it.
+//! [`catalogue`] lists the checks. Findings come from the running kernel (`live`), from a [trial]
+//! in a temporary namespace, or from a kernel's configuration (`kernel_config`). [`diagnosis`]
+//! concludes, and [`report`] prints.
 
 pub mod catalogue;
 pub mod check;
@@ -26,13 +26,13 @@ use crate::doctor::diagnosis::{Link, Purpose, diagnose};
 use crate::doctor::report::Report;
 use crate::error::CliError;
 
-/// The code of a report that says no.
+/// The exit code when `odyn-net run` would not work.
 const NOT_READY: u8 = 1;
 
-/// Looks, prints the report, and says by the code whether `odyn-net run` would work.
+/// Runs the checks and prints the report. The exit code says whether `odyn-net run` would work.
 ///
 /// # Errors
-/// The file of `--kernel-config` cannot be read or is none.
+/// The file of `--kernel-config` cannot be read, or is no configuration.
 pub fn run(args: &Doctor) -> Result<ExitCode, CliError> {
     let report = match &args.kernel_config {
         Some(path) => of_file(path, args)?,
@@ -46,7 +46,7 @@ pub fn run(args: &Doctor) -> Result<ExitCode, CliError> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    // A reader that went away has seen what it wanted.
+    // A reader that closed the pipe needs no more.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(if report.ready() {
         ExitCode::SUCCESS
@@ -81,7 +81,7 @@ fn of_this_machine(args: &Doctor) -> Report {
 fn of_file(path: &Path, args: &Doctor) -> Result<Report, CliError> {
     let config = kernel_config::read(path)?;
     let findings = kernel_config::evaluate(&config);
-    // An image is made for a virtual machine, whose link is vsock unless said otherwise.
+    // An image is for a virtual machine, whose link is vsock unless `--link` says otherwise.
     let diagnosis = diagnose(&findings, purpose(args, Link::Vsock));
     Ok(Report::new(
         kernel_config::name_of(&config),

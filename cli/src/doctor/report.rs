@@ -1,4 +1,4 @@
-//! The report, for people and as JSON.
+//! Builds the report and prints it, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use crate::doctor::catalogue::{Entry, Id};
 use crate::doctor::check::{Finding, Need, Verdict};
 use crate::doctor::diagnosis::{Backend, Diagnosis};
 
-/// Version of the JSON.
+/// Version of the JSON format.
 const FORMAT: u32 = 1;
-/// The source of a report on the running kernel.
+/// Source of a report on the running kernel.
 pub(super) const RUNNING: &str = "running";
 
-/// Everything, ready to be printed.
+/// A whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     format: u32,
-    /// The kernel.
+    /// Name of the kernel.
     kernel: String,
-    /// What was looked at: [`RUNNING`] or the file.
+    /// The source of the findings: [`RUNNING`] or the file.
     source: String,
     note: String,
     checks: Vec<Check>,
@@ -37,7 +37,7 @@ struct Check {
     verdict: Verdict,
     detail: String,
     required_by: &'static [Need],
-    /// Whether those that need it can do without.
+    /// Whether what needs the check works without it, too.
     optional: bool,
     needed_for: &'static str,
     kernel_options: Vec<String>,
@@ -45,7 +45,7 @@ struct Check {
     fix: Option<String>,
 }
 
-/// The parts of the report for people, by what needs their checks.
+/// The sections of the text report, by what needs their checks.
 const HEADINGS: [&str; 4] = [
     "Capture by nftables",
     "Capture by a TUN device",
@@ -53,7 +53,7 @@ const HEADINGS: [&str; 4] = [
     "Link, attestation, simulate",
 ];
 
-/// The heading of a check. What several need is the machine's.
+/// The section of a check. A check that several things need is in the machine's.
 fn heading(needed_by: &[Need]) -> &'static str {
     let [nftables, tun, machine, link] = HEADINGS;
     match needed_by {
@@ -65,7 +65,7 @@ fn heading(needed_by: &[Need]) -> &'static str {
 }
 
 impl Report {
-    /// Puts it together.
+    /// Makes a report.
     pub fn new(
         kernel: String,
         source: String,
@@ -124,14 +124,14 @@ fn options(entry: &Entry) -> Vec<String> {
 
 fn fix(entry: &Entry, verdict: Verdict) -> String {
     if verdict == Verdict::Unknown {
-        return "run this as root to know".into();
+        return "run this as root to check it".into();
     }
     let options = options(entry).join(", ");
     match (entry.hint.is_empty(), options.is_empty()) {
         (false, false) => format!("{}; kernel: {options}", entry.hint),
         (false, true) => entry.hint.into(),
         (true, false) => format!("kernel: {options}"),
-        (true, true) => "what is missing above".into(),
+        (true, true) => "see what is missing above".into(),
     }
 }
 
@@ -156,7 +156,7 @@ fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>, running: bool
             .find(|capture| !capture.built_in && capture.verdict == Verdict::Present);
         if let Some(spare) = spare {
             advice.push(format!(
-                "This kernel could capture by {}, which this version of odyn-net has not got.",
+                "This kernel could capture by {}, which this version of odyn-net does not have.",
                 spare.name.name()
             ));
         }
@@ -189,19 +189,16 @@ fn advice(diagnosis: &Diagnosis, findings: &BTreeMap<Id, Finding>, running: bool
         }
     }
     if could_simulate(findings) {
-        advice.push("`enclaver simulate` would work as it is.".into());
+        advice.push("`enclaver simulate` would work now.".into());
     }
     if !unknown.is_empty() {
         let names: Vec<&str> = unknown.iter().map(|id| id.name()).collect();
-        advice.push(format!(
-            "Run this as root to know about: {}",
-            names.join(", ")
-        ));
+        advice.push(format!("Run this as root to check: {}", names.join(", ")));
     }
     advice
 }
 
-/// Simulate has every right over namespaces of its own, where the trial took place.
+/// Whether `simulate` would work. It has every right over namespaces of its own, as the trial had.
 fn could_simulate(findings: &BTreeMap<Id, Finding>) -> bool {
     [Id::Namespaces, Id::NftCapture, Id::Seccomp]
         .iter()
@@ -318,7 +315,7 @@ mod tests {
         let report = report(&findings);
         let text = report.to_string();
         for part in [
-            "missing  fib daddr type (nft-fib): telling local destinations from others\n",
+            "missing  fib daddr type (nft-fib): distinguishing local destinations from others\n",
             "the kernel refused it\n",
             "to do: kernel: CONFIG_NFT_FIB_IPV4, CONFIG_NFT_FIB_IPV6, CONFIG_NFT_FIB_INET\n",
             "capture nftables: missing\n",

@@ -1,5 +1,5 @@
-//! Single nftables expressions, each tried alone, so that a kernel which lacks several things is
-//! told about all of them at once. Only for a namespace that is thrown away.
+//! Tries each nftables expression alone, so that doctor names all missing ones at once. Only for a
+//! temporary namespace.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,10 +13,10 @@ use crate::doctor::catalogue::Id;
 use crate::doctor::check::Finding;
 use crate::doctor::trial::finding_of;
 
-/// Any port: nothing is sent.
+/// An arbitrary port: no packet is sent.
 const PORT: u16 = 9;
 
-/// Tries everything that the capture rules are made of.
+/// Tries each expression of the capture rules.
 pub(super) fn each(own: OwnAddresses) -> Vec<(Id, Finding)> {
     let tables = try_alone(Vec::new());
     let mut findings = vec![(Id::NfTables, tables.clone())];
@@ -24,7 +24,7 @@ pub(super) fn each(own: OwnAddresses) -> Vec<(Id, Finding)> {
         let finding = if tables == Finding::present("") {
             try_alone(chains)
         } else {
-            // Nothing can be learned about what lives in a table.
+            // Expressions live in a table: without tables nothing can be tried.
             Finding {
                 detail: "there are no tables to try it in".into(),
                 ..tables.clone()
@@ -135,7 +135,7 @@ mod tests {
     use odyn_net::capture::nft::Steering;
     use odyn_net::capture::nft::ruleset::capture;
 
-    /// A rule that capture learns later must get its trial here.
+    /// Fails when the capture rules get an expression that has no trial here.
     #[test]
     fn everything_that_capture_uses_is_tried() {
         let own = OwnAddresses {
@@ -153,7 +153,7 @@ mod tests {
             at(odyn_proto::synthetic::GUEST_V4.into()),
             at(odyn_proto::synthetic::GUEST_V6.into()),
         ]);
-        // In the core of nf_tables: a kernel with tables has them.
+        // These are part of nf_tables itself: every kernel with tables has them.
         let core = [Action::Accept, Action::Return, Action::Drop].map(|a| discriminant(&a));
         let actions = |chains: &[Chain]| -> HashSet<_> {
             let rules = chains.iter().flat_map(|c| &c.rules);

@@ -1,9 +1,8 @@
-//! What can only be found out by doing it: rules, routes and the seccomp filter, tried by a process
-//! that has a network namespace of its own and ends right after.
+//! Tries rules, routes and the seccomp filter in a process that ends afterwards.
 //!
-//! The process is this executable with a hidden command, as for the program: it has one thread when
-//! it enters the namespace, and what it does to itself is gone with it. The kernel loads modules on
-//! demand as it would for `odyn-net run`; that is the one thing that stays.
+//! The process is this executable with a hidden command, in a network namespace of its own. It has
+//! one thread when it enters the namespace, and its changes end with it. Only the modules stay that
+//! the kernel loads on demand, as it would for `odyn-net run`.
 
 use std::error::Error;
 use std::io;
@@ -26,26 +25,26 @@ use crate::doctor::catalogue::Id;
 use crate::doctor::check::Finding;
 use crate::doctor::rules;
 
-/// A trial takes milliseconds; modules that are loaded from a slow disk take longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often the trial's end is looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// A report of this size is none of ours.
-const LONGEST_REPORT: u64 = 256 * 1024;
+/// How long a trial may take. It needs milliseconds, and longer when modules come from a slow disk.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval of the checks whether the trial has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Bytes of a report, at most.
+const MAX_REPORT: u64 = 256 * 1024;
 
-/// What the trial found.
+/// The findings of the trial.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Trial {
-    /// Whether there was a namespace, and how it was made.
+    /// The finding about the namespace, with how it was made.
     pub namespace: Option<Finding>,
-    /// Findings about single things.
+    /// The other findings.
     pub findings: Vec<(Id, Finding)>,
 }
 
 /// Starts the trial and reads its report.
 ///
 /// # Errors
-/// It could not be started or did not answer.
+/// The trial could not be started, or did not answer.
 pub fn run() -> Result<Trial, String> {
     let mut child = Command::new("/proc/self/exe")
         .arg0("enclaver")
@@ -55,16 +54,18 @@ pub fn run() -> Result<Trial, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("cannot start the trial process: {error} (is /proc mounted?)"))?;
-    let deadline = Instant::now() + PATIENCE;
-    // The report is smaller than a pipe, so the process can end before it is read.
+    let deadline = Instant::now() + TRIAL_TIMEOUT;
+    // The report fits into a pipe, so the process can end before it is read.
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL_INTERVAL),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("the trial process did not end within {PATIENCE:?}"));
+                return Err(format!(
+                    "the trial process did not end within {TRIAL_TIMEOUT:?}"
+                ));
             }
             Err(error) => return Err(format!("cannot wait for the trial process: {error}")),
         }
@@ -72,7 +73,7 @@ pub fn run() -> Result<Trial, String> {
     let mut report = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         stdout
-            .take(LONGEST_REPORT)
+            .take(MAX_REPORT)
             .read_to_end(&mut report)
             .map_err(|error| format!("cannot read what the trial process found: {error}"))?;
     }
@@ -80,7 +81,7 @@ pub fn run() -> Result<Trial, String> {
         .map_err(|error| format!("the trial process ended with {status} and no report: {error}"))
 }
 
-/// The trial itself: prints its report. Runs in the process with the hidden command.
+/// Runs the trial and prints its report, in the process with the hidden command.
 pub fn child() {
     let mut trial = Trial::default();
     match enter() {
@@ -90,7 +91,7 @@ pub fn child() {
         }
         Err(error) => trial.namespace = Some(finding_of(&error)),
     }
-    // Last, as it cannot be taken off.
+    // Comes last, as the filter cannot be removed.
     trial.findings.push((Id::Seccomp, seccomp()));
     if let Ok(json) = serde_json::to_string(&trial) {
         println!("{json}");
@@ -111,7 +112,7 @@ fn enter() -> io::Result<&'static str> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         return Ok("a network namespace of its own");
     }
-    // The rights that we lack, we have over a namespace of our own.
+    // A user namespace gives the missing rights over the network namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
     Ok("a user and a network namespace of its own")
 }
@@ -137,11 +138,11 @@ fn in_namespace() -> Vec<(Id, Finding)> {
     findings
 }
 
-/// Installs the program's filter and looks whether it holds.
+/// Installs the app's filter and checks that it works.
 fn seccomp() -> Finding {
     let applied = nix::sys::prctl::set_no_new_privs()
         .map_err(|error| error.to_string())
-        // The filter for a program that is root: it has everything that the other one has.
+        // The filter for root contains the other one.
         .and_then(|()| seccomp::apply(true).map_err(|error| error.to_string()));
     if let Err(error) = applied {
         return Finding::missing(error);
@@ -153,8 +154,8 @@ fn seccomp() -> Finding {
         None,
     ) {
         Err(Errno::EAFNOSUPPORT) => Finding::present(""),
-        Ok(_) => Finding::missing("the filter was accepted, and yet a vsock socket was opened"),
-        Err(error) => Finding::unknown(format!("the filtered socket call said: {error}")),
+        Ok(_) => Finding::missing("the filter is in force, but a vsock socket could be opened"),
+        Err(error) => Finding::unknown(format!("the filtered socket call returned: {error}")),
     }
 }
 
@@ -165,7 +166,8 @@ fn outcome<T, E: Error + 'static>(result: &Result<T, E>) -> Finding {
     }
 }
 
-/// "Not permitted" says nothing about the kernel; everything else says that a thing is not there.
+/// Turns an error into a finding. "Not permitted" says nothing about the kernel; every other error
+/// means that something is missing.
 pub(super) fn finding_of(error: &(dyn Error + 'static)) -> Finding {
     let mut cause = Some(error);
     while let Some(error_now) = cause {

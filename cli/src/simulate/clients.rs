@@ -1,7 +1,7 @@
-//! Where clients of the simulated guest's program come in: on the caller's machine.
+//! Listens for the clients of a simulated guest, on the caller's machine.
 //!
-//! The sockets are bound before there is a guest, so that an address that is taken is an error of the
-//! start and not a line in a log.
+//! The sockets are bound before the guest starts, so that a taken address is an error of the
+//! command and not a line in a log.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,18 +12,18 @@ use odyn_policy::{IngressSettings, IngressTls};
 
 use crate::error::CliError;
 
-/// What the host half needs for clients.
+/// The host's settings for clients.
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) mappings: Vec<Mapping>,
     pub(super) sockets: InheritedSockets,
 }
 
-/// Listens for the ports of the policy: where `asked` says, else on loopback, so that a developer's
-/// program is on no network unasked.
+/// Listens for the ports of the policy: at the addresses in `asked`, else on loopback. A
+/// developer's app is thus on no network without being asked for.
 ///
 /// # Errors
-/// A port that the policy does not have, or an address that can't be had.
+/// The policy does not have a port, or an address is taken or not allowed.
 pub(super) fn listen(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Clients, CliError> {
     let mappings = mappings(ingress, asked)?;
     let addresses = mappings.iter().filter_map(|mapping| match mapping.bind {
@@ -42,7 +42,7 @@ fn mappings(ingress: &[IngressSettings], asked: &[Mapping]) -> Result<Vec<Mappin
     }
     let mut mappings = Vec::new();
     for entry in ingress {
-        // The guest does not serve it, and says so: there is nothing for clients to wait for.
+        // The guest does not serve this port and logs that, so there is no socket for clients.
         if matches!(entry.tls, Some(IngressTls::Attested)) {
             continue;
         }

@@ -1,8 +1,8 @@
-//! Hides what would answer name lookups past our resolver.
+//! Hides files and sockets that would answer name lookups past odyn-net's resolver.
 //!
-//! An enclave has its own files; a simulated guest sees the caller's. Resolvers that are reached
-//! by a Unix socket (systemd-resolved, nscd, avahi) would answer with real addresses, which no
-//! name rule matches, and /etc/hosts likewise: the host half reads it instead.
+//! An enclave has its own files; a simulated guest sees the caller's. Resolvers behind a Unix
+//! socket (systemd-resolved, nscd, avahi) would answer with real addresses, which no name rule
+//! matches. /etc/hosts would do the same; the host reads it instead.
 
 use std::io;
 use std::io::Write;
@@ -40,7 +40,7 @@ pub(super) fn apply() -> io::Result<()> {
     Ok(())
 }
 
-/// Our resolver, with the search list and the options that the caller has.
+/// Builds a resolv.conf with odyn-net's resolver and the caller's search list and options.
 fn resolver_settings(callers: &str) -> String {
     let mut settings = format!("nameserver {}\n", odyn_proto::synthetic::GUEST_V4);
     for line in callers.lines() {
@@ -55,13 +55,13 @@ fn resolver_settings(callers: &str) -> String {
     settings
 }
 
-/// Puts a file over another. Its own name is gone when this returns: the mount keeps the content,
-/// and nobody has to live to remove it.
+/// Mounts a new file over another. The new file's name is removed at once: the mount keeps the
+/// content, and no process must outlive it to clean up.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut file = NamedTempFile::with_prefix("odyn-net-")?;
     file.write_all(content.as_bytes())?;
-    // The program may run as somebody else, and reads it too.
+    // The app may run as another user, and reads the file, too.
     file.as_file()
         .set_permissions(std::fs::Permissions::from_mode(0o444))?;
     bind(file.path(), path)
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn search_lists_and_options_survive_and_servers_do_not() {
         let settings = resolver_settings(
-            "# made by somebody\nnameserver 10.0.0.2\nsearch corp.example\noptions ndots:5\n",
+            "# comment\nnameserver 10.0.0.2\nsearch corp.example\noptions ndots:5\n",
         );
         assert_eq!(
             settings,

@@ -1,8 +1,8 @@
-//! `enclaver simulate`: a guest on a developer's machine.
+//! `enclaver simulate`: runs a guest and a host on a developer's machine.
 //!
-//! Two processes: the caller's, which stays in its network and runs the host, and a guest
-//! in namespaces of its own, which does what `odyn-net run` does in an enclave. It is there for
-//! trying a policy, and no security boundary: both processes and the program share a user id.
+//! There are two processes. The caller's stays in its network and runs the host. The other runs the
+//! guest, in namespaces of its own, as `odyn-net run` does in an enclave. This is for trying a
+//! policy and is no security boundary: both processes and the app share a user id.
 
 mod clients;
 mod masks;
@@ -29,15 +29,15 @@ pub use self::namespaces::NamespaceError;
 use crate::args::{GUEST_COMMAND, Simulate};
 use crate::error::CliError;
 
-/// What the host gets to close its sides after the guest ended.
-const HOST_SHUTDOWN: Duration = Duration::from_secs(2);
+/// How long the host may take to close its flows after the guest's end.
+const HOST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The caller's side: the host, and the guest as a child.
+/// Runs the host in this process and the guest as a child.
 ///
 /// # Errors
-/// The guest was not started, and why.
+/// The guest was not started; the error says why.
 pub fn host(args: Simulate) -> Result<ExitCode, CliError> {
-    // Here, so that what is wrong in the policy is said once and before anything is made.
+    // Loads the policy here as well, so that an error in it is reported once, and first.
     let policy = policy_file::load(&args.common.policy)?;
     let clients = clients::listen(&policy.settings().ingress, &args.ingress)?;
     stale::remove(&std::env::temp_dir());
@@ -74,16 +74,16 @@ pub fn host(args: Simulate) -> Result<ExitCode, CliError> {
             .wait(&SupervisedProcess::process(child.id()))
             .await
             .map_err(CliError::os("wait for the guest"))?;
-        drain.advance(Phase::Draining, Instant::now(), HOST_SHUTDOWN);
-        let _ = tokio::time::timeout(HOST_SHUTDOWN, outer).await;
+        drain.advance(Phase::Draining, Instant::now(), HOST_SHUTDOWN_TIMEOUT);
+        let _ = tokio::time::timeout(HOST_SHUTDOWN_TIMEOUT, outer).await;
         Ok::<AppExit, CliError>(ending)
     });
-    runtime.shutdown_timeout(HOST_SHUTDOWN);
+    runtime.shutdown_timeout(HOST_SHUTDOWN_TIMEOUT);
     ending.map(Into::into)
 }
 
-/// Starts this executable again as the guest. Its messages are its own: they come before the
-/// program starts, on the same standard error.
+/// Starts this executable as the guest. The guest prints its own errors to the same standard error,
+/// before the app starts.
 fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command
@@ -105,7 +105,7 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
             command.arg(name).arg(value);
         }
     };
-    // What the caller has said by flag; what the environment and the file say, the guest reads.
+    // Passes the caller's flags on. The guest reads environment and settings file itself.
     option("--config", common.config.clone().map(Into::into));
     option("--user", common.user.clone().map(Into::into));
     option("--audit", common.audit.clone().map(Into::into));
@@ -119,12 +119,12 @@ fn spawn_guest(link: &Endpoint, common: &Common) -> std::io::Result<Child> {
     command.arg("--").args(&common.command).spawn()
 }
 
-/// The guest's side: enters its namespaces, and from there on is `odyn-net run`.
+/// Enters namespaces and then runs as `odyn-net run`.
 ///
 /// # Errors
-/// The namespaces cannot be made, or what [`run::run`] says.
+/// The namespaces cannot be made, or [`run::run`] failed.
 pub fn guest(args: Run) -> Result<ExitCode, CliError> {
-    // A guest whose host half is gone has no network and nobody who waits for it.
+    // A guest without a host has no network, so the kernel kills it with the host.
     prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(CliError::os("ask to be killed with the host"))?;
     namespaces::enter()?;

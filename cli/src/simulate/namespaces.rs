@@ -1,4 +1,4 @@
-//! A network and a mount namespace of our own, without root where there is none.
+//! Enters a network and a mount namespace, without root where possible.
 
 use std::{fs, io};
 
@@ -6,7 +6,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
-/// Why a guest cannot be simulated here.
+/// The reason why a guest cannot be simulated here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamespaceError {
@@ -18,7 +18,7 @@ pub enum NamespaceError {
          kernel.apparmor_restrict_unprivileged_userns (0); or run it as root"
     )]
     User(#[source] io::Error),
-    /// Network or mount namespaces are not allowed, although we are root.
+    /// The kernel refuses network or mount namespaces to root.
     #[error("cannot make network and mount namespaces: {0} (needs CAP_SYS_ADMIN)")]
     Network(#[source] io::Error),
     /// The user id could not be mapped.
@@ -29,11 +29,11 @@ pub enum NamespaceError {
     Mounts(#[source] io::Error),
 }
 
-/// Moves this process, which must have one thread only, into new namespaces.
+/// Moves this process into new namespaces. It must have one thread.
 ///
-/// Root needs no user namespace, and keeps `--user` and file access as they are. Anyone else gets
-/// one in which their ids are the same as outside, so files and `id` look as usual; the rights
-/// over the new network end with the exec of the program.
+/// Root needs no user namespace, and `--user` and file access work as usual. Any other user gets a
+/// user namespace with the same ids as outside, so files and `id` look as usual. The rights over
+/// the new network end with the exec of the app.
 pub(super) fn enter() -> Result<(), NamespaceError> {
     let (uid, gid) = (geteuid(), getegid());
     let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
@@ -57,7 +57,7 @@ pub(super) fn enter() -> Result<(), NamespaceError> {
 }
 
 fn map_ids(uid: Uid, gid: Gid) -> io::Result<()> {
-    // The kernel asks for this before an unprivileged gid_map (CVE-2014-8989).
+    // The kernel requires this before an unprivileged gid_map (CVE-2014-8989).
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))

@@ -1,4 +1,4 @@
-//! The link's directory of a simulation that was killed: the next one removes it.
+//! Removes the link directories of killed simulations.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -8,16 +8,16 @@ use std::{fs, io};
 
 use nix::unistd::geteuid;
 
-/// What the names of the directories begin with.
+/// Prefix of the directories' names.
 pub(super) const PREFIX: &str = "odyn-net-";
-/// The link's socket in the directory.
+/// Name of the link's socket in the directory.
 pub(super) const LINK: &str = "link";
 
-/// A socket that was made just now may not listen yet.
-const AGE: Duration = Duration::from_secs(60);
+/// Age at which a socket is checked: a new one may not listen yet.
+const MIN_AGE: Duration = Duration::from_secs(60);
 
-/// Removes what killed simulations of this user left in `directory`. Nothing depends on it, so
-/// failures are nobody's business.
+/// Removes what killed simulations of this user left in `directory`. Failures are ignored, as
+/// nothing depends on it.
 pub(super) fn remove(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
@@ -28,13 +28,13 @@ pub(super) fn remove(directory: &Path) {
             .to_str()
             .is_some_and(|name| name.starts_with(PREFIX));
         if is_ours && is_dead(&entry.path()).unwrap_or(false) {
-            tracing::debug!(path = %entry.path().display(), "left by a simulation that was killed");
+            tracing::debug!(path = %entry.path().display(), "removing the directory of a killed simulation");
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Whether it is a directory of ours with the socket of nobody.
+/// Whether this is a directory of this user with a socket that no process listens on.
 fn is_dead(directory: &Path) -> io::Result<bool> {
     let meta = fs::symlink_metadata(directory)?;
     if !meta.is_dir() || meta.uid() != geteuid().as_raw() {
@@ -42,7 +42,7 @@ fn is_dead(directory: &Path) -> io::Result<bool> {
     }
     let link = directory.join(LINK);
     let made = fs::symlink_metadata(&link)?.modified()?;
-    if made.elapsed().unwrap_or_default() < AGE {
+    if made.elapsed().unwrap_or_default() < MIN_AGE {
         return Ok(false);
     }
     Ok(matches!(

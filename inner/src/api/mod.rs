@@ -1,7 +1,8 @@
-//! HTTP on the guest's loopback: attestation documents for the program, as Enclaver has it.
+//! The HTTP API on the guest's loopback: attestation documents, compatible with Enclaver.
 //!
-//! `POST /v1/attestation` with JSON (`nonce` and `user_data` in base64, `public_key` in PEM, all
-//! optional), or `GET /v1/attestation?nonce=BASE64`. The answer is the document as the module makes it.
+//! `POST /v1/attestation` takes JSON (`nonce` and `user_data` in base64, `public_key` in PEM, all
+//! optional). `GET /v1/attestation?nonce=BASE64` takes a nonce. The response is the module's
+//! document, unchanged.
 
 mod question;
 
@@ -24,12 +25,12 @@ const LIMITS: Limits = Limits {
     when_full: WhenFull::Wait,
     head_timeout: Duration::from_secs(10),
     body_timeout: Duration::from_secs(10),
-    // Twice what base64 and PEM make of the module's limits.
+    // Twice the size that base64 and PEM make of the module's limits.
     max_body: 8 * 1024,
     drain_timeout: Duration::from_secs(1),
 };
 
-/// Serves until `stop` is cancelled; then requests that are being answered end.
+/// Serves until `stop` is cancelled, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, module: Arc<dyn Module>, stop: CancellationToken) {
     let handler = move |request| answer(Arc::clone(&module), request);
     odyn_http_serve::serve("api", listener, LIMITS, handler, stop).await;
@@ -38,7 +39,7 @@ pub async fn serve(listener: TcpListener, module: Arc<dyn Module>, stop: Cancell
 async fn answer(module: Arc<dyn Module>, request: Request<RequestBody>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     if parts.uri.path() != PATH {
-        return failure(StatusCode::NOT_FOUND, &format!("there is {PATH}"));
+        return failure(StatusCode::NOT_FOUND, &format!("the API is at {PATH}"));
     }
     let claims = match parts.method {
         Method::GET => question::of_query(parts.uri.query().unwrap_or_default()),
@@ -55,7 +56,7 @@ async fn answer(module: Arc<dyn Module>, request: Request<RequestBody>) -> Respo
 }
 
 async fn document(module: Arc<dyn Module>, claims: Claims) -> Response<Full<Bytes>> {
-    // The module takes some milliseconds: not on a thread that serves flows.
+    // The module takes some milliseconds, too long for a thread that serves flows.
     let made = tokio::task::spawn_blocking(move || module.attest(&claims)).await;
     match made {
         Ok(Ok(document)) => {

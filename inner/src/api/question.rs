@@ -1,4 +1,4 @@
-//! What a request wants in its document.
+//! Parses what a request wants in its attestation document.
 
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -27,7 +27,7 @@ struct Question {
     public_key: Option<String>,
 }
 
-/// Of a JSON object; an empty body wants nothing in particular.
+/// Parses a JSON object. An empty body asks for a document without extras.
 pub(super) fn of_json(body: &[u8]) -> Result<Claims, String> {
     if body.is_empty() {
         return Ok(Claims::default());
@@ -41,7 +41,7 @@ pub(super) fn of_json(body: &[u8]) -> Result<Claims, String> {
     })
 }
 
-/// Of a query: `nonce` alone.
+/// Parses a query string, which may have `nonce` alone.
 pub(super) fn of_query(query: &str) -> Result<Claims, String> {
     let mut claims = Claims::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -69,7 +69,7 @@ fn decode(field: &str, text: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("{field} is no base64: {error}"))
 }
 
-/// PUBLIC KEY in PEM, or what is in it, in base64.
+/// Decodes a PEM block PUBLIC KEY, or its content in base64.
 fn key(pem: &str) -> Result<Vec<u8>, String> {
     if !pem.contains("-----BEGIN") {
         return decode("public_key", pem);

@@ -1,4 +1,4 @@
-//! The audit record: one JSON line for each flow, written when it ends, whatever way it ends.
+//! The audit record: one JSON line per flow, written when the flow ends.
 
 mod writer;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use writer::{Sink, Writer};
 
-/// Opens records; cheap to clone.
+/// Opens records. Clones share one writer.
 #[derive(Clone)]
 pub struct Audit {
     shared: Arc<Shared>,
@@ -24,35 +24,35 @@ struct Shared {
     next: AtomicU64,
 }
 
-/// What the policy, or we before it, said of the flow.
+/// The verdict on a flow, by the policy or by a check before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Allowed by a rule.
+    /// A rule allowed it.
     Allow,
-    /// Denied.
+    /// A rule or a check denied it.
     Deny,
-    /// Allowed by `mode: report`; it would have been denied.
+    /// `mode: report` allowed it; otherwise it would have been denied.
     Report,
 }
 
-/// Who began a flow.
+/// The side that began a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// The program.
+    /// The app.
     Egress,
-    /// A client of the program.
+    /// A client of the app.
     Ingress,
 }
 
-/// How a flow ended.
+/// The way in which a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// Both sides finished.
     Closed,
-    /// The program reset it.
+    /// The app reset it.
     ResetByApp,
     /// The peer reset it.
     ResetByPeer,
@@ -62,7 +62,7 @@ pub enum End {
     Timeout,
     /// No route to the peer.
     Unreachable,
-    /// The host half does not allow it, or is at its limits.
+    /// The host does not allow it, or has reached its limits.
     HostRefused,
     /// The name could not be resolved when the flow began.
     Unresolved,
@@ -72,11 +72,11 @@ pub enum End {
     Denied,
     /// A DNS query that got its answer.
     Answered,
-    /// The link to the host half broke.
+    /// The link to the host broke.
     LinkLost,
-    /// The link speaks nonsense.
+    /// The link received what its protocol does not allow.
     LinkFault,
-    /// We were out of descriptors or memory for it.
+    /// The guest had no descriptors or memory left for it.
     Exhausted,
     /// A client did not finish its TLS handshake.
     TlsFailed,
@@ -86,19 +86,19 @@ pub enum End {
     Cut,
 }
 
-/// Why a flow was denied, before or by the policy.
+/// The reason why a flow was denied.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// Kebab-case reason.
+    /// The reason, in kebab case.
     pub reason: &'static str,
-    /// The rule that said so, as written.
+    /// The text of the rule that denied it.
     pub rule: Option<Arc<str>>,
-    /// Its line in the policy.
+    /// The rule's line in the policy.
     pub line: Option<u32>,
 }
 
 impl Refusal {
-    /// A refusal that no rule of the policy stands behind.
+    /// A refusal that comes from no rule of the policy.
     pub const fn of(reason: &'static str) -> Self {
         Self {
             reason,
@@ -108,7 +108,7 @@ impl Refusal {
     }
 }
 
-/// The record of a flow that is under way; dropping it writes the line.
+/// The record of an open flow. Dropping it writes the line.
 pub struct Record {
     audit: Audit,
     started: Instant,
@@ -142,7 +142,7 @@ struct Line {
 }
 
 impl Audit {
-    /// An audit that writes to `sink`.
+    /// Starts an audit that writes to `sink`.
     ///
     /// # Errors
     /// The writer's thread could not be started.
@@ -155,7 +155,7 @@ impl Audit {
         })
     }
 
-    /// Opens the record of a flow. Until [`Record::allowed`] is called it is a denied one.
+    /// Opens the record of a flow, with the verdict "deny" until [`Record::allowed`] is called.
     pub fn flow(&self, protocol: impl Into<String>, destination: impl ToString) -> Record {
         Record {
             audit: self.clone(),
@@ -183,7 +183,8 @@ impl Audit {
         }
     }
 
-    /// Opens the record of a client's connection to the program, whose address the host half says.
+    /// Opens the record of a client's connection to the app. The client's address comes from the
+    /// host.
     pub fn incoming(&self, client: ClientAddr, destination: impl ToString) -> Record {
         let mut record = self.flow("tcp", destination);
         record.line.direction = Direction::Ingress;
@@ -191,30 +192,31 @@ impl Audit {
         record
     }
 
-    /// Whether records go anywhere; where not, they need not be made.
+    /// Whether records go anywhere. If not, callers need not make them.
     pub fn is_kept(&self) -> bool {
         self.shared.writer.is_kept()
     }
 
-    /// Waits until every record that was closed before this call is in the file.
+    /// Waits until every record that was closed before this call is written.
     pub fn flush(&self) {
         self.shared.writer.flush();
     }
 }
 
 impl Record {
-    /// The name that the destination stands for.
+    /// Notes the name that the destination stands for.
     pub fn name(&mut self, name: Arc<str>) {
         self.line.name = Some(name);
     }
 
-    /// It began this long ago, before there was a record.
+    /// Notes that the flow began this long before its record was opened.
     pub fn began(&mut self, ago: Duration) {
         self.started = self.started.checked_sub(ago).unwrap_or(self.started);
         self.line.time = self.line.time.checked_sub(ago).unwrap_or(self.line.time);
     }
 
-    /// The policy lets it pass; `report` carries what would have denied it.
+    /// Notes that the policy allows the flow. `report` is the refusal that `mode: report` did not
+    /// enforce.
     pub fn allowed(&mut self, rule: Option<(Arc<str>, u32)>, report: Option<Refusal>) {
         self.line.verdict = if report.is_some() {
             Verdict::Report
@@ -235,7 +237,7 @@ impl Record {
         }
     }
 
-    /// It is denied; the record is written at once.
+    /// Denies the flow and writes the record.
     pub fn denied(mut self, refusal: Refusal) {
         self.line.verdict = Verdict::Deny;
         self.line.reason = Some(refusal.reason);
@@ -244,33 +246,33 @@ impl Record {
         self.line.end = End::Denied;
     }
 
-    /// It passed because of `mode: report`; the record is written at once.
+    /// Notes that `mode: report` let the flow pass, and writes the record.
     pub fn reported(mut self, refusal: Refusal) {
         self.allowed(None, Some(refusal));
         self.line.end = End::Answered;
     }
 
-    /// The address that the host half reached.
+    /// Notes the address that the host connected to.
     pub fn dialled(&mut self, address: Option<Dialled>) {
         self.line.dialled = address.map(|address| address.0);
     }
 
-    /// The byte counters, to be shared with whatever moves the bytes.
+    /// The byte counters, which the relay shares.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
 
-    /// Bytes that were taken from the program and are not known to have arrived.
+    /// Notes how many bytes of the app are not known to have arrived.
     pub fn undelivered(&mut self, bytes: u64) {
         self.line.bytes_undelivered = Some(bytes);
     }
 
-    /// The flow ended this way; the record is written at once.
+    /// Ends the flow this way and writes the record.
     pub fn ended(mut self, end: End) {
         self.line.end = end;
     }
 
-    /// The number of the flow.
+    /// The flow's number.
     pub fn id(&self) -> u64 {
         self.line.flow
     }
@@ -292,13 +294,13 @@ impl Drop for Record {
                 bytes.push(b'\n');
                 self.audit.shared.writer.write(bytes);
             }
-            Err(error) => tracing::error!(%error, "an audit record could not be encoded"),
+            Err(error) => tracing::error!(%error, "cannot encode an audit record"),
         }
     }
 }
 
 impl Line {
-    /// The report of a flow that had to be cut, for whoever reads no audit records.
+    /// Logs a flow that was cut, for readers of the log without audit records.
     fn report_cut(&self) {
         tracing::warn!(
             flow = self.flow,

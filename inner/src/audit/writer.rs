@@ -1,5 +1,6 @@
-//! A thread that writes lines, so that a slow disk or a full pipe holds up no worker until the
-//! queue is full; then it does, because a record is never dropped.
+//! Writes lines in a thread, so that a slow disk does not block a worker.
+//!
+//! A worker blocks only when the queue is full: a record is never dropped.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,18 +9,18 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-/// Lines that may wait for the disk.
+/// Lines in the queue, at most.
 const QUEUE: usize = 8192;
 
-/// What the thread rests after it has written. Waking it for each record would cost a worker more than
-/// making the record; a record that comes alone is written at once.
+/// Pause of the thread after a write. Waking the thread for each record would cost a worker more
+/// than making the record. A record that arrives in an idle moment is written at once.
 const REST: Duration = Duration::from_millis(2);
 
-/// Where records go.
+/// The destination of records.
 pub struct Sink(Option<Box<dyn Write + Send>>);
 
 impl Sink {
-    /// Nowhere: the records are counted for by nobody.
+    /// Discards all records.
     pub fn none() -> Self {
         Self(None)
     }
@@ -29,9 +30,9 @@ impl Sink {
         Self(Some(Box::new(io::stdout())))
     }
 
-    /// A file, created with mode 0600 where it is missing and appended to where it exists.
+    /// A file: created with mode 0600 if missing, else appended to.
     ///
-    /// A line that was cut short when its writer was killed is ended first, so that the next one
+    /// An unfinished last line, whose writer was killed, gets its end first, so that the next line
     /// stays whole.
     ///
     /// # Errors
@@ -53,10 +54,10 @@ impl Sink {
     }
 }
 
-/// Whether the last line of a file has no end. What is no file, or can't be read, has none.
+/// Whether the last line of a file lacks its end. `false` for what is no file, or cannot be read.
 fn is_torn(path: &Path) -> bool {
     let last_byte = || -> io::Result<Option<u8>> {
-        // A pipe is not opened for reading: that would not come back, or take what is in it.
+        // A pipe is not opened: opening could block, and reading would take its content.
         if !path.metadata()?.is_file() {
             return Ok(None);
         }
@@ -77,7 +78,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// The queue to the writing thread.
+/// The sending end of the writer thread's queue.
 pub struct Writer {
     queue: Option<SyncSender<Message>>,
 }
@@ -98,7 +99,7 @@ impl Writer {
         Ok(Self { queue: Some(queue) })
     }
 
-    /// Whether lines go anywhere.
+    /// Whether lines are written anywhere.
     pub(super) fn is_kept(&self) -> bool {
         self.queue.is_some()
     }
@@ -111,7 +112,7 @@ impl Writer {
         }
     }
 
-    /// Waits until what was queued before is written.
+    /// Waits until all lines queued before this call are written.
     pub fn flush(&self) {
         if let Some(queue) = &self.queue {
             let (done, wait) = sync_channel(1);
@@ -154,12 +155,12 @@ fn write_all(mut output: BufWriter<impl Write>, messages: &Receiver<Message>) {
     }
 }
 
-/// Says once that records are being lost, and once that they are written again.
+/// Logs once when records are being lost, and once when they are written again.
 fn report(result: io::Result<()>, failing: &mut bool) {
     match (result, *failing) {
         (Err(error), false) => {
             *failing = true;
-            tracing::error!(%error, "audit records cannot be written");
+            tracing::error!(%error, "cannot write audit records");
         }
         (Ok(()), true) => *failing = false,
         _ => {}

@@ -1,4 +1,4 @@
-//! The Internet checksum (RFC 1071) and how it follows a change (RFC 1624).
+//! Computes the Internet checksum (RFC 1071) and updates it (RFC 1624).
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ impl Sum {
         self
     }
 
-    /// Takes bytes away that were in the sum; their number is even.
+    /// Subtracts bytes that the sum contains. Their number is even.
     #[must_use]
     pub fn without(mut self, bytes: &[u8]) -> Self {
         for pair in bytes.chunks_exact(2) {
@@ -52,7 +52,7 @@ impl Sum {
         sum.bytes(&length.to_be_bytes()).word(u16::from(protocol))
     }
 
-    /// The sum as one word: what a partial checksum holds.
+    /// Folds the sum into one word: the form of a partial checksum.
     #[must_use]
     pub fn folded(self) -> u16 {
         let mut sum = self.0;
@@ -62,14 +62,14 @@ impl Sum {
         sum as u16
     }
 
-    /// The checksum field: the complement of the sum.
+    /// The value of the checksum field: the complement of the sum.
     #[must_use]
     pub fn checksum(self) -> u16 {
         !self.folded()
     }
 }
 
-/// A checksum field after bytes that it covers were replaced (RFC 1624, equation 3).
+/// Updates a checksum field after bytes that it covers were replaced (RFC 1624, equation 3).
 #[must_use]
 pub fn updated(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
     Sum::default()
@@ -79,7 +79,7 @@ pub fn updated(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
         .checksum()
 }
 
-/// A partial checksum, which is the bare sum of the pseudo-header, after addresses in it were
+/// Updates a partial checksum, the bare sum of the pseudo-header, after its addresses were
 /// replaced.
 #[must_use]
 pub fn updated_partial(sum: u16, old: &[u8], new: &[u8]) -> u16 {

@@ -1,8 +1,8 @@
-//! Tells a program that its datagram was refused: ICMP "port unreachable" (RFC 792, RFC 4443),
-//! which a connected UDP socket sees as ECONNREFUSED.
+//! Sends ICMP "port unreachable" for a refused datagram (RFC 792, RFC 4443). A connected UDP socket
+//! sees it as ECONNREFUSED.
 //!
-//! The datagram was already accepted by the tproxy listener, so the kernel sends no error by
-//! itself; we send the one that a closed port would have caused.
+//! The tproxy listener has already accepted the datagram, so the kernel sends no error. odyn-net
+//! sends the one that a closed port would have caused.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,8 +37,8 @@ impl Refusals {
         })
     }
 
-    /// Refuses a datagram of `length` payload bytes. Best effort, as ICMP always is: a full
-    /// socket buffer loses the error as a busy network would.
+    /// Refuses a datagram of `length` payload bytes. Best effort, as ICMP is: a full socket buffer
+    /// loses the error.
     pub fn port_unreachable(&self, route: UdpFlowKey, length: usize) {
         let to = SocketAddr::new(route.client.ip(), 0);
         let sent = match (route.client.ip(), route.original.ip()) {
@@ -52,12 +52,12 @@ impl Refusals {
             _ => return,
         };
         if let Err(error) = sent {
-            tracing::debug!(%error, client = %route.client, "no ICMP error could be sent");
+            tracing::debug!(%error, client = %route.client, "cannot send an ICMP error");
         }
     }
 }
 
-/// Type 3, code 3, and the start of the packet that it is about.
+/// ICMP type 3, code 3, with the start of the refused packet.
 fn icmpv4(from: Ipv4Addr, to: Ipv4Addr, route: UdpFlowKey, length: usize) -> Vec<u8> {
     let udp = udp_header(route, length);
     let total = u16::from_be_bytes([udp[4], udp[5]]).saturating_add(V4_HEADER);
@@ -75,7 +75,7 @@ fn icmpv4(from: Ipv4Addr, to: Ipv4Addr, route: UdpFlowKey, length: usize) -> Vec
     packet
 }
 
-/// Type 1, code 4; the kernel fills the ICMPv6 checksum in.
+/// ICMPv6 type 1, code 4. The kernel fills the checksum in.
 fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, route: UdpFlowKey, length: usize) -> Vec<u8> {
     let udp = udp_header(route, length);
     let mut packet = vec![1, 4, 0, 0, 0, 0, 0, 0];
@@ -87,7 +87,8 @@ fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, route: UdpFlowKey, length: usize) -> Vec
     packet
 }
 
-/// The header of the datagram; a checksum of 0 is "none", and nobody verifies it here.
+/// The UDP header of the datagram. Checksum 0 means "none", and the receiver of an ICMP error does
+/// not check it.
 fn udp_header(route: UdpFlowKey, length: usize) -> [u8; 8] {
     let length = u16::try_from(length)
         .unwrap_or(u16::MAX)

@@ -1,9 +1,9 @@
-//! Capture: how an unmodified program's traffic comes to us.
+//! Capture: brings an unmodified app's traffic to odyn-net.
 //!
-//! [`Capture::install`] prepares the network namespace it is called in, and from then on every
-//! TCP connection, UDP datagram and DNS query of the namespace arrives at us, and everything else
-//! is rejected and reported. There are two ways: [`Nftables`], by rules in the kernel, and
-//! [`tun::Tun`], by a device whose other end is ours, for kernels without nf_tables.
+//! [`Capture::install`] prepares the network namespace of its caller. From then on every TCP
+//! connection, UDP datagram and DNS query of the namespace arrives at odyn-net; other packets are
+//! rejected and reported. There are two ways: [`Nftables`] by rules in the kernel, and [`tun::Tun`]
+//! by a TUN device, for kernels without nf_tables.
 
 pub mod checksum;
 pub mod icmp;
@@ -27,7 +27,7 @@ use tun::{Tun, TunError};
 /// The ways to capture a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Method {
-    /// nftables, and a TUN device where the kernel has no nf_tables.
+    /// nftables, or a TUN device where the kernel has no nf_tables.
     #[default]
     Auto,
     /// Rules in the kernel.
@@ -37,7 +37,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As on the command line.
+    /// The value on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Method::Auto => "auto",
@@ -47,41 +47,41 @@ impl Method {
     }
 }
 
-/// Why the namespace is not captured; the program must not be started.
+/// The reason why the namespace is not captured; the app must not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// `lo`, addresses, routes or rules.
+    /// The kernel refused an address, a route or `lo`.
     #[error(transparent)]
     Routes(#[from] routes::RouteError),
-    /// The listening sockets.
+    /// The listening sockets cannot be opened.
     #[error("cannot open the capture sockets: {0} (needs CAP_NET_ADMIN and CAP_NET_RAW)")]
     Sockets(#[source] io::Error),
-    /// The nftables rules.
+    /// The rules cannot be installed.
     #[error(transparent)]
     Rules(#[from] nft::InstallError),
-    /// The TUN device.
+    /// The TUN device cannot be used.
     #[error(transparent)]
     Tun(#[from] TunError),
-    /// Neither way.
+    /// Neither way works.
     #[error("neither by nftables: {nftables}; nor by a TUN device: {tun}")]
     Neither {
-        /// What nftables lacks.
+        /// The reason why nftables does not work.
         nftables: Box<CaptureError>,
-        /// What TUN lacks.
+        /// The reason why TUN does not work.
         tun: TunError,
     },
 }
 
 /// A captured namespace.
 pub enum Capture {
-    /// By rules in the kernel.
+    /// Captured by rules in the kernel.
     Nftables(Nftables),
-    /// By a TUN device.
+    /// Captured by a TUN device.
     Tun(Tun),
 }
 
-/// A namespace that is captured by nftables.
+/// A namespace captured by nftables.
 pub struct Nftables {
     /// One entry for each address family of the kernel.
     pub families: Vec<FamilySockets>,
@@ -95,8 +95,8 @@ impl Capture {
     /// Captures the network namespace of the calling process.
     ///
     /// # Errors
-    /// What the kernel lacks or refused. What an earlier run left stays in force in that case, so
-    /// nothing is open that was closed.
+    /// The kernel lacks something or refused a step. Rules of an earlier run then stay in force, so
+    /// the failure opens nothing.
     pub async fn install(own: OwnAddresses, method: Method) -> Result<Self, CaptureError> {
         match method {
             Method::Nftables => Ok(Self::Nftables(Nftables::install(own).await?)),
@@ -128,7 +128,7 @@ impl Capture {
 }
 
 impl CaptureError {
-    /// Whether the kernel lacks something, in place of us a right.
+    /// Whether the kernel lacks a feature, as opposed to us a right.
     fn is_of_the_kernel(&self) -> bool {
         match self {
             CaptureError::Rules(_) => true,
@@ -142,7 +142,7 @@ impl Nftables {
     /// Captures the network namespace of the calling process.
     ///
     /// # Errors
-    /// As for [`Capture::install`].
+    /// See [`Capture::install`].
     pub async fn install(own: OwnAddresses) -> Result<Self, CaptureError> {
         routes::install(own).await?;
         let mut families = vec![FamilySockets::open(own.v4.into()).map_err(CaptureError::Sockets)?];

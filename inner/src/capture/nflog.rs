@@ -1,7 +1,7 @@
-//! What the kernel rejected: ICMP, SCTP, raw IP, anything that capture does not carry.
+//! Reads the packets that the kernel rejected: ICMP, SCTP, raw IP, all that is not captured.
 //!
-//! The rules copy the headers of each such packet to NFLOG; they become audit records here.
-//! A program that repeats itself is recorded once in [`QUIET`] for each destination.
+//! The rules copy the headers of each such packet to NFLOG, and they become audit records here.
+//! Repeated packets to one destination give one record in [`QUIET`].
 
 use std::collections::HashMap;
 use std::io;
@@ -18,9 +18,9 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 
 use crate::capture::nft::LOG_GROUP;
 
-/// Time for which a repeated packet to the same destination is not recorded again.
+/// Interval of the records of repeated packets to one destination.
 pub const QUIET: Duration = Duration::from_secs(30);
-/// Destinations remembered for [`QUIET`]; more are recorded each time.
+/// Destinations remembered for [`QUIET`]; packets to further ones are all recorded.
 const REMEMBERED: usize = 4096;
 
 /// The stream of rejected packets.
@@ -29,7 +29,7 @@ pub struct RejectedPackets {
     recent: RecentPackets,
 }
 
-/// What was recorded lately.
+/// The destinations recorded lately.
 #[derive(Default)]
 pub struct RecentPackets {
     seen: HashMap<(u8, IpAddr, u16), Instant>,
@@ -96,7 +96,7 @@ impl RejectedPackets {
         })
     }
 
-    /// Waits for packets that have not been recorded lately. Cancel safe.
+    /// Waits for packets that were not recorded lately. Cancel safe.
     ///
     /// # Errors
     /// The netlink socket failed for good.
@@ -104,7 +104,8 @@ impl RejectedPackets {
         loop {
             let bytes = match self.socket.recv_from_full().await {
                 Ok((bytes, _)) => bytes,
-                // The program sent faster than we read: those packets were rejected unrecorded.
+                // The app sent faster than odyn-net read; the kernel rejected those packets
+                // unrecorded.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => continue,
                 Err(error) => return Err(error),
             };
@@ -121,7 +122,7 @@ impl RejectedPackets {
 }
 
 impl RecentPackets {
-    /// Whether a packet is to be recorded now.
+    /// Whether to record a packet now.
     pub fn is_news(&mut self, packet: &RejectedPacket, now: Instant) -> bool {
         let key = (
             packet.protocol,
@@ -143,7 +144,7 @@ impl RecentPackets {
     }
 }
 
-/// The packets of one netlink datagram, which may hold several messages.
+/// Parses the packets of one netlink datagram, which may hold several messages.
 fn packets_of(mut bytes: &[u8]) -> Vec<RejectedPacket> {
     let mut packets = Vec::new();
     while let Ok(message) = NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
@@ -167,8 +168,8 @@ fn packets_of(mut bytes: &[u8]) -> Vec<RejectedPacket> {
     packets
 }
 
-/// Reads protocol, destination and port of an IP packet that may be cut short. These bytes are
-/// the program's: any of them may be wrong.
+/// Parses protocol, destination and port of an IP packet that may be cut short. The app wrote these
+/// bytes, so any may be wrong.
 pub fn parse(packet: &[u8]) -> Option<RejectedPacket> {
     match packet.first()? >> 4 {
         4 => parse_v4(packet),
@@ -194,7 +195,7 @@ fn parse_v6(packet: &[u8]) -> Option<RejectedPacket> {
     let destination: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
     let mut protocol = *packet.get(6)?;
     let mut rest = packet.get(40..).unwrap_or_default();
-    // Hop-by-hop, routing and destination options (RFC 8200 section 4), a few at most.
+    // Skips hop-by-hop, routing and destination options (RFC 8200 section 4), a few at most.
     for _ in 0..4 {
         if !matches!(protocol, 0 | 43 | 60) {
             break;

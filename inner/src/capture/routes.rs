@@ -1,12 +1,12 @@
-//! Makes arbitrary destinations routable in a namespace that has only `lo`.
+//! Makes every destination routable in a namespace that has only `lo`.
 //!
-//! A Nitro enclave, like a fresh network namespace, has `lo` down and no route: connect() fails
-//! with ENETUNREACH before any packet filter sees it. So `lo` is raised, gets one address of
-//! global scope in each family (the kernel wants a source address for flows to other hosts), and
-//! a default route. A second table, chosen by the firewall mark, declares every address local,
-//! which is what lets tproxy receive datagrams for them.
+//! A Nitro enclave, like a new network namespace, has `lo` down and no route: connect() fails with
+//! ENETUNREACH before a packet filter sees a packet. So odyn-net brings `lo` up and adds an address
+//! of global scope in each family (the kernel needs a source address for flows to other hosts) and
+//! a default route. A second table, selected by the firewall mark, makes every address local, which
+//! lets tproxy receive datagrams to them.
 //!
-//! Every step may be repeated: what is already there is kept.
+//! Each step can be repeated: existing addresses and routes stay.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,7 +24,7 @@ use super::nft::UDP_MARK;
 pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// Routing table in which every address is local.
 const LOCAL_TABLE: u32 = 100;
-/// Before the `main` table (32766), behind the kernel's `local` table (0).
+/// Priority of the rule: before the `main` table (32766), after the kernel's `local` table (0).
 const RULE_PRIORITY: u32 = 100;
 
 /// The guest's own addresses on `lo`, inside the block that synthetic addresses come from.
@@ -55,26 +55,26 @@ impl RouteError {
         }
     }
 
-    /// Whether a right is missing, and not something in the kernel.
+    /// Whether a right is missing, as opposed to a kernel feature.
     pub fn is_permission(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 }
 
-/// Whether this kernel has IPv6 at all (`ipv6.disable=1` removes it).
+/// Whether this kernel has IPv6 (`ipv6.disable=1` removes it).
 pub fn kernel_has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
-/// Raises `lo` and installs addresses, routes and policy-routing rules.
+/// Brings `lo` up and installs addresses, routes and policy-routing rules.
 ///
 /// # Errors
-/// The step that failed and, where known, the kernel option or capability it needs.
+/// A step failed; the error names it and, where known, the kernel option or capability.
 pub async fn install(own: OwnAddresses) -> Result<(), RouteError> {
     with_handle(async |handle| install_with(handle, own).await).await
 }
 
-/// Does something with a route netlink socket.
+/// Runs `work` with a route netlink socket.
 pub(super) async fn with_handle<T>(
     work: impl AsyncFnOnce(&Handle) -> Result<T, RouteError>,
 ) -> Result<T, RouteError> {
@@ -85,13 +85,13 @@ pub(super) async fn with_handle<T>(
     })?;
     let driver = tokio::spawn(connection);
     let result = work(&handle).await;
-    // The connection ends by itself once the last handle is gone.
+    // The connection ends with its last handle.
     drop(handle);
     let _ = driver.await;
     result
 }
 
-/// Raises `lo`.
+/// Brings `lo` up.
 pub(super) async fn raise_loopback(handle: &Handle) -> Result<(), RouteError> {
     let up = LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build();
     check("bring lo up", handle.link().change(up).execute().await)
@@ -182,13 +182,13 @@ pub(super) async fn add_address_to(
     prefix: u8,
 ) -> Result<(), RouteError> {
     let mut request = handle.address().add(index, address, prefix);
-    // Duplicate address detection would leave the address unusable for a second.
+    // Duplicate address detection would keep the address unusable for a second.
     request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
     check(&format!("add {address} to {name}"), request.execute().await)
 }
 
-/// Some images switch IPv6 off by sysctl; on `lo` it carries nothing but captured flows. When the
-/// sysctl is not there or not ours to write, adding the address reports it.
+/// Switches IPv6 on for `lo`, where only captured flows use it. Some images switch it off by
+/// sysctl. A failure shows when the address is added.
 fn enable_ipv6_on_loopback() {
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0");
 }

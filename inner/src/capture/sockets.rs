@@ -1,4 +1,4 @@
-//! The sockets that captured traffic arrives at.
+//! Opens the sockets that captured traffic arrives at.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,14 +10,14 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::nft::Steering;
 
-/// Ports are searched downwards from here: above the default ephemeral range (32768–60999) and
-/// out of the way of what programs listen on.
+/// The search for free ports goes down from here. This is above the default ephemeral range
+/// (32768–60999) and away from the ports that programs listen on.
 const FIRST_PORT: u16 = 65_499;
-/// How many ports are tried before giving up.
+/// Ports that the search tries.
 const PORTS_TRIED: u16 = 512;
 /// Connections that the kernel completes before we accept them; capped by net.core.somaxconn.
 const BACKLOG: i32 = 16_384;
-/// Receive buffer of the socket that every first datagram of a flow arrives at, in bytes.
+/// Receive buffer, in bytes, of the socket that gets the first datagram of every flow.
 const UDP_RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The listeners of one address family.
@@ -46,10 +46,10 @@ impl FamilySockets {
         })
     }
 
-    /// Where the rules have to send what.
+    /// The addresses for the rules.
     ///
     /// # Errors
-    /// A socket that lost its address, which does not happen to a bound one.
+    /// A socket has no address, which does not happen to a bound one.
     pub fn steering(&self) -> io::Result<Steering> {
         Ok(Steering {
             tcp: self.tcp.local_addr()?,
@@ -82,7 +82,7 @@ pub(super) fn bind(
             socket.set_only_v6(true)?;
         }
         if kind == Type::STREAM {
-            // A restart must not wait for TIME_WAIT of the connections before it.
+            // A restart must not wait for TIME_WAIT of earlier connections.
             socket.set_reuse_address(true)?;
         }
         prepare(&socket)?;
@@ -97,7 +97,7 @@ pub(super) fn bind(
         if kind == Type::STREAM {
             match socket.listen(BACKLOG) {
                 Ok(()) => {}
-                // Another listener with SO_REUSEADDR won the port between bind and listen.
+                // Another listener with SO_REUSEADDR took the port between bind and listen.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     last = error;
                     continue;
@@ -111,7 +111,7 @@ pub(super) fn bind(
 }
 
 fn transparent(socket: &Socket) -> io::Result<()> {
-    // Beyond net.core.rmem_max the kernel grants what it allows; root may exceed it.
+    // The kernel grants up to net.core.rmem_max; root may exceed it.
     let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
     if socket.domain()? == Domain::IPV4 {
         socket.set_ip_transparent_v4(true)?;
@@ -123,8 +123,8 @@ fn transparent(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket that answers `client` from the address it had sent to. Being connected, it also
-/// receives the client's further datagrams: the kernel prefers it to the tproxy listener.
+/// Opens a socket that answers `client` from the address it had sent to. It is connected, so the
+/// kernel delivers the client's further datagrams to it and not to the tproxy listener.
 ///
 /// # Errors
 /// No file descriptor is left, or transparent sockets are not allowed.
@@ -137,14 +137,14 @@ pub fn reply_socket(original: OrigDst, client: ClientAddr) -> io::Result<UdpSock
         socket.set_only_v6(true)?;
         socket.set_ip_transparent_v6(true)?;
     }
-    // Many clients may talk to one destination: each pair has a socket of its own.
+    // Many clients may send to one destination: each pair has a socket of its own.
     socket.set_reuse_address(true)?;
     socket.bind(&original.0.into())?;
     socket.connect(&client.0.into())?;
     UdpSocket::from_std(socket.into())
 }
 
-/// Whether a socket could not be had for lack of descriptors or memory, which passes.
+/// Whether a socket failed for lack of descriptors or memory, which passes.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     matches!(
@@ -153,13 +153,13 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-/// The destination that a redirected connection was made to.
+/// Returns the destination that a redirected connection was made to.
 ///
 /// # Errors
 /// The connection was not redirected, or conntrack lost it: the flow must be refused.
 pub fn original_destination(stream: &tokio::net::TcpStream) -> io::Result<OrigDst> {
     let socket = SockRef::from(stream);
-    // By the socket's own family: the kernel answers for the other as well, with whatever it finds.
+    // Asks in the socket's own family: in the other one the kernel answers with wrong data.
     let address = if stream.local_addr()?.is_ipv4() {
         socket.original_dst_v4()?
     } else {

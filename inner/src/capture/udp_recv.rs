@@ -1,4 +1,4 @@
-//! Receives captured datagrams together with where they were going.
+//! Receives captured datagrams with their original destinations.
 
 use std::io;
 use std::io::IoSliceMut;
@@ -13,19 +13,19 @@ use tokio::net::UdpSocket;
 /// Largest UDP payload over IPv4 or IPv6 without jumbograms, in bytes.
 pub const MAX_DATAGRAM: usize = 65_535;
 
-/// Who sent a captured datagram, and to whom.
+/// The client and the original destination of a captured datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UdpFlowKey {
-    /// The program's socket.
+    /// The app's socket.
     pub client: ClientAddr,
-    /// The destination that it addressed.
+    /// The destination that the app addressed.
     pub original: OrigDst,
 }
 
-/// Waits for the next datagram; its length is returned with its route.
+/// Waits for the next datagram; returns its length and its route.
 ///
 /// # Errors
-/// The socket failed, or the kernel gave no original destination for the datagram; the latter
+/// The socket failed, or the kernel gave no original destination. The latter
 /// ([`io::ErrorKind::InvalidData`]) concerns this datagram only.
 pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, UdpFlowKey)> {
     socket
@@ -33,10 +33,10 @@ pub async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize
         .await
 }
 
-/// As [`receive`], without waiting: [`io::ErrorKind::WouldBlock`] when the kernel has none.
+/// Receives without waiting: [`io::ErrorKind::WouldBlock`] when there is no datagram.
 ///
 /// # Errors
-/// As [`receive`].
+/// See [`receive`].
 pub fn try_receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, UdpFlowKey)> {
     let mut control = nix::cmsg_space!(nix::libc::sockaddr_in6);
     let mut slices = [IoSliceMut::new(buffer)];

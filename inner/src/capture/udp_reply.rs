@@ -1,4 +1,4 @@
-//! The way back to the program for datagrams, whichever way they came.
+//! Sends answers to the app's datagrams, for both ways of capture.
 
 use std::future::pending;
 use std::io;
@@ -15,19 +15,19 @@ use crate::capture::sockets::reply_socket;
 use crate::capture::udp_recv::UdpFlowKey;
 use crate::capture::{icmp, tun};
 
-/// UdpReplies datagrams.
+/// Makes the replies of a capture.
 pub enum UdpReplies {
-    /// By sockets of ours.
+    /// Through sockets, with nftables.
     Sockets(icmp::Refusals),
-    /// By packets written to the device.
+    /// Through packets written to the TUN device.
     Packets(Arc<tun::Shared>),
 }
 
-/// What sends a flow's answers from where its datagrams went to.
+/// Sends one flow's answers, from the address that its datagrams went to.
 pub enum UdpReply {
     /// A socket, which also receives the flow's further datagrams.
     Socket(Batched),
-    /// Packets.
+    /// The TUN device, which takes packets.
     Packets(Arc<tun::Shared>, UdpFlowKey),
 }
 
@@ -40,7 +40,7 @@ impl UdpReplies {
         }
     }
 
-    /// The way back for one flow.
+    /// Makes the reply of one flow.
     ///
     /// # Errors
     /// No file descriptor is left.
@@ -67,7 +67,7 @@ impl UdpReply {
         }
     }
 
-    /// Takes such a datagram, if the kernel has one: the runtime may not have heard of it yet.
+    /// Receives such a datagram by a system call: the runtime may not have seen it yet.
     ///
     /// # Errors
     /// There is none, or the client is gone.

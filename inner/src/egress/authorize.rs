@@ -1,4 +1,4 @@
-//! From a captured destination to a permit.
+//! Decides on a flow: from its captured destination to a permit.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use crate::audit::{End, Record, Refusal};
 use crate::capture::routes::OwnAddresses;
 use crate::egress::dns_policy::Resolver;
 
-/// Judges flows by the policy and the names that their addresses stand for.
+/// Decides on flows, by the policy and by the names behind synthetic addresses.
 pub(super) struct Authorizer {
     policy: Arc<Policy>,
     resolver: Resolver,
     own: OwnAddresses,
 }
 
-/// A flow that may pass.
+/// An allowed flow.
 pub(super) struct Admitted {
-    /// What the link asks for.
+    /// The permit, which opens the flow on the link.
     pub permit: Permit,
-    /// The name that the flow was made to.
+    /// The name that the app connected to.
     pub name: Option<DnsName>,
     /// Keeps the synthetic address bound to its name while the flow lives.
     pub _lease: Option<Lease>,
 }
 
-/// A flow that may not.
+/// A flow that is not carried.
 pub(super) enum Rejected {
-    /// Denied: the record is written with this.
+    /// The policy denies the flow; the refusal is for its record.
     Denied(Refusal),
-    /// Allowed by name, but the name does not resolve at the moment.
+    /// The policy may allow the name, but the name does not resolve at the moment.
     Unresolved,
 }
 
@@ -44,7 +44,7 @@ enum FlowTarget {
 }
 
 impl Authorizer {
-    /// A judge over a policy; `own` are addresses that stand for no destination.
+    /// Makes an authorizer. Flows to `own`, the guest's own addresses, are denied.
     pub(super) fn new(policy: Arc<Policy>, resolver: Resolver, own: OwnAddresses) -> Self {
         Self {
             policy,
@@ -53,10 +53,10 @@ impl Authorizer {
         }
     }
 
-    /// Judges a flow and notes name and verdict in its record.
+    /// Decides on a flow and notes name and verdict in its record.
     ///
     /// # Errors
-    /// The flow must not pass.
+    /// The flow is denied, or its name does not resolve.
     pub(super) async fn authorize(
         &self,
         destination: OrigDst,
@@ -119,7 +119,7 @@ impl Authorizer {
             .map_err(|error| match error {
                 ResolveError::Denied(denial) => Rejected::Denied(Refusal::from(&denial)),
                 error => {
-                    tracing::info!(%name, %error, "a name of an open binding does not resolve");
+                    tracing::info!(%name, %error, "the name behind a synthetic address does not resolve");
                     Rejected::Unresolved
                 }
             })?;
@@ -133,9 +133,8 @@ impl Authorizer {
         }))
     }
 
-    /// The name's addresses, of the flow's own family first. A program that connected to a
-    /// synthetic address has had its choice of family; whether the host can reach that family is
-    /// known only there, so it gets those of the other one as well.
+    /// Resolves the name in both families, the flow's own first. The app chose a family with the
+    /// synthetic address, but only the host knows which one it can reach.
     async fn resolve(&self, name: &DnsName, family: Family) -> Result<Vec<IpAddr>, ResolveError> {
         let other = match family {
             Family::V4 => Family::V6,
@@ -161,7 +160,7 @@ impl Authorizer {
         if let Some(lease) = self.resolver.hold(address) {
             return Ok(FlowTarget::Name(lease.binding().name.clone(), lease));
         }
-        // Our own ports, reached by their number instead of through the rules.
+        // The app addressed a listener of odyn-net directly, not through the capture.
         if address == IpAddr::V4(self.own.v4) || self.own.v6.is_some_and(|v6| address == v6) {
             return Err(Refusal::of("own-address"));
         }
@@ -172,12 +171,12 @@ impl Authorizer {
     }
 }
 
-/// A rule as the audit record has it: its text and its line.
+/// A rule as in the audit record: its text and its line.
 pub(super) fn rule_of(rule: &RuleRef) -> (Arc<str>, u32) {
     (rule.shared_text(), rule.line())
 }
 
-/// How a flow that could not be opened ended.
+/// The end, for the audit record, of a flow that the host did not open.
 pub(super) fn end_of_open(error: &odyn_link::OpenError) -> End {
     use odyn_link::OpenError;
     use odyn_proto::Refusal;

@@ -1,4 +1,4 @@
-//! The policy as the resolver sees it, and the link as its upstream.
+//! Connects the resolver to the policy, and to the host as its upstream.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -16,17 +16,17 @@ use odyn_proto::DnsName;
 use crate::audit::{Audit, End, Record, Refusal};
 use crate::egress::link::PermittedLink;
 
-/// The resolver as this executable builds it.
+/// The resolver, with the policy and the link plugged in.
 pub type Resolver = odyn_dns::Resolver<DnsPolicy, LinkUpstream>;
 
-/// Answers the resolver's questions from the policy and records what was denied.
+/// Answers the resolver's questions from the policy and records denied queries.
 pub struct DnsPolicy {
     policy: Arc<Policy>,
     audit: Audit,
 }
 
 impl DnsPolicy {
-    /// A gate over a policy.
+    /// Makes a gate over a policy.
     pub fn new(policy: Arc<Policy>, audit: Audit) -> Self {
         Self { policy, audit }
     }
@@ -85,7 +85,7 @@ impl NamePolicy for DnsPolicy {
     }
 }
 
-/// A rule as the resolver carries it to the record.
+/// A rule in the form that the resolver carries to the record.
 fn matched(rule: &RuleRef) -> MatchedRule {
     MatchedRule {
         text: rule.shared_text(),
@@ -93,7 +93,7 @@ fn matched(rule: &RuleRef) -> MatchedRule {
     }
 }
 
-/// A denial of the policy as the resolver answers and records it.
+/// A denial in the form that the resolver answers and records.
 fn query_denial(denial: &Denial) -> QueryDenial {
     QueryDenial {
         reason: denial.reason.as_str(),
@@ -127,13 +127,13 @@ impl From<&Denial> for Refusal {
     }
 }
 
-/// Asks the host's resolver through the link.
+/// Asks the host's resolver over the link.
 pub struct LinkUpstream {
     link: PermittedLink,
 }
 
 impl LinkUpstream {
-    /// An upstream behind the link.
+    /// Makes an upstream over the link.
     pub fn new(link: PermittedLink) -> Self {
         Self { link }
     }

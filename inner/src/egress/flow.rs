@@ -1,4 +1,4 @@
-//! The one path of an egress flow, however it was captured.
+//! The path of every egress flow, whichever way it was captured.
 //!
 //! 1. [`Captured::original`]: where the app wanted to go.
 //! 2. The authorizer asks the policy; a denied flow is refused.
@@ -18,7 +18,7 @@ use super::{Egress, conditions};
 use crate::audit::{End, Record, Refusal};
 use crate::egress::authorize::{Admitted, Rejected, end_of_open};
 
-/// A flow that the capture handed over and nothing was decided about.
+/// A captured flow before the decision.
 pub(super) trait Captured: Sized + Send {
     /// The protocol that the policy decides on.
     const PROTOCOL: Protocol;
@@ -26,22 +26,22 @@ pub(super) trait Captured: Sized + Send {
     /// The destination that the app addressed.
     fn original(&self) -> OrigDst;
 
-    /// Refuses the flow. The app is answered at once, where one answer is enough; the future goes
-    /// on answering, and `handover` holds the end of a drain off as long as it is needed.
+    /// Refuses the flow. A TCP connection is answered at once; a UDP flow's future answers each
+    /// further datagram. The implementation drops `handover` when a drain may end without it.
     fn refuse(
         self,
         cause: RefusalCause,
         handover: Guard,
     ) -> impl Future<Output = ()> + Send + 'static;
 
-    /// The app's bytes, so that conditions can be checked on them.
+    /// Returns the app's bytes, so that conditions can be checked on them.
     fn into_stream(self) -> impl Future<Output = AppStream<Self>> + Send;
 
     /// Opens the flow on the link and carries it to its end.
     fn carry(self, allowed: AllowedFlow<'_>) -> impl Future<Output = ()> + Send;
 }
 
-/// Why a flow is refused, for the kind of answer that the app gets.
+/// The reason for a refusal, which selects the answer to the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefusalCause {
     /// The policy, or a condition of its rule.
@@ -52,13 +52,13 @@ pub(super) enum RefusalCause {
     NotOpened(End),
 }
 
-/// What [`Captured::into_stream`] found.
+/// The result of [`Captured::into_stream`].
 pub(super) enum AppStream<C> {
-    /// The app is connected, and its bytes can be looked at.
+    /// The app is connected, and its first bytes can be peeked at.
     Connected(Connected),
-    /// The app gave the connection up.
+    /// The app closed the connection.
     Gone,
-    /// Flows of this kind have no bytes that can be looked at before they are carried.
+    /// Flows of this kind have no bytes that can be peeked at.
     None(C),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct AllowedFlow<'a> {
     /// The flow's audit record.
     pub(super) record: Record,
     pub(super) egress: &'a Egress,
-    /// Holds the end of a drain off until the link knows the flow.
+    /// Delays the end of a drain until the link knows the flow.
     pub(super) handover: Guard,
 }
 
@@ -134,14 +134,14 @@ pub(super) async fn not_opened<C: Captured>(
     handover: Guard,
 ) {
     let original = captured.original();
-    tracing::debug!(%original, %error, flow = record.id(), "not opened");
+    tracing::debug!(%original, %error, flow = record.id(), "the host did not open the flow");
     let end = end_of_open(error);
     let refused = captured.refuse(RefusalCause::NotOpened(end), handover);
     record.ended(end);
     refused.await;
 }
 
-/// Answers the app before the record is written: the app waits, the record does not.
+/// Answers the app first and writes the record second, as the app waits for the answer.
 async fn deny<C: Captured>(captured: C, record: Record, refusal: Refusal, handover: Guard) {
     let refused = captured.refuse(RefusalCause::Denied, handover);
     record.denied(refusal);

@@ -15,7 +15,7 @@ pub struct PermittedLink {
 }
 
 impl PermittedLink {
-    /// The permitted way over this link.
+    /// Wraps the link.
     pub fn new(link: HostLink) -> Self {
         Self { link }
     }
@@ -25,20 +25,20 @@ impl PermittedLink {
         self.link.carry(flow);
     }
 
-    /// Opens a TCP flow to where the permit says.
+    /// Opens a TCP flow to the destination of the permit.
     ///
     /// # Errors
-    /// What the host half or the link answered.
+    /// The host or the link refused the flow.
     pub async fn tcp(&self, permit: &Permit) -> Result<OpenedFlow<Stream>, OpenError> {
         self.link.connect_tcp(&target(permit)).await
     }
 
-    /// As [`PermittedLink::tcp`], for an app that is already connected.
+    /// Opens a TCP flow for an app that is already connected.
     ///
     /// The app's first bytes go with the request.
     ///
     /// # Errors
-    /// As [`PermittedLink::tcp`]; what the app wrote is lost then.
+    /// See [`PermittedLink::tcp`]. The bytes that the app wrote are lost.
     pub async fn tcp_for(
         &self,
         permit: &Permit,
@@ -47,23 +47,23 @@ impl PermittedLink {
         self.link.connect_tcp_for(&target(permit), app).await
     }
 
-    /// Opens a UDP flow to where the permit says.
+    /// Opens a UDP flow to the destination of the permit.
     ///
     /// # Errors
-    /// What the host half or the link answered.
+    /// The host or the link refused the flow.
     pub async fn udp(&self, permit: &Permit) -> Result<OpenedFlow<Datagrams>, OpenError> {
         self.link.connect_udp(&target(permit)).await
     }
 
-    /// Carries one DNS message for the resolver, whose names the policy has allowed.
+    /// Carries one DNS query of the resolver, for a name that the policy allows.
     ///
     /// # Errors
-    /// What the host half or the link answered.
+    /// The host or the link gave no answer.
     pub async fn dns(&self, query: Bytes) -> Result<Bytes, OpenError> {
         self.link.dns(query).await
     }
 
-    /// The way to KMS, which the policy's section opens.
+    /// A link to KMS, for the policy's section `kms_proxy`.
     pub fn kms(&self, _allowed: &KmsProxySettings) -> KmsLink {
         KmsLink {
             link: self.link.clone(),
@@ -75,7 +75,7 @@ impl PermittedLink {
         self.link.drain_watch()
     }
 
-    /// For a flow that is about to be opened: the host has yet to get something.
+    /// Delays the end of the drain while the caller is about to open a flow.
     pub fn handover(&self) -> Guard {
         self.link.handover()
     }
@@ -86,8 +86,8 @@ impl PermittedLink {
     }
 }
 
-/// The way to KMS and its credentials, and to nothing else. The host half looks the name up and
-/// decides whether it is KMS; what goes there is TLS.
+/// A link to KMS and its credentials, and to nothing else. The host resolves the name and decides
+/// whether it is KMS. The connection carries TLS.
 #[derive(Clone)]
 pub struct KmsLink {
     link: HostLink,
@@ -97,7 +97,7 @@ impl KmsLink {
     /// Opens a TCP flow to an endpoint of KMS.
     ///
     /// # Errors
-    /// What the host or the link answered.
+    /// The host or the link refused the flow.
     pub async fn connect(&self, endpoint: &KmsEndpoint) -> Result<LinkIo, OpenError> {
         self.link.connect_kms(endpoint).await
     }
@@ -105,7 +105,7 @@ impl KmsLink {
     /// The credentials of the host's machine, as JSON.
     ///
     /// # Errors
-    /// What the host half or the link answered.
+    /// The host or the link gave no answer.
     pub async fn credentials(&self) -> Result<Bytes, OpenError> {
         self.link.credentials().await
     }

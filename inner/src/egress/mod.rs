@@ -28,7 +28,7 @@ use crate::capture::udp_reply::UdpReplies;
 use crate::capture::{Capture, Nftables};
 use crate::egress::authorize::Authorizer;
 
-/// Everything that a flow needs.
+/// The parts that all flows share.
 pub struct Egress {
     authorizer: Authorizer,
     link: PermittedLink,
@@ -36,20 +36,20 @@ pub struct Egress {
     answers: UdpReplies,
     udp_flows: udp::Flows,
     flows: TaskTracker,
-    /// Cancelled when no more datagrams come than those that are in the sockets: UDP flows, which
-    /// have no end of their own, end behind them.
+    /// Cancelled when no datagrams come after those in the sockets. UDP flows, which have no end of
+    /// their own, end after their last datagram.
     stop: CancellationToken,
 }
 
-/// The running egress; it ends by [`RunningEgress::stop`].
+/// The running egress. [`RunningEgress::stop`] ends it.
 pub struct RunningEgress {
-    /// Cancelled when no more flows come than those that the kernel has accepted.
+    /// Cancelled when no flows come after those that the kernel has accepted.
     stop: CancellationToken,
-    /// [`Egress::stop`].
+    /// See [`Egress::stop`].
     stop_flows: CancellationToken,
     flows: TaskTracker,
     listeners: TaskTracker,
-    /// Moves packets until the last flow is over.
+    /// The TUN capture, which moves packets until the last flow has ended.
     tun: Option<tun::Serving>,
 }
 
@@ -115,7 +115,7 @@ impl Egress {
         self.flows.spawn(flow);
     }
 
-    /// As [`Egress::spawn`], for TCP.
+    /// Spawns the task of a TCP flow; see [`Egress::spawn`].
     fn carry(&self, flow: impl Future<Output = ()> + Send + 'static) {
         self.link.carry(self.flows.track_future(flow));
     }
@@ -145,8 +145,8 @@ impl RunningEgress {
         }
     }
 
-    /// Takes what the kernel has already accepted for us, and nothing after that. Flows go on;
-    /// those of UDP, which have no end of their own, end behind the last datagram.
+    /// Stops new flows, after those that the kernel has already accepted. Open flows go on. UDP
+    /// flows have no end of their own and end after their last datagram.
     pub async fn stop(&self) {
         if let Some(tun) = &self.tun {
             tun.settle().await;
@@ -157,7 +157,7 @@ impl RunningEgress {
         self.stop_flows.cancel();
     }
 
-    /// Flows that are open at this moment.
+    /// The number of open flows.
     pub fn open_flows(&self) -> usize {
         self.flows.len()
     }

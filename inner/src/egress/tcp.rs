@@ -1,4 +1,4 @@
-//! TCP: from a redirected connection to a flow on the link.
+//! TCP flows: from a captured connection to a flow on the link.
 
 use std::io;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::egress::flow;
 use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
 
 /// Pause after an accept that failed for lack of descriptors or memory.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+const EXHAUSTED_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Accepts redirected connections until `stop`, and then those that the kernel has completed
-/// already, so that none of them is lost.
+/// Accepts redirected connections until `stop`. Then takes those that the kernel has completed
+/// already, so that none is lost.
 pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: CancellationToken) {
-    // Until the backlog is empty.
+    // Delays the end of the drain until the backlog is empty.
     let _handover = egress.link.handover();
     loop {
         let accepted = tokio::select! {
@@ -39,16 +39,16 @@ pub(super) async fn accept(listener: TcpListener, egress: Arc<Egress>, stop: Can
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_exhaustion(&error) => {
-                tracing::warn!(%error, "no connection can be accepted at the moment");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                tracing::warn!(%error, "cannot accept a connection now; trying again");
+                tokio::time::sleep(EXHAUSTED_INTERVAL).await;
             }
-            // The connection was gone before it was accepted.
+            // The app closed the connection before it was accepted.
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
 }
 
-/// Asks the kernel, not the runtime, which may not have heard yet of a connection that is there.
+/// Accepts by a system call: the runtime may not have seen the latest connection yet.
 fn accept_now(listener: &TcpListener) -> io::Result<TcpStream> {
     let (socket, _) = SockRef::from(listener).accept()?;
     socket.set_nonblocking(true)?;
@@ -98,7 +98,7 @@ impl Captured for Connected {
         self.original
     }
 
-    /// A reset: the app's connect() has returned already.
+    /// Resets the connection, as the app's connect() has returned already.
     fn refuse(self, _: RefusalCause, handover: Guard) -> impl Future<Output = ()> + Send + 'static {
         reset(&self.stream);
         drop(self);
@@ -121,7 +121,7 @@ impl Captured for Connected {
             Err(error) => return flow::not_opened(self, &error, record, handover).await,
         };
         record.dialled(opened.dialled.map(Dialled));
-        // From here on the flow says itself when it has nothing more to hand over.
+        // From here on the link knows the flow and delays the end of the drain itself.
         drop(handover);
         let end = odyn_link::relay(self.stream, opened.flow, record.counters()).await;
         drop(self.serving);
@@ -133,7 +133,7 @@ async fn redirected(stream: TcpStream, egress: Arc<Egress>, handover: Guard) {
     match Connected::redirected(stream) {
         Ok(connected) => flow::run(connected, &egress, handover).await,
         Err(stream) => {
-            // Without a destination there is nothing to decide on: fail closed.
+            // The policy needs a destination: without one the flow is refused (fail closed).
             let local = stream
                 .local_addr()
                 .map_or_else(|_| "unknown".into(), |a| a.to_string());
@@ -146,7 +146,7 @@ async fn redirected(stream: TcpStream, egress: Arc<Egress>, handover: Guard) {
     }
 }
 
-/// Closes the record of a flow that was relayed.
+/// Closes the record of a relayed flow.
 pub(crate) fn finish(mut record: Record, end: odyn_link::End) {
     let end = match end {
         odyn_link::End::Closed => End::Closed,
@@ -161,7 +161,7 @@ pub(crate) fn finish(mut record: Record, end: odyn_link::End) {
     record.ended(end);
 }
 
-/// Makes the close of this socket a reset, which the app sees as ECONNRESET at once.
+/// Makes this socket's close a reset, which the app sees as ECONNRESET at once.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -1,7 +1,7 @@
-//! Egress of a namespace that is captured by a TUN device.
+//! Egress of a namespace that a TUN device captures.
 //!
-//! The difference to nftables: a connection is decided on, and opened on the link, before the
-//! program's connect() returns, so what connect() returns is true.
+//! Unlike with nftables, the decision and the host's answer come before the app's connect()
+//! returns. So the result of connect() is the true one.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,18 +25,18 @@ use crate::egress::flow;
 use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
 use crate::egress::tcp::Connected;
 
-/// Longer queries are cut, and answered as the malformed messages they then are.
-const LONGEST_QUERY: usize = 4096;
+/// Bytes of a DNS query. A longer one is cut, and answered as malformed.
+const MAX_QUERY: usize = 4096;
 
-/// What serves the namespace as long as it exists.
+/// The parts that serve the namespace as long as it exists.
 pub(super) struct Serving {
     worker: Worker,
     _servers: JoinSet<()>,
-    /// Until every packet of the program is with its flow.
+    /// Delays the end of a drain until every packet of the app is with its flow.
     handover: Mutex<Option<Guard>>,
 }
 
-/// Serves a captured namespace; at most `queries` of DNS over UDP wait for their answers.
+/// Serves a captured namespace. At most `queries` DNS queries over UDP wait for answers.
 pub(super) fn serve(
     captured: Tun,
     egress: Arc<Egress>,
@@ -57,7 +57,7 @@ pub(super) fn serve(
         servers.spawn(super::serve_dns(server, stop.clone()));
     }
     let handover = egress.link.handover();
-    let program = Program {
+    let traffic = AppTraffic {
         egress,
         resolver,
         stop,
@@ -65,14 +65,14 @@ pub(super) fn serve(
         queries: Arc::new(Semaphore::new(queries.min(Semaphore::MAX_PERMITS))),
     };
     Ok(Serving {
-        worker: tun::start(captured.shared, program)?,
+        worker: tun::start(captured.shared, traffic)?,
         _servers: servers,
         handover: Mutex::new(Some(handover)),
     })
 }
 
 impl Serving {
-    /// Waits until every packet that the program has sent by now is with its flow.
+    /// Waits until every packet that the app has sent is with its flow.
     pub(super) async fn settle(&self) {
         self.worker.settle().await;
         let handover = self
@@ -84,8 +84,8 @@ impl Serving {
     }
 }
 
-/// What the program does, as the device shows it.
-struct Program {
+/// Handles the app's connections, datagrams and queries, as the device shows them.
+struct AppTraffic {
     egress: Arc<Egress>,
     resolver: Resolver,
     stop: CancellationToken,
@@ -93,10 +93,10 @@ struct Program {
     queries: Arc<Semaphore>,
 }
 
-impl Handler for Program {
+impl Handler for AppTraffic {
     fn connection(&self, held: Held) {
         if self.stop.is_cancelled() {
-            // As nobody listens any more: dropped, it is reset.
+            // Dropping `held` resets the connection, as a closed port does.
             return;
         }
         let handover = self.egress.link.handover();
@@ -124,7 +124,7 @@ impl Handler for Program {
     }
 
     fn query(&self, route: UdpFlowKey, query: &[u8]) {
-        let query = query.get(..LONGEST_QUERY).unwrap_or(query);
+        let query = query.get(..MAX_QUERY).unwrap_or(query);
         match self
             .resolver
             .step(query, *route.client, QueryTransport::Udp)
@@ -172,7 +172,7 @@ impl Captured for Held {
         async move { drop(handover) }
     }
 
-    /// The bytes come after the handshake, so it is completed before the host is asked.
+    /// Completes the handshake before the host is asked: the app's bytes come after it.
     async fn into_stream(self) -> AppStream<Self> {
         let original = Held::original(&self);
         match self.accept().await {
@@ -196,7 +196,7 @@ impl Captured for Held {
         let Some(Accepted { stream, serving }) = self.accept().await else {
             return record.ended(End::ResetByApp);
         };
-        // From here on the flow says itself when it has nothing more to hand over.
+        // From here on the link knows the flow and delays the end of the drain itself.
         drop(handover);
         let end = odyn_link::relay(stream, opened.flow, record.counters()).await;
         drop(serving);
@@ -208,7 +208,7 @@ impl Captured for Held {
 fn refusal_of(end: End) -> tun::Refusal {
     match end {
         End::Refused | End::ResetByPeer => tun::Refusal::Reset,
-        // ETIMEDOUT has no packet: it is what a kernel says when none came.
+        // No packet stands for ETIMEDOUT: the app's kernel reports it when no answer came.
         End::Timeout => tun::Refusal::Silence,
         End::Unreachable => tun::Refusal::Unreachable(Unreachable::Host),
         End::HostRefused => tun::Refusal::Unreachable(Unreachable::Prohibited),

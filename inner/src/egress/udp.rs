@@ -1,8 +1,8 @@
-//! UDP: datagrams of one client socket to one destination are a flow.
+//! UDP flows: the datagrams between one socket of the app and one destination.
 //!
-//! The first datagram arrives at the tproxy listener. The flow then opens a socket that is bound
-//! to the original destination and connected to the client; from there on the kernel delivers
-//! the client's datagrams to it directly, and answers go out of it.
+//! The first datagram arrives at the tproxy listener. The flow then opens a socket that is bound to
+//! the original destination and connected to the client. From then on the kernel delivers the
+//! client's datagrams to that socket, and answers leave through it.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,26 +31,26 @@ use crate::capture::udp_reply::UdpReply;
 use crate::egress::flow;
 use crate::egress::flow::{AllowedFlow, AppStream, Captured, RefusalCause};
 
-/// A flow without datagrams for this long is over. RFC 4787 (REQ-5) asks for two minutes or more.
-const IDLE: Duration = Duration::from_secs(150);
-/// How long a denied client and destination are remembered as one flow.
-const DENIED_IDLE: Duration = Duration::from_secs(30);
-/// Datagrams that may wait while a flow is being opened; further ones are lost, as UDP allows.
-const OPENING_QUEUE: usize = 4096;
-/// Bytes that may wait so, of all flows together.
-const OPENING_BYTES: usize = 8 << 20;
-/// Turns after which others get theirs, and the link takes from the flow's queue.
-const YIELD: u32 = 4;
-/// Flows at one time; each holds a descriptor here and in the host half.
+/// A flow without datagrams for this long ends. RFC 4787 (REQ-5) asks for two minutes or more.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+/// How long datagrams of a denied client and destination count as one flow.
+const DENIED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Datagrams in the queue of a flow that is being opened. Further ones are lost, as UDP allows.
+const MAX_OPENING_QUEUE: usize = 4096;
+/// Bytes in the queues of all flows that are being opened.
+const MAX_OPENING_BYTES: usize = 8 << 20;
+/// Turns after which the task yields to other flows and to the link.
+const TURNS_PER_YIELD: u32 = 4;
+/// Open flows, at most. Each holds a descriptor here and on the host.
 const MAX_FLOWS: usize = 16_384;
 
-/// The flows that exist, shared by the listeners of both families.
+/// The open flows, shared by the listeners of both families.
 pub(super) struct Flows {
     queues: Mutex<HashMap<UdpFlowKey, mpsc::Sender<Queued>>>,
     room: Arc<Semaphore>,
 }
 
-/// A datagram that waits, and the room that it takes.
+/// A queued datagram, with its share of [`MAX_OPENING_BYTES`].
 struct Queued {
     datagram: Bytes,
     _room: OwnedSemaphorePermit,
@@ -60,14 +60,14 @@ impl Default for Flows {
     fn default() -> Self {
         Self {
             queues: Mutex::default(),
-            room: Arc::new(Semaphore::new(OPENING_BYTES)),
+            room: Arc::new(Semaphore::new(MAX_OPENING_BYTES)),
         }
     }
 }
 
-/// Receives captured datagrams until `stop`, and then those that are there already.
+/// Receives captured datagrams until `stop`, then the ones already in the socket.
 pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: CancellationToken) {
-    // Until the socket is empty.
+    // Delays the end of the drain until the socket is empty.
     let _handover = egress.link.handover();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
@@ -87,17 +87,17 @@ pub(super) async fn listen(socket: UdpSocket, egress: Arc<Egress>, stop: Cancell
                     .flow("udp", "unknown")
                     .denied(Refusal::of("no-destination"));
             }
-            // An error that the kernel queued on the socket for some earlier datagram.
+            // An error that an earlier datagram caused; the kernel queued it on the socket.
             Err(error) => tracing::debug!(%error, "receive"),
         }
     }
 }
 
-/// Gives a datagram to its flow, or begins one.
+/// Hands a datagram to its flow, or opens one for it.
 pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8]) {
     let length = datagram.len();
     let room = Arc::clone(&egress.udp_flows.room);
-    // At most 65 535: it fits.
+    // A datagram has at most 65 535 bytes, so the length fits.
     let Ok(room) = room.try_acquire_many_owned(u32::try_from(length).unwrap_or(u32::MAX)) else {
         return;
     };
@@ -120,7 +120,7 @@ pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8])
             .denied(Refusal::of("flow-limit"));
         return;
     }
-    let (sender, queue) = mpsc::channel(OPENING_QUEUE);
+    let (sender, queue) = mpsc::channel(MAX_OPENING_QUEUE);
     let _ = sender.try_send(datagram);
     queues.insert(route, sender);
     drop(queues);
@@ -134,7 +134,7 @@ pub(super) fn dispatch(egress: &Arc<Egress>, route: UdpFlowKey, datagram: &[u8])
 }
 
 impl Flows {
-    /// The program's socket is gone: its flow ends.
+    /// Ends the flow of a socket that the app has closed.
     pub(super) fn close(&self, route: UdpFlowKey) {
         self.lock().remove(&route);
     }
@@ -154,7 +154,7 @@ impl Drop for UdpFlow {
     fn drop(&mut self) {
         self.queue.close();
         let mut queues = self.egress.udp_flows.lock();
-        // A flow that was closed from outside may have a successor by now.
+        // After `close` a new flow may have the same key.
         if queues.get(&self.route).is_some_and(mpsc::Sender::is_closed) {
             queues.remove(&self.route);
         }
@@ -168,8 +168,9 @@ impl Captured for UdpFlow {
         self.route.original
     }
 
-    /// A denied flow is remembered: each of its datagrams is answered, and it is recorded once.
-    /// After any other refusal the next datagram begins a new flow.
+    /// Refuses the flow. A denied flow stays open until it is idle: each datagram gets an ICMP
+    /// error, and one record covers all. After any other refusal the next datagram opens a new
+    /// flow.
     async fn refuse(self, cause: RefusalCause, handover: Guard) {
         if cause == RefusalCause::Denied {
             drop(handover);
@@ -180,7 +181,7 @@ impl Captured for UdpFlow {
         }
     }
 
-    /// QUIC hides its ClientHello from a peek, and other datagrams have no first bytes of a flow.
+    /// Datagrams have no first bytes to check: QUIC encrypts its ClientHello.
     async fn into_stream(self) -> AppStream<Self> {
         AppStream::None(self)
     }
@@ -200,12 +201,12 @@ impl Captured for UdpFlow {
         let reply = match egress.answers.reply(self.route) {
             Ok(reply) => reply,
             Err(error) => {
-                tracing::warn!(%error, original = %self.route.original, "no socket for a UDP flow");
+                tracing::warn!(%error, original = %self.route.original, "cannot open a socket for a UDP flow");
                 record.ended(End::Exhausted);
                 return self.refuse_queued();
             }
         };
-        // From here on the link's flow says when there is nothing more to hand over.
+        // From here on the link knows the flow and delays the end of the drain itself.
         drop(handover);
         let mut link = opened.flow;
         let end = match self.pump(&reply, &mut link, &record).await {
@@ -220,7 +221,7 @@ impl Captured for UdpFlow {
 }
 
 impl UdpFlow {
-    /// Moves datagrams until the flow ends, or the guest does: `None`.
+    /// Moves datagrams until the flow ends. Returns `None` when the guest ends.
     async fn pump(
         &mut self,
         reply: &UdpReply,
@@ -228,17 +229,17 @@ impl UdpFlow {
         record: &Record,
     ) -> Option<End> {
         let counters = record.counters();
-        // Nothing is left in them when anything is waited for, nor any room: a flow may be idle.
+        // Both are empty and without capacity while the loop waits: an idle flow holds no memory.
         let (mut queued, mut answers) = (Vec::new(), Vec::new());
         let mut turn = 0;
         loop {
-            turn = (turn + 1) % YIELD;
+            turn = (turn + 1) % TURNS_PER_YIELD;
             if turn == 0 {
                 yield_now().await;
             }
-            let event = timeout(IDLE, async {
+            let event = timeout(IDLE_TIMEOUT, async {
                 tokio::select! {
-                    // The queue is older than the socket.
+                    // Datagrams in the queue are older than those in the socket.
                     biased;
                     count = self.queue.recv_many(&mut queued, MAX_SENT) => match count {
                         0 => Event::End(End::Closed),
@@ -270,10 +271,10 @@ impl UdpFlow {
                     match socket_to_flow(reply, |datagrams| link.send_batch(datagrams), &counters) {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return Some(end_of_datagrams(&error)),
-                        // The client's socket is closed: the kernel refused our last answer.
+                        // The kernel refused the last answer: the client's socket is closed.
                         Err(_) => return Some(End::Closed),
                     }
-                    // A program that never stops sending gets its answers all the same.
+                    // Answers get their turn even if the app never stops sending.
                     match link.recv_batch(&mut answers).now_or_never() {
                         Some(Ok(true)) | None => {}
                         Some(Ok(false)) => return Some(End::Closed),
@@ -288,7 +289,7 @@ impl UdpFlow {
         }
     }
 
-    /// The program is gone: what it has sent is sent on, without losing any, and confirmed.
+    /// Sends the rest of what the ended app sent, and waits for the host's confirmation.
     async fn finish(mut self, reply: &UdpReply, mut link: Datagrams, record: Record) {
         let counters = record.counters();
         let egress = Arc::clone(&self.egress);
@@ -308,30 +309,30 @@ impl UdpFlow {
         link: &mut Datagrams,
         counters: &Counters,
     ) -> Result<(), DatagramError> {
-        // In the order in which they came: the queue is older.
+        // The queue first, as its datagrams are older.
         while let Ok(queued) = self.queue.try_recv() {
             send_all(link, &queued.datagram, counters).await?;
         }
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            // Asks the kernel, not the runtime, which may not have heard yet of a datagram.
+            // Asks the kernel: the runtime may not have seen the latest datagram yet.
             match reply.recv_now(&mut buffer) {
                 Ok(length) => {
                     let datagram = buffer.get(..length).unwrap_or_default();
                     send_all(link, datagram, counters).await?;
                 }
-                // Our last answer found nobody; told once.
+                // The kernel reports once that the last answer found a closed socket.
                 Err(Errno::ECONNREFUSED | Errno::EINTR) => {}
                 Err(_) => return Ok(()),
             }
         }
     }
 
-    /// Answers each datagram of a denied flow, which is recorded once.
+    /// Answers each datagram of a denied flow with an ICMP error.
     async fn refuse_until_idle(mut self) {
         loop {
             let next = tokio::select! {
-                next = timeout(DENIED_IDLE, self.queue.recv()) => next,
+                next = timeout(DENIED_IDLE_TIMEOUT, self.queue.recv()) => next,
                 () = self.egress.stop.cancelled() => return,
             };
             match next {
@@ -345,7 +346,7 @@ impl UdpFlow {
         }
     }
 
-    /// Answers what waits; the next datagram begins a new flow.
+    /// Answers the queued datagrams with ICMP errors. The next datagram opens a new flow.
     fn refuse_queued(mut self) {
         while let Ok(queued) = self.queue.try_recv() {
             self.egress
@@ -356,18 +357,20 @@ impl UdpFlow {
 }
 
 enum Event {
-    /// Datagrams that came before there was a socket.
+    /// Datagrams that came before the flow had a socket.
     FromQueue,
-    /// Datagrams wait in the socket.
+    /// The socket has datagrams.
     FromApp,
     FromPeer,
-    /// The program is gone.
+    /// The app has ended.
     LastOnes,
     End(End),
 }
 
-/// Hands datagrams to the link. Those that its full queue drops are not counted as sent, nor those
-/// that are longer than UDP over IPv4 carries (the IPv6 limit is higher).
+/// Sends datagrams over the link, and counts those that it took.
+///
+/// The link drops datagrams when its queue is full, and those too long for UDP over IPv4 (IPv6
+/// allows longer ones).
 fn send(link: &mut Datagrams, queued: &[Queued], counters: &Counters) -> Result<(), DatagramError> {
     let sent = link.send_batch(queued.iter().map(|queued| &*queued.datagram))?;
     counters.up.fetch_add(sent.bytes, Ordering::Relaxed);
@@ -388,7 +391,7 @@ fn send_answers(reply: &UdpReply, answers: &[Bytes], counters: &Counters) -> io:
     Ok(())
 }
 
-/// Hands a datagram to the link, and waits for room there.
+/// Sends a datagram over the link, and waits for room.
 async fn send_all(
     link: &mut Datagrams,
     datagram: &[u8],

@@ -1,4 +1,4 @@
-//! Connecting to the program.
+//! Connects clients to the app.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,17 +9,17 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// First pause between two tries; doubled at each.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// Longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// First pause between two attempts. Each further one is twice as long.
+const FIRST_INTERVAL: Duration = Duration::from_millis(5);
+/// Longest pause between two attempts.
+const MAX_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A port on which the program listens, or will.
+/// A port on which the app listens or will listen.
 #[derive(Debug)]
 pub(super) struct AppPort {
     address: SocketAddr,
-    /// Held by the one client that tries while the program does not listen: the others need not
-    /// knock as well.
+    /// Held by the one client that repeats its attempts while the app does not listen. The other
+    /// clients wait for it.
     trying: Mutex<()>,
 }
 
@@ -36,12 +36,12 @@ impl AppPort {
         self.address
     }
 
-    /// Connects, and tries again for `patience` while nobody listens.
+    /// Connects, and repeats the attempt for `wait_timeout` while the port refuses.
     ///
     /// # Errors
-    /// What `connect()` said last.
-    pub(super) async fn connect(&self, patience: Duration) -> io::Result<TcpStream> {
-        let deadline = Instant::now() + patience;
+    /// The error of the last connect().
+    pub(super) async fn connect(&self, wait_timeout: Duration) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + wait_timeout;
         match self.attempt().await {
             Err(error) if is_refusal(&error) => {}
             result => return result,
@@ -49,12 +49,12 @@ impl AppPort {
         let Ok(_turn) = timeout_at(deadline, self.trying.lock()).await else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
-        let mut pause = FIRST_PAUSE;
+        let mut pause = FIRST_INTERVAL;
         loop {
             match self.attempt().await {
                 Err(error) if is_refusal(&error) && Instant::now() + pause < deadline => {
                     sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_INTERVAL);
                 }
                 result => return result,
             }
@@ -63,8 +63,8 @@ impl AppPort {
 
     async fn attempt(&self) -> io::Result<TcpStream> {
         let socket = odyn_link::connect(self.address).await?;
-        // Where nobody listens, the kernel may give us the very port as our own and connect us
-        // with ourselves; and the program could not have it any more.
+        // While no socket listens there, the kernel may pick this very port as the client's own and
+        // connect the socket with itself. The app could then not bind the port.
         if socket.local_addr()? == self.address {
             socket.set_zero_linger()?;
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -84,7 +84,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A program that does not listen.
+    /// An app that does not listen.
     fn silent() -> (TcpSocket, AppPort) {
         let (socket, address) = crate::ingress::tests::silent();
         (
@@ -94,8 +94,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_wait_for_a_program_that_listens_late() {
-        let (socket, program) = silent();
+    async fn many_wait_for_an_app_that_listens_late() {
+        let (socket, app) = silent();
         let late = async {
             sleep(Duration::from_millis(50)).await;
             let listener = socket.listen(20).unwrap();
@@ -105,28 +105,28 @@ mod tests {
             }
             held
         };
-        let clients = futures::future::join_all((0..20).map(|_| program.connect(LONG)));
+        let clients = futures::future::join_all((0..20).map(|_| app.connect(LONG)));
         let (_held, clients) = tokio::join!(late, clients);
         assert!(clients.iter().all(Result::is_ok), "{clients:?}");
     }
 
     #[tokio::test]
-    async fn a_program_that_never_listens_is_given_up() {
-        let (_socket, program) = silent();
-        let patience = Duration::from_millis(20);
-        let clients = futures::future::join_all((0..3).map(|_| program.connect(patience))).await;
+    async fn an_app_that_never_listens_is_given_up() {
+        let (_socket, app) = silent();
+        let wait_timeout = Duration::from_millis(20);
+        let clients = futures::future::join_all((0..3).map(|_| app.connect(wait_timeout))).await;
         for client in clients {
             assert!(is_refusal(&client.unwrap_err()));
         }
     }
 
     #[tokio::test]
-    async fn a_socket_connected_with_itself_is_no_program() {
-        // The kernel picks the port itself once in ten thousands of times; here it is told to.
-        let (socket, program) = silent();
-        let itself = socket.connect(program.address()).await.unwrap();
-        assert_eq!(itself.local_addr().unwrap(), program.address());
+    async fn a_socket_connected_with_itself_is_no_app() {
+        // The kernel picks the port by itself once in some ten thousand times; the test forces it.
+        let (socket, app) = silent();
+        let itself = socket.connect(app.address()).await.unwrap();
+        assert_eq!(itself.local_addr().unwrap(), app.address());
         drop(itself);
-        assert!(program.attempt().await.is_err());
+        assert!(app.attempt().await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! One client after the other: is its port wanted, is the program there, and then the relay.
+//! Serves clients: checks the port, connects the app and runs the relay.
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
@@ -20,7 +20,7 @@ use crate::ingress::tls::{Tls, TlsApp, TlsFailure};
 /// Reason of a denial: the port is not in the policy's `ingress`.
 const NOT_WANTED: &str = "no-ingress";
 
-/// Serves the clients that the host half has.
+/// Serves the clients that the host brings.
 pub(super) struct ClientHandler {
     ports: HashMap<NonZeroU16, Arc<Port>>,
     audit: Audit,
@@ -30,7 +30,7 @@ pub(super) struct ClientHandler {
 }
 
 impl ClientHandler {
-    /// ClientHandler of these ports go to those of the program.
+    /// Makes a handler for these ports.
     pub(super) fn new(ports: HashMap<NonZeroU16, Port>, audit: Audit, handshake: Duration) -> Self {
         Self {
             ports: ports
@@ -71,12 +71,12 @@ impl ClientHandler {
         let socket = match connected {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::debug!(flow = record.id(), %error, "the program took no connection");
+                tracing::debug!(flow = record.id(), %error, "the app accepted no connection");
                 client.refuse(odyn_link::refusal_from_io(&error));
                 return record.ended(end_of_connect(&error));
             }
         };
-        record.dialled(Some(Dialled(port.program.address())));
+        record.dialled(Some(Dialled(port.app.address())));
         let Some(stream) = client.accept() else {
             return record.ended(End::ResetByPeer);
         };
@@ -84,8 +84,7 @@ impl ClientHandler {
         finish(record, end);
     }
 
-    /// As [`ClientHandler::connect`], with TLS between the client and the program. What is recorded is
-    /// the ciphertext.
+    /// Serves a client over TLS; see [`ClientHandler::connect`]. The record counts ciphertext.
     async fn secure(
         &self,
         port: &Arc<Port>,
@@ -98,7 +97,7 @@ impl ClientHandler {
         let (app, report) = match session {
             Ok(session) => session,
             Err(error) => {
-                tracing::warn!(%error, "no TLS session with this configuration");
+                tracing::warn!(%error, "cannot start a TLS session with this configuration");
                 client.refuse(Answer::Internal);
                 return record.ended(End::TlsFailed);
             }
@@ -107,18 +106,16 @@ impl ClientHandler {
             return record.ended(End::ResetByPeer);
         };
         let end = relay(app, stream, record.counters()).await;
-        let dialled = report
-            .is_connected()
-            .then(|| Dialled(port.program.address()));
+        let dialled = report.is_connected().then(|| Dialled(port.app.address()));
         record.dialled(dialled);
         match (end, report.failure()) {
-            // It is we who reset it.
+            // The reset came from this side of the session.
             (Relayed::ResetBySocket, Some(TlsFailure::Handshake(error))) => {
-                tracing::debug!(flow = record.id(), %error, "no TLS session");
+                tracing::debug!(flow = record.id(), %error, "the TLS handshake failed");
                 record.ended(End::TlsFailed);
             }
             (Relayed::ResetBySocket, Some(TlsFailure::NoApp(error))) => {
-                tracing::debug!(flow = record.id(), %error, "the app took no connection");
+                tracing::debug!(flow = record.id(), %error, "the app accepted no connection");
                 record.ended(end_of_connect(error));
             }
             (Relayed::ResetBySocket, Some(TlsFailure::Truncated)) => record.ended(End::Truncated),
@@ -152,7 +149,7 @@ impl IngressHandler for ClientHandler {
             if self.denials.is_due(port, Instant::now()) {
                 tracing::warn!(
                     port,
-                    "the host half has a client for a port that is not in the policy"
+                    "the host has a client for a port that is not in the policy"
                 );
                 let record = self
                     .audit
@@ -164,7 +161,7 @@ impl IngressHandler for ClientHandler {
         let _open = Open::new(&self.open);
         let mut record = self
             .audit
-            .incoming(ClientAddr(address), target.program.address());
+            .incoming(ClientAddr(address), target.app.address());
         record.allowed(None, None);
         tracing::debug!(flow = record.id(), client = %address, %local, port, "client");
         let greeting = ClientHeader {
@@ -179,7 +176,7 @@ impl IngressHandler for ClientHandler {
     }
 }
 
-/// One client's place in the count.
+/// One open client in the count.
 struct Open<'a>(&'a AtomicUsize);
 
 impl<'a> Open<'a> {

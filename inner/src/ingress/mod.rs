@@ -1,6 +1,8 @@
-//! Ingress: clients that the host half has for the program.
+//! Ingress: connects clients on the host to the app.
 //!
-//! They come over connections that we dial and on which the host half opens the flows
+//! The guest opens reversed connections to the host, and the host opens a flow on them for each
+//! client. The guest does not trust the host: the host may ask for any port and gets those of the
+//! policy's `ingress` only, each on the loopback interface at the port that the policy names.
 //!. The host is not trusted: it may ask for any port and gets those of the
 //! policy's `ingress` only, each on the loopback interface, at the port that the policy says.
 
@@ -25,17 +27,16 @@ use crate::audit::Audit;
 use crate::ingress::handler::ClientHandler;
 
 /// How long a client's TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The running ingress. It takes part in the drain that it was given, and ends by
-/// [`RunningIngress::close`].
+/// The running ingress, which takes part in the drain. [`RunningIngress::close`] ends it.
 pub struct RunningIngress {
     clients: Arc<ClientHandler>,
-    /// None when the policy wants no clients.
+    /// `None` when the policy has no ingress.
     reverse: Option<ReversedConnections>,
 }
 
-/// Offers the ports of the policy to the host half, if it has any.
+/// Offers the policy's ports to the host, if there are any.
 ///
 /// Must be called in a tokio runtime.
 pub fn start(
@@ -46,7 +47,15 @@ pub fn start(
     audit: Audit,
     drain: Watch,
 ) -> RunningIngress {
-    start_with(link, lanes, ports, identity, audit, drain, HANDSHAKE)
+    start_with(
+        link,
+        lanes,
+        ports,
+        identity,
+        audit,
+        drain,
+        HANDSHAKE_TIMEOUT,
+    )
 }
 
 fn start_with(
@@ -88,7 +97,7 @@ impl RunningIngress {
         }
     }
 
-    /// Clients whose connections are open now.
+    /// The number of clients that are connected now.
     pub fn open_flows(&self) -> usize {
         self.clients.count()
     }

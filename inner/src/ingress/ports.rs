@@ -1,4 +1,4 @@
-//! The ports of the policy's `ingress`, with what has to be read for them.
+//! Prepares the ports of the policy's `ingress` and reads their files.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,50 +14,50 @@ use super::tls::Tls;
 use crate::ingress::app::AppPort;
 use crate::ingress::proxy_header::ClientHeader;
 
-/// Files of the policy's `ingress` that are missing or wrong: one text for all of them, each with
-/// its place in the policy.
+/// The files of the policy's `ingress` that are missing or wrong. The text lists all of them, each
+/// with its place in the policy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct IngressFilesError(String);
 
-/// Ports that can be served.
+/// The ports that the guest serves.
 #[derive(Debug, Default)]
 pub struct Ports {
     pub(super) ports: HashMap<NonZeroU16, Port>,
 }
 
-/// Where clients of one port go, and how.
+/// The target and the settings of one port.
 #[derive(Debug)]
 pub(super) struct Port {
-    pub(super) program: AppPort,
-    /// How long clients wait for the program to listen.
-    pub(super) patience: Duration,
+    pub(super) app: AppPort,
+    /// How long clients wait for the app to listen.
+    pub(super) wait_timeout: Duration,
     pub(super) tls: Option<Tls>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Port {
-    /// A connection of the app, which has been told of the client.
+    /// Connects to the app and writes the client's header to it.
     ///
     /// # Errors
-    /// When the app does not listen in time, or does not take the header.
+    /// The app does not listen in time, or does not take the header.
     pub(super) async fn connect(
         &self,
         header: ClientHeader,
         alpn: Option<&[u8]>,
         server_name: Option<&str>,
     ) -> io::Result<TcpStream> {
-        let mut socket = self.program.connect(self.patience).await?;
+        let mut socket = self.app.connect(self.wait_timeout).await?;
         header.tell(&mut socket, alpn, server_name).await?;
         Ok(socket)
     }
 }
 
 impl Ports {
-    /// Reads the files that the policy names. `policy` is its path, for the words of the error.
+    /// Reads the files that the policy names. The error text names `policy`, the path.
     ///
     /// # Errors
-    /// Each file that is not what it should be, with its place in the policy and what to do.
+    /// Files are missing or wrong: the text lists each with its place in the policy and a remedy.
     pub fn prepare(wanted: &[IngressSettings], policy: &Path) -> Result<Self, IngressFilesError> {
         let mut faults = Vec::new();
         let mut ports = HashMap::new();
@@ -73,8 +73,8 @@ impl Ports {
                 }
             };
             let port = Port {
-                program: AppPort::new(entry.target_port),
-                patience: entry.wait_timeout,
+                app: AppPort::new(entry.target_port),
+                wait_timeout: entry.wait_timeout,
                 tls,
                 proxy_protocol: entry.proxy_protocol,
             };
@@ -87,8 +87,8 @@ impl Ports {
     }
 }
 
-/// The files of an entry, if it is to have TLS. `None` for an entry that we cannot serve: a client
-/// must not get without TLS what is meant to have it.
+/// Returns the TLS files of an entry, if it has any. `None` for an entry that this version cannot
+/// serve: its clients must not get a connection without TLS.
 fn tls_files(entry: &IngressSettings) -> Option<Option<&TlsFiles>> {
     match &entry.tls {
         None => Some(None),
@@ -103,7 +103,7 @@ fn tls_files(entry: &IngressSettings) -> Option<Option<&TlsFiles>> {
     }
 }
 
-/// With the lines of the policy, if it can still be read.
+/// Describes the faults, with the policy's lines if the file can still be read.
 fn describe(faults: &[Fault], policy: &Path) -> String {
     let name = policy.display().to_string();
     let text = std::fs::read_to_string(policy).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the program is told of a client before its first byte: the header of the PROXY protocol.
+//! Writes the header of the PROXY protocol, which tells the app who its client is.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,27 +10,28 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A header goes into the empty send buffer of a new socket: only a broken system makes it wait.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long the write may take. A header fits into the empty send buffer of a new socket, so only a
+/// broken system needs the time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The header for one client, or none.
+/// The header for one client. Without a version nothing is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClientHeader {
     pub(super) version: Option<ProxyProtocol>,
-    /// As the host half says.
+    /// The client's address, from the host.
     pub(super) client: SocketAddr,
-    /// What the client connected to, as the host half says.
+    /// The address that the client connected to, from the host.
     pub(super) local: SocketAddr,
 }
 
 impl ClientHeader {
-    /// Writes the header. Version 2 also says what TLS has agreed on.
+    /// Writes the header. Version 2 adds the results of the TLS handshake.
     ///
     /// # Errors
-    /// When the program does not take it.
+    /// The app does not take it.
     pub(super) async fn tell(
         &self,
-        program: &mut TcpStream,
+        app: &mut TcpStream,
         alpn: Option<&[u8]>,
         server: Option<&str>,
     ) -> io::Result<()> {
@@ -43,7 +44,7 @@ impl ClientHeader {
                 write_v2(self.client, self.local, &tlvs)
             }
         };
-        timeout(LIMIT, program.write_all(&header))
+        timeout(WRITE_TIMEOUT, app.write_all(&header))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }

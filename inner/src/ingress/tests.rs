@@ -1,4 +1,4 @@
-//! The guest's side over a real link, with a host half that asks for what it likes.
+//! Tests of ingress over a real link, with a host that asks for arbitrary ports.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -43,7 +43,7 @@ struct World {
     running: RunningIngress,
 }
 
-/// A guest without connections of its own: the drain is its.
+/// A guest with no connections but the reversed ones: it owns the drain.
 fn guest() -> HostLink {
     let mut config = HostLinkConfig::default();
     config.connections = 0;
@@ -51,7 +51,7 @@ fn guest() -> HostLink {
 }
 
 impl World {
-    async fn new(yaml: &str, patience: Duration) -> Self {
+    async fn new(yaml: &str, wait_timeout: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let records = dir.path().join("audit");
         let audit = Audit::new(Sink::file(&records).unwrap()).unwrap();
@@ -66,7 +66,7 @@ impl World {
         let guest = guest();
         let mut ports = wanted(yaml);
         for port in ports.ports.values_mut() {
-            port.patience = patience;
+            port.wait_timeout = wait_timeout;
         }
         let running = start_with(
             endpoint,
@@ -121,7 +121,7 @@ fn read(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// A port on which nobody listens. It is held: else another test may get it, and its clients.
+/// A port that refuses connections. The socket holds it, so that no other test gets it.
 pub(super) fn silent() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -138,18 +138,18 @@ fn refusal(opened: Result<odyn_link::Stream, OpenError>) -> Refusal {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_reaches_the_ports_of_the_policy_only() {
-    let program = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = program.local_addr().unwrap().port();
+    let target = app.local_addr().unwrap().port();
     let yaml = format!("ingress:\n  - listen_port: 443\n    target_port: {target}\n");
     let world = World::new(&yaml, LONG).await;
     assert_eq!(world.ports, [port(443)]);
-    // The port of the program itself is not the port of the policy, and nor is another program's.
+    // The port of the app itself is not the port of the policy, and nor is another app's.
     for number in [target, other.local_addr().unwrap().port(), 1, 65535] {
         assert_eq!(refusal(world.ask(number).await), Refusal::Prohibited);
         assert_eq!(refusal(world.ask(number).await), Refusal::Prohibited);
     }
-    let (opened, accepted) = tokio::join!(world.ask(443), program.accept());
+    let (opened, accepted) = tokio::join!(world.ask(443), app.accept());
     drop((opened.unwrap(), accepted.unwrap()));
     let records = loop {
         let records = world.records();
@@ -174,18 +174,18 @@ async fn a_host_reaches_the_ports_of_the_policy_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_waits_for_the_program_and_is_refused_when_it_does_not_come() {
-    let (program, address) = silent();
+async fn a_client_waits_for_the_app_and_is_refused_when_it_does_not_come() {
+    let (app, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, LONG).await;
     let late = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        program.listen(1).unwrap()
+        app.listen(1).unwrap()
     };
-    let (opened, _program) = tokio::join!(world.ask(address.port()), late);
+    let (opened, _app) = tokio::join!(world.ask(address.port()), late);
     opened.unwrap();
 
-    let (_program, address) = silent();
+    let (_app, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, Duration::from_millis(50)).await;
     let opened = world.ask(address.port()).await;
@@ -197,8 +197,8 @@ async fn a_client_waits_for_the_program_and_is_refused_when_it_does_not_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_the_program_is_refused_at_once_when_it_has_ended() {
-    let (_program, address) = silent();
+async fn who_waits_for_the_app_is_refused_at_once_when_it_has_ended() {
+    let (_app, address) = silent();
     let yaml = format!("ingress:\n  - listen_port: {}\n", address.port());
     let world = World::new(&yaml, 10 * LONG).await;
     let drain = async {

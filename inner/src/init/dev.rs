@@ -1,4 +1,4 @@
-//! /dev: the kernel's own, or a few nodes where the kernel has none.
+//! Sets /dev up: devtmpfs, or a few device nodes where the kernel lacks it.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use super::mounts::{attempt, is_mount_point, make};
 use crate::init::InitReport;
 
-/// Devices that every program may use: name, major, minor.
+/// Devices that any app may use: name, major, minor.
 const NODES: [(&str, u64, u64); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -34,20 +34,20 @@ pub(super) fn all(report: &mut InitReport) {
         match make("devtmpfs", "/dev", quiet, "mode=755") {
             Ok(()) => report.done("mounted /dev (devtmpfs)"),
             Err(error) => match tmpfs(Path::new("/dev")) {
-                Ok(()) => report.done(format!("made /dev, as devtmpfs is not to be had: {error}")),
+                Ok(()) => report.done(format!("made /dev, as devtmpfs is not available: {error}")),
                 Err(error) => report.missed("/dev is not mounted", error),
             },
         }
     }
     links(Path::new("/dev"));
-    // gid 5 is tty in every distribution; mesg and write need it so.
+    // Group 5 is `tty` in every distribution; mesg and write need the terminals in it.
     let data = "gid=5,mode=620,ptmxmode=666";
     attempt(report, "devpts", "/dev/pts", quiet, data);
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     attempt(report, "tmpfs", "/dev/shm", quiet, "mode=1777");
 }
 
-/// A /dev of our own: for kernels without devtmpfs, and for user namespaces.
+/// Fills /dev with nodes, for kernels without devtmpfs and for user namespaces.
 fn tmpfs(place: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     make(
@@ -70,7 +70,7 @@ fn tmpfs(place: &Path) -> io::Result<()> {
     Ok(made?)
 }
 
-/// What is there stays.
+/// Makes the links and directories of /dev; existing ones stay.
 fn links(place: &Path) {
     for (name, target) in LINKS {
         let _ = symlink(target, place.join(name));

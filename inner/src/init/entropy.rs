@@ -1,5 +1,7 @@
-//! Random numbers for an enclave: it has no devices whose noise would seed the kernel's generator,
-//! and the parent could choose what little it has. The Nitro Secure Module has a generator of its own.
+//! Seeds the kernel's random number generator in an enclave.
+//!
+//! An enclave has no devices whose noise would seed it, and the parent instance could choose the
+//! little that there is. The Nitro Secure Module has a generator of its own.
 
 #[allow(unsafe_code)]
 mod credit;
@@ -14,7 +16,7 @@ use crate::init::InitReport;
 
 const NSM: &str = "/dev/nsm";
 
-/// Something to draw random numbers from, other than the kernel.
+/// A source of random bytes other than the kernel.
 trait Source {
     fn draw(&self) -> io::Result<Vec<u8>>;
 }
@@ -32,7 +34,7 @@ impl Source for Nsm {
         match answer {
             Response::GetRandom { random } if !random.is_empty() => Ok(random),
             Response::Error(code) => Err(io::Error::other(format!("NSM answers {code:?}"))),
-            _ => Err(io::Error::other("NSM answers something else")),
+            _ => Err(io::Error::other("NSM gave an unexpected answer")),
         }
     }
 }
@@ -72,8 +74,8 @@ mod tests {
         report.lines
     }
 
-    /// The kernel mixes in what it gets, whoever offers it; believing it is another matter. So
-    /// adding bytes that everybody knows does no harm where the generator is seeded already.
+    /// Adding bytes that are publicly known does no harm to a generator that is already seeded: the
+    /// kernel mixes them in, and only credits what the caller claims.
     #[test]
     fn the_kernel_takes_it() {
         if !nix::unistd::geteuid().is_root() {

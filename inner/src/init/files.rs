@@ -1,4 +1,4 @@
-//! The few files in /etc without which names do not resolve, and the machine's name.
+//! Writes the files in /etc that name resolution needs, and names the machine.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -9,26 +9,26 @@ use tempfile::NamedTempFile;
 
 use crate::init::InitReport;
 
-/// Any server would do, as port 53 is captured whatever the address; this one is ours and so
-/// never a surprise.
+/// The content of /etc/resolv.conf. Any server would do, as odyn-net captures port 53 at every
+/// address; this one is odyn-net's own.
 fn resolv_conf() -> String {
     format!("nameserver {}\n", odyn_proto::synthetic::GUEST_V4)
 }
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
-/// /etc/resolv.conf, when it is missing or empty. Without it libc asks 127.0.0.1, which is captured
-/// too; other resolvers give up.
+/// Writes /etc/resolv.conf when it is missing or empty. Without the file libc asks 127.0.0.1, which
+/// is captured too, and other resolvers give up.
 pub(super) fn resolver(report: &mut InitReport) {
     provide(Path::new("/etc/resolv.conf"), &resolv_conf(), true, report);
 }
 
-/// /etc/hosts, when it is missing. An empty one is somebody's decision.
+/// Writes /etc/hosts when it is missing. An empty file may be intended and stays.
 pub(super) fn hosts(report: &mut InitReport) {
     provide(Path::new("/etc/hosts"), HOSTS, false, report);
 }
 
-/// The policy's name, where the kernel knows none.
+/// Gives the machine the policy's name, if it has none.
 pub(super) fn host_name(name: Option<&str>, report: &mut InitReport) {
     let current = nix::unistd::gethostname().unwrap_or_default();
     let name: String = name
@@ -43,7 +43,7 @@ pub(super) fn host_name(name: Option<&str>, report: &mut InitReport) {
         })
         .take(64)
         .collect();
-    // "(none)" is what the kernel starts with.
+    // The kernel starts with the name "(none)".
     if (!current.is_empty() && current != "(none)") || name.is_empty() {
         return;
     }
@@ -67,8 +67,8 @@ fn provide(path: &Path, content: &str, replace_empty: bool, report: &mut InitRep
     }
 }
 
-/// In place where there is a file, which may be a mount; else by renaming, which also replaces a
-/// link to a file that is not there.
+/// Writes a file: in place when it exists, as it may be a mount; else by renaming, which also
+/// replaces a dangling link.
 fn write(path: &Path, content: &str) -> io::Result<()> {
     if path.exists() {
         return fs::write(path, content);

@@ -1,7 +1,8 @@
-//! What a first process does before anything else runs, and the last thing it does.
+//! Prepares a machine whose first process is odyn-net, and ends it.
 //!
-//! In an enclave or a microVM nobody was here before: file systems are not mounted, names have no
-//! resolver, and the kernel's random numbers may not be seeded. Only what is missing is made.
+//! In an enclave or a microVM no init ran before: file systems are not mounted, names have no
+//! resolver, and the kernel's random numbers may not be seeded. odyn-net makes what is missing and
+//! nothing else.
 
 mod dev;
 pub mod entropy;
@@ -15,10 +16,10 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Pid, getpid};
 
-/// Why a first process cannot prepare the machine.
+/// The reason why a first process cannot prepare the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is no /proc.
+    /// /proc is missing and cannot be mounted.
     #[error("cannot mount /proc, without which no app can be started: {0}")]
     Proc(#[source] io::Error),
 }
@@ -35,11 +36,11 @@ pub enum Init {
     No,
 }
 
-/// What was done and what was not, kept until there is a log to say it in.
+/// The steps done and failed, stored until the log is open.
 #[derive(Debug, Default)]
 pub struct InitReport {
     lines: Vec<(bool, String)>,
-    /// Whether we are an init: then the name of the machine is our business too.
+    /// Whether odyn-net acts as init. Then it also names the machine.
     active: bool,
 }
 
@@ -48,12 +49,12 @@ impl InitReport {
         self.lines.push((true, text.into()));
     }
 
-    /// Something is missing that the program can live without.
+    /// Notes a failure that the app can live with.
     fn missed(&mut self, what: impl Display, why: impl Display) {
         self.lines.push((false, format!("{what}: {why}")));
     }
 
-    /// Names the machine when it has no name, and logs everything.
+    /// Names the machine when it has no name, and logs all steps.
     pub fn finish(mut self, name: Option<&str>) {
         if self.active {
             files::host_name(name, &mut self);
@@ -67,11 +68,11 @@ impl InitReport {
     }
 }
 
-/// Makes what is missing. Must come first: it mounts what paths of ours may lead to, and seeds what
-/// secrets are drawn from.
+/// Mounts and writes what is missing, and seeds random numbers. Must run first: later paths lead to
+/// these mounts, and later secrets come from this seed.
 ///
 /// # Errors
-/// There is no /proc and none can be mounted: the program could not be started.
+/// /proc is missing and cannot be mounted: no app could be started.
 pub fn prepare(init: Init) -> Result<InitReport, InitError> {
     let mut report = InitReport {
         active: match init {
@@ -94,8 +95,8 @@ pub fn prepare(init: Init) -> Result<InitReport, InitError> {
     Ok(report)
 }
 
-/// Whether our files are not the machine's: as a guest among others on a machine we must not give
-/// the machine a resolver that exists in our network namespace only.
+/// Whether this process has a mount namespace of its own. A guest that shares the machine's must
+/// not write resolv.conf: its resolver exists in the guest's network namespace only.
 fn own_mounts() -> bool {
     let namespace = |pid: &str| Some(std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok()?.ino());
     matches!((namespace("1"), namespace("self")), (Some(first), Some(own)) if first != own)

@@ -1,4 +1,4 @@
-//! The file systems that programs expect, where they are missing.
+//! Mounts the file systems that programs expect, where they are missing.
 
 use std::path::Path;
 use std::{fs, io};
@@ -14,13 +14,13 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
-/// Mounts what is missing, and nothing over what is mounted.
+/// Mounts each missing file system, and nothing over an existing mount.
 ///
-/// No cgroup file system: nothing here makes cgroups, and programs take its absence for no limit,
-/// which is the truth.
+/// cgroup file systems are left out: odyn-net makes no cgroups, and programs take their absence for
+/// "no limit", which is the truth.
 ///
 /// # Errors
-/// No /proc. Everything else is a line of the report.
+/// /proc cannot be mounted. Other failures are lines of the report.
 pub(super) fn all(report: &mut InitReport) -> io::Result<()> {
     let has_proc =
         || statfs("/proc").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
@@ -31,7 +31,7 @@ pub(super) fn all(report: &mut InitReport) -> io::Result<()> {
     attempt(report, "sysfs", "/sys", SAFE, "");
     dev::all(report);
     for (place, mode) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {
-        // An image brings its own, with what its programs look for in it, and may write there.
+        // An image's own /run and /tmp may hold files that its programs need, and may be writable.
         let writable = access(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
         if !writable {
             // Programs are built in /tmp, and run from there.
@@ -41,7 +41,7 @@ pub(super) fn all(report: &mut InitReport) -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts, unless something is mounted there.
+/// Mounts a file system, unless the place is a mount point already.
 pub(super) fn attempt(
     report: &mut InitReport,
     kind: &str,
@@ -58,7 +58,7 @@ pub(super) fn attempt(
     }
 }
 
-/// Mounts, on a directory that is made when there is none.
+/// Mounts a file system, and makes the directory first when it is missing.
 pub(super) fn make(kind: &str, place: &str, flags: MsFlags, data: &str) -> io::Result<()> {
     if !Path::new(place).is_dir() {
         fs::create_dir_all(place)?;
@@ -67,7 +67,8 @@ pub(super) fn make(kind: &str, place: &str, flags: MsFlags, data: &str) -> io::R
     Ok(())
 }
 
-/// By the kernel's list: two directories of one file system may be mount points too.
+/// Reads the kernel's list of mounts. Device numbers would not do: two directories of one file
+/// system may be mount points too.
 pub(super) fn is_mount_point(place: &str) -> bool {
     let list = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     list.lines()

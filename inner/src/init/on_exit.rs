@@ -1,4 +1,4 @@
-//! What becomes of the machine when odyn-net ends.
+//! Powers off or restarts the machine when odyn-net ends.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -8,22 +8,21 @@ use nix::unistd::{Pid, getpid};
 /// `--on-exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum OnExit {
-    /// Power off when odyn-net is the first process of the machine; its end would be a kernel
-    /// panic. Exit otherwise.
+    /// Power off when odyn-net is the first process of the machine; exit otherwise.
     #[default]
     Auto,
-    /// Exit, whoever we are.
+    /// Exit, also as the first process of the machine.
     Exit,
     /// Power the machine off.
     Poweroff,
-    /// Restart it. Firecracker ends on this and not on poweroff.
+    /// Restart the machine. Firecracker ends on this and not on poweroff.
     Reboot,
 }
 
 /// The inode of the initial PID namespace (PROC_PID_INIT_INO, linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Ends the machine if asked to; returns when the process is just to exit.
+/// Ends the machine if `--on-exit` says so; returns when the process is to exit.
 pub fn end(on_exit: OnExit) {
     let Some(mode) = mode(on_exit, is_first_of_machine()) else {
         return;
@@ -46,7 +45,7 @@ fn is_first_of_machine() -> bool {
     getpid() == Pid::from_raw(1) && in_initial_pid_namespace()
 }
 
-/// Whether process 1 here is the machine's own.
+/// Whether process 1 of this PID namespace is the machine's first process.
 pub(crate) fn in_initial_pid_namespace() -> bool {
     std::fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() == INITIAL_PID_NAMESPACE)
 }

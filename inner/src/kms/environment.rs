@@ -1,4 +1,4 @@
-//! What the program's environment says about KMS.
+//! The KMS variables of the app's environment.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,28 +7,29 @@ use odyn_kms::credentials::Credentials;
 
 use crate::egress::KmsLink;
 
-/// Variables to set, or to remove.
+/// Changes to the environment: a variable with its value, or `None` to remove it.
 pub type Changes = Vec<(&'static str, Option<OsString>)>;
 
-/// How long the start of the program waits for the host half to know its region.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Characters of an access key's identifier, as AWS has them.
+/// How long the app's start waits for the host to report its region.
+const REGION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Characters of an access key's identifier at AWS.
 const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Characters of the secret.
 const SECRET_ALPHABET: &[u8; 64] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The credentials that the program signs with.
+/// The credentials that the app signs with.
 pub(super) struct Given {
     id: String,
     secret: zeroize::Zeroizing<String>,
-    /// They were in the environment already: the program has its own for other services of AWS.
+    /// Whether they come from the app's environment. The app then uses them for other services of
+    /// AWS, too, and they stay there.
     are_its_own: bool,
     has_region: bool,
 }
 
 impl Given {
-    /// Those of the environment, or random ones that open nothing anywhere.
+    /// The credentials of the environment, or random ones, which no service accepts.
     pub(super) fn new(variable: impl Fn(&str) -> Option<String>) -> Result<Self, getrandom::Error> {
         let set = |name: &str| variable(name).filter(|text| !text.is_empty());
         let has_region = set("AWS_REGION").is_some();
@@ -64,10 +65,10 @@ impl Given {
         Credentials::new(self.id.clone(), self.secret.as_str())
     }
 
-    /// What to change for a proxy on this port, in this region.
+    /// The changes for a proxy at this port in this region.
     pub(super) fn changes(&self, port: u16, region: Option<String>) -> Changes {
         let url = OsString::from(format!("http://127.0.0.1:{port}"));
-        // The first is the SDKs', the second Enclaver's.
+        // The AWS SDKs read the first variable, Enclaver's tools the second.
         let mut changes = vec![
             ("AWS_ENDPOINT_URL_KMS", Some(url.clone())),
             ("AWS_KMS_ENDPOINT", Some(url)),
@@ -85,9 +86,9 @@ impl Given {
     }
 }
 
-/// The region of the host's machine, if it knows.
+/// The region of the host's instance, if the host knows it.
 pub(super) async fn region(link: &KmsLink) -> Option<String> {
-    let answer = tokio::time::timeout(PATIENCE, link.credentials()).await;
+    let answer = tokio::time::timeout(REGION_TIMEOUT, link.credentials()).await;
     let answer = answer.ok()?.ok()?;
     Credentials::from_json(&answer).ok()?.region
 }
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_without_credentials_gets_some_that_open_nothing() {
+    fn an_app_without_credentials_gets_some_that_open_nothing() {
         let given = Given::new(|_| None).unwrap();
         assert_eq!((given.id.len(), given.secret.len()), (20, 40));
         assert!(given.id.starts_with("ODYN"));
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_with_its_own_keeps_them() {
+    fn an_app_with_its_own_keeps_them() {
         let given = Given::new(|name| Some(format!("its {name}"))).unwrap();
         let changes = given.changes(1, Some("eu-west-1".into()));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The host half as the way to KMS, and as the source of credentials.
+//! Connects to KMS and gets credentials through the host.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use odyn_proto::KmsEndpoint;
 
 use crate::egress::KmsLink;
 
-/// Connections to KMS through the host half.
+/// Opens connections to KMS through the host.
 pub(super) struct HostDial(pub(super) KmsLink);
 
 impl Dial for HostDial {
@@ -24,7 +24,7 @@ impl Dial for HostDial {
     }
 }
 
-/// Credentials of the host's machine.
+/// Gets the credentials of the host's instance.
 pub(super) struct HostCredentials(pub(super) KmsLink);
 
 impl CredentialsSource for HostCredentials {

@@ -1,8 +1,9 @@
-//! KMS for the program: the proxy of [`odyn_kms::proxy`] on the guest's loopback, with the host half
-//! as its way to KMS and as the source of the instance's credentials.
+//! KMS for the app: [`odyn_kms::proxy`] on the guest's loopback, over the host.
 //!
-//! The host half sees TLS. What it could do is refuse service, or give credentials of its own choice:
-//! those decide what KMS allows, not who can read the answers.
+//! The host connects the proxy to KMS and supplies the instance's credentials.
+//!
+//! The host sees TLS only. It could refuse service, or supply credentials of its own choice.
+//! Credentials decide what KMS allows, not who can read the answers.
 
 mod environment;
 mod link;
@@ -29,7 +30,7 @@ use crate::kms::link::{HostCredentials, HostDial};
 pub use environment::Changes;
 use environment::Given;
 
-/// The proxy, listening and not yet serving.
+/// A proxy that listens and does not serve yet.
 pub struct Prepared {
     proxy: Arc<Proxy>,
     listener: TcpListener,
@@ -37,7 +38,7 @@ pub struct Prepared {
     link: KmsLink,
 }
 
-/// Why the proxy cannot be started.
+/// The reason why the proxy cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KmsStartError {
@@ -46,13 +47,13 @@ pub enum KmsStartError {
     Roots {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The fault in the file.
         source: io::Error,
     },
-    /// The kernel has no random numbers.
+    /// The kernel gave no random numbers.
     #[error("kms_proxy: no random numbers: {0}")]
     Random(#[source] getrandom::Error),
-    /// The proxy refuses its settings.
+    /// The proxy rejects its settings.
     #[error("kms_proxy: {0}")]
     Proxy(#[source] rustls::Error),
     /// The port is taken.
@@ -60,15 +61,15 @@ pub enum KmsStartError {
     Port {
         /// The port.
         port: u16,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
 }
 
-/// Makes the proxy that the policy wants. Must be called in a tokio runtime.
+/// Prepares the proxy of the policy. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// The policy's section cannot be followed, or the port is taken.
+/// A setting of the policy cannot be used, or the port is taken.
 pub fn prepare(
     wanted: &KmsProxySettings,
     link: KmsLink,
@@ -111,15 +112,14 @@ fn demands(wanted: &KmsProxySettings) -> Demands {
 }
 
 impl Prepared {
-    /// Serves until `stop`.
+    /// Starts to generate the proxy's key, until `stop` is cancelled.
     pub fn start(&self, stop: &CancellationToken, tasks: &TaskTracker) {
-        // A key takes a while to make: the program is not kept from starting by it.
+        // Generating a key takes a while; the app's start does not wait for it.
         let (proxy, token) = (Arc::clone(&self.proxy), stop.clone());
         tasks.spawn(async move { token.run_until_cancelled(proxy.warm_up()).await });
     }
 
-    /// What the program finds in its environment. Waits a moment for the host half to say in which
-    /// region it is, if nobody else does.
+    /// The variables for the app. Waits shortly for the host to report its region.
     pub async fn environment(&self) -> Changes {
         let port = self
             .listener
@@ -129,13 +129,13 @@ impl Prepared {
         self.given.changes(port, region)
     }
 
-    /// As [`Prepared::start`], and takes requests.
+    /// Serves requests until `stop` is cancelled.
     pub fn serve(self, stop: &CancellationToken, tasks: &TaskTracker) {
         tasks.spawn(serve(self.proxy, self.listener, stop.clone()));
     }
 }
 
-/// A listener on the guest's loopback.
+/// Opens a listener on the guest's loopback.
 pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;

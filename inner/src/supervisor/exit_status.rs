@@ -1,21 +1,21 @@
-//! How a program ended.
+//! The end of the app: an exit code or a signal.
 
 use std::process::ExitCode;
 
 use nix::libc;
 use nix::sys::signal::Signal;
 
-/// How the program ended.
+/// The way in which the app ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppExit {
-    /// It exited with this code.
+    /// The app exited with this code.
     Exited(u8),
-    /// A signal killed it; its number, as the real-time ones have no names of their own.
+    /// The signal with this number killed the app. A number, as real-time signals have no names.
     Signaled(i32),
 }
 
 impl AppExit {
-    /// The exit code to pass on: the program's, or 128 and the number of the signal.
+    /// The exit code of odyn-net: the app's, or 128 plus the number of the signal.
     pub fn code(self) -> u8 {
         match self {
             AppExit::Exited(code) => code,
@@ -23,7 +23,7 @@ impl AppExit {
         }
     }
 
-    /// The name of the signal that killed it: SIGTERM, SIGRTMIN+2.
+    /// The name of the signal that killed the app, such as SIGTERM or SIGRTMIN+2.
     pub fn signal_name(self) -> Option<String> {
         match self {
             AppExit::Exited(_) => None,

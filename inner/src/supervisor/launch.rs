@@ -1,8 +1,8 @@
-//! Starts the program with nothing but its own rights.
+//! Starts the app with reduced rights.
 //!
-//! odyn-net executes itself with a hidden command; that fresh, single-threaded process gives up
-//! its rights and then becomes the program. So no code runs between fork and exec in a process
-//! with threads, and none of it needs `unsafe`.
+//! odyn-net executes itself with a hidden command. That new, single-threaded process gives up its
+//! rights and then executes the app. So no code runs between fork and exec in a process with
+//! threads, and none of it needs `unsafe`.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,7 +21,7 @@ use crate::supervisor::{root_hardening, seccomp};
 /// Hidden command of the process that becomes the app; each executable that launches has it.
 pub const APP_COMMAND: &str = "__app";
 
-/// Why the process did not become the app.
+/// The reason why the process did not become the app.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The process could not give up its rights.
@@ -35,7 +35,7 @@ pub enum LaunchError {
     NotFound {
         /// The app.
         name: OsString,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// The app exists and cannot be executed.
@@ -43,15 +43,15 @@ pub enum LaunchError {
     NotExecutable {
         /// The app.
         name: OsString,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
 }
 
-/// What the hidden command needs to know; it is the command's arguments in this order.
+/// The input of the hidden command, which gets it as arguments in this order.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Launch {
-    /// Numeric user id; stays the same when absent.
+    /// Numeric user id; without one the app keeps that of odyn-net.
     #[arg(long)]
     pub uid: Option<u32>,
     /// Numeric group id.
@@ -60,20 +60,20 @@ pub struct Launch {
     /// Supplementary groups.
     #[arg(long, value_delimiter = ',')]
     pub groups: Vec<u32>,
-    /// Soft limit of open files to restore.
+    /// The soft limit of open files that the app gets.
     #[arg(long)]
     pub nofile: Option<u64>,
-    /// What to change in the environment; it is in place already when the hidden command runs.
+    /// Changes to the environment. They are made before the hidden command runs.
     #[arg(skip)]
     environment: Vec<(&'static str, Option<OsString>)>,
-    /// The program and its arguments.
+    /// The app and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }
 
 impl Launch {
-    /// A launch of `command` as `user`, with the limit of open files that odyn-net itself was
-    /// started with.
+    /// Prepares `command` to run as `user`, with the limit of open files that odyn-net was started
+    /// with.
     pub fn new(user: Option<&AppUser>, nofile: Option<u64>, command: Vec<OsString>) -> Self {
         Self {
             uid: user.map(|i| i.uid),
@@ -87,7 +87,7 @@ impl Launch {
         }
     }
 
-    /// Changes the program's environment: each variable is set, or removed.
+    /// Adds changes to the app's environment: each variable is set, or removed.
     pub fn environment(
         &mut self,
         changes: impl IntoIterator<Item = (&'static str, Option<OsString>)>,
@@ -95,14 +95,14 @@ impl Launch {
         self.environment.extend(changes);
     }
 
-    /// Starts the process that will become the program, as the leader of its own process group,
-    /// with this standard output and error.
+    /// Starts the process that becomes the app, with this standard output and error. It leads a
+    /// process group of its own.
     ///
-    /// Must be called on a thread that lives as long as odyn-net: the kernel kills the program
-    /// when the thread that started it ends.
+    /// The caller's thread must live as long as odyn-net: the kernel kills the app when the thread
+    /// that started it ends.
     ///
     /// # Errors
-    /// The process could not be made (memory, process limit, /proc not mounted).
+    /// The kernel could not start the process (memory, process limit, /proc not mounted).
     pub fn spawn(&self, (stdout, stderr): (Stdio, Stdio)) -> io::Result<Child> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("odyn-net").arg(APP_COMMAND);
@@ -129,7 +129,7 @@ impl Launch {
         command.process_group(0).spawn()
     }
 
-    /// Gives up all rights and becomes the program. Returns only when that failed.
+    /// Gives up all rights and executes the app. Returns only when that failed.
     pub fn become_app(self) -> LaunchError {
         if let Err(error) = self.give_up_rights() {
             return LaunchError::Rights(error);
@@ -146,13 +146,13 @@ impl Launch {
     }
 
     fn give_up_rights(&self) -> io::Result<()> {
-        // Ours alone (see main.rs), and inherited over exec.
+        // odyn-net switches huge pages off for itself, and exec would pass that on.
         let _ = prctl::set_thp_disable(false);
         if let Some(soft) = self.nofile {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
         }
-        // While the capabilities for it are still there.
+        // Before the capabilities for this call are gone.
         let root = self.uid.map_or_else(geteuid, Uid::from_raw).is_root();
         if root {
             root_hardening::apply().map_err(io::Error::other)?;
@@ -176,9 +176,9 @@ impl Launch {
             caps::clear(None, set).map_err(|error| io::Error::other(error.to_string()))?;
         }
         seccomp::apply(root).map_err(io::Error::other)?;
-        // Descriptors that our parent left open may lead anywhere, to a vsock socket too.
+        // A descriptor inherited from odyn-net's parent may be anything, a vsock socket too.
         close_fds::set_fds_cloexec(3, &[]);
-        // When odyn-net is killed, nobody is left to serve the program: it must not linger.
+        // Without odyn-net the app has no network, so the kernel kills it when odyn-net is killed.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         Ok(())
     }

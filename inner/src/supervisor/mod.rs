@@ -1,4 +1,4 @@
-//! The app under policy: how it is started, watched and waited for.
+//! Starts the app with its rights reduced, watches it and waits for its end.
 
 pub mod exit_status;
 pub mod launch;

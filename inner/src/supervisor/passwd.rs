@@ -1,4 +1,4 @@
-//! /etc/passwd and /etc/group, read by ourselves: a static executable has no NSS to ask.
+//! Reads /etc/passwd and /etc/group. A static executable has no NSS to ask.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) struct PasswdEntry {
 }
 
 impl UserDb {
-    /// The database of this root file system. A file that is missing has no entries.
+    /// Reads the database of this root file system. A missing file has no entries.
     pub(super) fn system() -> io::Result<Self> {
         Ok(Self {
             passwd: read(Path::new("/etc/passwd"))?,
@@ -49,7 +49,7 @@ impl UserDb {
             .find_map(|(group, gid, _)| (group == name).then_some(gid))
     }
 
-    /// The user's own group first, then those that list it, each once.
+    /// The user's own group first, then each group that lists the user, without repetition.
     pub(super) fn groups_of(&self, user: &PasswdEntry) -> Vec<u32> {
         let mut groups = vec![user.gid];
         for (_, gid, mut members) in self.groups() {
@@ -120,8 +120,8 @@ mod tests {
         );
         assert_eq!(db.user_by_id(1000), Some(app));
         assert_eq!(db.user_by_name("short").unwrap().home, "");
-        for nobody in ["", "broken", "+", "# a comment", "ap"] {
-            assert_eq!(db.user_by_name(nobody), None, "{nobody:?}");
+        for unknown in ["", "broken", "+", "# a comment", "ap"] {
+            assert_eq!(db.user_by_name(unknown), None, "{unknown:?}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! Waiting for children: the program, and every orphan that became ours.
+//! Reaps children: the app, and every orphan that odyn-net has adopted.
 //!
-//! By rustix, as nix has no value for a process that a real-time signal ended and would answer
-//! with an error, after the kernel has forgotten the process.
+//! This module uses rustix's wait. nix has no value for a real-time signal: its wait would reap the
+//! process and then return an error.
 
 use std::io;
 
@@ -11,17 +11,17 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use crate::supervisor::exit_status::AppExit;
 
-/// What happened to the program.
+/// A change in the state of the app.
 pub(super) enum ChildEvent {
     Ended(AppExit),
-    /// By this signal.
+    /// The signal with this number stopped the app.
     Stopped(i32),
 }
 
-/// Reaps everything that ended; `Some` when the program was among it, or was stopped.
-pub(super) fn reap(program: Pid) -> io::Result<Option<ChildEvent>> {
+/// Reaps all ended children; returns `Some` when the app ended or was stopped.
+pub(super) fn reap(app: Pid) -> io::Result<Option<ChildEvent>> {
     while let Some((pid, status)) = next(WaitOptions::NOHANG | WaitOptions::UNTRACED)? {
-        if pid != program {
+        if pid != app {
             tracing::trace!(%pid, ?status, "reaped");
         } else if let Some(change) = change(status) {
             return Ok(Some(change));
@@ -30,7 +30,7 @@ pub(super) fn reap(program: Pid) -> io::Result<Option<ChildEvent>> {
     Ok(None)
 }
 
-/// Reaps everything that ended; whether there are children still.
+/// Reaps all ended children; returns whether any child is left.
 pub(super) fn reap_all() -> io::Result<bool> {
     loop {
         match next(WaitOptions::NOHANG) {

@@ -1,11 +1,11 @@
-//! A mount namespace in which a program that is root can change files only, not the kernel.
+//! Mounts the kernel's settings read-only for an app that runs as root.
 //!
-//! Root without capabilities still owns what is root's: /proc/sys and much of /sys have no other
-//! check than the owner. Through kernel.core_pattern, kernel.modprobe or a uevent helper the kernel
-//! itself would run something for the program, with all rights and without its seccomp filter. So
-//! these trees are read-only for it, as container runtimes have it. To mount them anew it would need
-//! a user namespace of its own, which the filter refuses to root; and where it has one, the kernel
-//! lets nobody see more of procfs and sysfs than before.
+//! Root without capabilities still owns root's files, and /proc/sys and much of /sys check nothing
+//! but the owner. Through kernel.core_pattern, kernel.modprobe or a uevent helper an app could make
+//! the kernel run a command with all rights and without the app's seccomp filter. These trees are
+//! therefore read-only for the app, as in container runtimes. To mount them anew the app would need
+//! a user namespace of its own, which the filter refuses to root. Where the app is in such a
+//! namespace already, the kernel shows no more of procfs and sysfs than before.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,7 +21,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::init::on_exit::in_initial_pid_namespace;
 
-/// File systems that are the kernel's own controls.
+/// File systems that consist of kernel settings.
 const CONTROLS: [&str; 12] = [
     "sysfs",
     "cgroup",
@@ -37,7 +37,7 @@ const CONTROLS: [&str; 12] = [
     "binfmt_misc",
 ];
 
-/// The controls in procfs, which has the processes too and stays writable otherwise.
+/// Kernel settings in procfs. The rest of procfs stays writable, for it shows processes.
 const IN_PROC: [&str; 8] = [
     "sys",
     "sysrq-trigger",
@@ -49,34 +49,34 @@ const IN_PROC: [&str; 8] = [
     "mtrr",
 ];
 
-/// Why a program that is root is not started.
+/// The reason why an app is not started as root.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShieldError {
-    /// No CAP_SYS_ADMIN, and the controls can be written.
+    /// odyn-net lacks CAP_SYS_ADMIN, and the settings are writable.
     #[error(
-        "a program that runs as root could change the kernel's settings here, and they cannot be \
+        "an app that runs as root could change the kernel's settings here, and they cannot be \
          made read-only: {0}. Give --user, or CAP_SYS_ADMIN to odyn-net"
     )]
     Namespace(#[source] io::Error),
-    /// A mount.
-    #[error("cannot make {} read-only for the program: {source}", path.display())]
+    /// A path cannot be mounted read-only.
+    #[error("cannot make {} read-only for the app: {source}", path.display())]
     Mount {
-        /// What could not be covered.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The kernel's answer.
         source: io::Error,
     },
-    /// /proc/self/mountinfo.
+    /// /proc/self/mountinfo cannot be read.
     #[error("cannot read the list of mounts: {0}")]
     List(#[source] io::Error),
 }
 
-/// Moves this process, which must have one thread, into a mount namespace of its own, where the
-/// kernel's controls are read-only.
+/// Moves this process into a mount namespace in which the kernel's settings are read-only. The
+/// process must have one thread.
 ///
 /// # Errors
-/// Something stayed writable; the program must not be started as root.
+/// A setting stayed writable; the caller must not start the app as root.
 pub fn apply() -> Result<(), ShieldError> {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
         // In a container without CAP_SYS_ADMIN its runtime has done the same already.
@@ -95,8 +95,8 @@ pub fn apply() -> Result<(), ShieldError> {
             if !entry.is_on_top() {
                 continue;
             }
-            // What is mounted here must not be mounted outside as well. Not from "/" on: in a
-            // chroot that is no mount point.
+            // Mounts made here must not appear outside. MS_SLAVE is set per mount and not on "/",
+            // which in a chroot is no mount point.
             let (place, slave) = (entry.place.as_path(), MsFlags::MS_SLAVE);
             mount(None::<&str>, place, None::<&str>, slave, None::<&str>).map_err(failed(place))?;
             for name in IN_PROC {
@@ -104,21 +104,21 @@ pub fn apply() -> Result<(), ShieldError> {
             }
         }
     }
-    // The old directory would lead under the mounts above.
+    // The current directory would otherwise lead below the new mounts.
     if let Ok(directory) = directory {
-        // It may be gone, and was no use then.
+        // A removed directory cannot be entered again, and was of no use.
         let _ = std::env::set_current_dir(directory);
     }
     Ok(())
 }
 
-/// Where odyn-net is the machine's init, nothing needs the kernel to run programs: those it would
-/// run are files, which the program may replace, and they would run outside of its filter.
+/// Stops the kernel from running helper commands where odyn-net is the machine's init. The helpers
+/// are files, which the app could replace, and they would run outside of the app's filter.
 fn helpers_off() {
     if getppid() != Pid::from_raw(1) || !in_initial_pid_namespace() {
         return;
     }
-    // What this kernel does not have needs no change.
+    // A kernel without one of these settings needs no change.
     let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
     let _ = std::fs::write("/proc/sys/kernel/core_pattern", "core\n");
 }
@@ -130,7 +130,7 @@ fn is_read_only(path: &str) -> bool {
     }
 }
 
-/// Puts a read-only view of a directory or a file over itself.
+/// Mounts a read-only view of a directory or a file over itself.
 fn cover(path: &Path, flags: MsFlags) -> Result<(), ShieldError> {
     if !path.exists() {
         return Ok(());
@@ -140,7 +140,8 @@ fn cover(path: &Path, flags: MsFlags) -> Result<(), ShieldError> {
     read_only(path, flags).map_err(failed(path))
 }
 
-/// `flags`: what the mount has already. In a user namespace the kernel insists on them.
+/// Remounts `path` read-only. `flags` are the flags that the mount has already: in a user
+/// namespace the kernel refuses to drop one.
 fn read_only(path: &Path, flags: MsFlags) -> nix::Result<()> {
     let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
@@ -154,7 +155,7 @@ fn failed(path: &Path) -> impl FnOnce(Errno) -> ShieldError {
     }
 }
 
-/// A line of /proc/self/mountinfo.
+/// One line of /proc/self/mountinfo.
 #[derive(Debug, PartialEq)]
 struct Entry {
     device: String,
@@ -188,7 +189,7 @@ impl Entry {
 
     fn make_read_only(&self) -> Result<(), ShieldError> {
         match read_only(&self.place, self.flags) {
-            // Another mount is over it: nobody can reach it.
+            // Another mount covers it, so no process can reach it.
             Err(_) if !self.is_on_top() => Ok(()),
             other => other.map_err(failed(&self.place)),
         }
@@ -203,7 +204,7 @@ impl Entry {
     }
 }
 
-/// Space, tab, newline and backslash stand there as three octal digits.
+/// Decodes the octal escapes that mountinfo has for space, tab, newline and backslash.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

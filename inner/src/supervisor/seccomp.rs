@@ -1,10 +1,11 @@
-//! A seccomp filter that keeps the program off the link: no AF_VSOCK socket, by no way.
+//! A seccomp filter that keeps the app off the link: it refuses AF_VSOCK sockets.
 //!
-//! A program that could open a vsock socket would talk to the host past capture and policy. The
-//! socket syscall is one way; io_uring (IORING_OP_SOCKET) makes sockets without it, and the x32 and
-//! 32-bit ABIs have numbers of their own. The filter is inherited and cannot be taken off; a
-//! filter of the program's own can only narrow it, as the kernel takes the strictest answer of
-//! all filters, and asks all of them again after a tracer changed the syscall.
+//! An app with a vsock socket could talk to the host and bypass capture and policy. socket(2) is
+//! one way to get one. io_uring (IORING_OP_SOCKET) makes sockets without that call, and the x32 and
+//! 32-bit ABIs have syscall numbers of their own. The filter closes all of these. Children inherit
+//! it, and no process can remove it: a filter of the app's own can only narrow it, as the kernel
+//! takes the strictest answer of all filters, and asks all of them again after a tracer changed the
+//! syscall.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -17,24 +18,24 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// Why the filter is not in force.
+/// The reason why the filter is not in force.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SeccompError {
     /// There is no filter for this processor.
     #[error("no seccomp filter for this architecture: {0}")]
     Build(#[from] BackendError),
-    /// The kernel refused it.
+    /// The kernel refused the filter.
     #[error("the kernel refused the seccomp filter: {0} (needs CONFIG_SECCOMP_FILTER)")]
     Apply(#[from] seccompiler::Error),
-    /// A filter cannot take back what was given.
-    #[error("file descriptor {0} is a vsock socket, which would lead the program past the policy")]
+    /// The app would inherit an open vsock socket, which no filter can take back.
+    #[error("file descriptor {0} is a vsock socket, through which the app could bypass the policy")]
     Inherited(i32),
 }
 
-/// The address families a program may have: those that capture rules over, those that stay in the
-/// guest, and AF_PACKET, which the kernel itself refuses to it in words that programs expect. Any
-/// other may lead out by a way that no rule sees.
+/// The address families that an app may use. These are the families that the capture rules cover,
+/// those that stay in the guest, and AF_PACKET, which the kernel itself refuses with the error that
+/// programs expect. Any other family could leave the guest past the rules.
 const FAMILIES: [i32; 6] = [
     libc::AF_UNIX,
     libc::AF_INET,
@@ -44,26 +45,26 @@ const FAMILIES: [i32; 6] = [
     libc::AF_ALG,
 ];
 
-/// ioctls that type into a terminal: what they type, whoever reads it next would execute, such
-/// as the shell that `simulate` was started from. TIOCSTI and TIOCLINUX (asm-generic/ioctls.h).
+/// ioctls that put input into a terminal: TIOCSTI and TIOCLINUX (asm-generic/ioctls.h). The next
+/// reader of the terminal would execute that input, such as the shell that started `simulate`.
 const TYPING: [u64; 2] = [0x5412, 0x541C];
 
-/// Added to the numbers of the x32 ABI (asm/unistd.h).
+/// x32 syscall numbers are the native ones plus this bit (asm/unistd.h).
 const X32: i64 = 0x4000_0000;
-/// x32 has a number of its own for ioctl.
+/// The number of ioctl in the x32 ABI.
 const X32_IOCTL: i64 = 514;
 
-/// Installs the filter in this thread, for whatever it executes. Needs no_new_privs.
+/// Installs the filter in this thread, which keeps it over exec. Needs no_new_privs.
 ///
-/// A 32-bit program on a 64-bit kernel is killed by SIGSYS at its first syscall: its numbers are
-/// others, and there is no enclave in which it would be expected.
+/// A 32-bit program on a 64-bit kernel is killed by SIGSYS at its first syscall: the filter does
+/// not know the 32-bit numbers, and no enclave runs such programs.
 ///
-/// A program that is root gets no user namespace either: mounting the kernel's own file systems
-/// anew in one is how root without capabilities has got back to them on kernels before 5.17.
+/// An app that is root gets no user namespace either. On kernels before 5.17, root without
+/// capabilities could mount the kernel's own file systems anew in one.
 ///
 /// # Errors
-/// The kernel has no seccomp filters, or the program would inherit a vsock socket; it must not be
-/// started.
+/// The kernel has no seccomp filters, or the app would inherit a vsock socket; the caller must not
+/// start the app.
 pub fn apply(root: bool) -> Result<(), SeccompError> {
     refuse_inherited()?;
     for (rules, errno) in [
@@ -85,7 +86,7 @@ pub fn apply(root: bool) -> Result<(), SeccompError> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Sockets of other families do not exist.
+/// Refuses sockets of other families with EAFNOSUPPORT, as if the kernel did not have them.
 fn families() -> Result<Rules, BackendError> {
     let others = FAMILIES
         .iter()
@@ -98,9 +99,9 @@ fn families() -> Result<Rules, BackendError> {
     ))
 }
 
-/// As on a kernel without them. Libraries fall back from io_uring to epoll. request_key makes the
-/// kernel run /sbin/request-key as root, outside of this filter. clone3 has its flags where no
-/// filter can look; libraries fall back to clone.
+/// Refuses syscalls with ENOSYS, as a kernel without them does. io_uring: libraries fall back to
+/// epoll. request_key: it makes the kernel run /sbin/request-key as root, outside of this filter.
+/// clone3, for root: a filter cannot read its flags in memory; libraries fall back to clone.
 fn missing(root: bool) -> Rules {
     let mut syscalls = vec![
         libc::SYS_io_uring_setup,
@@ -121,7 +122,7 @@ fn refused(root: bool) -> Result<Rules, BackendError> {
         .collect::<Result<Vec<_>, _>>()?;
     let mut all = every_abi(&[libc::SYS_ioctl], &rules);
     if ARCH == "x86_64" {
-        // Some kernels take it with the x32 bit only, some without as well.
+        // Some kernels take the call with the x32 bit only, others without it as well.
         all.extend([(X32_IOCTL, rules.clone()), (X32_IOCTL | X32, rules)]);
     }
     if root {
@@ -132,12 +133,12 @@ fn refused(root: bool) -> Result<Rules, BackendError> {
     Ok(all)
 }
 
-/// The kernel looks at the low 32 bits only, so the filter must not look at more.
+/// Compares the low 32 bits only, as the kernel looks at no more.
 fn argument(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, op, value)
 }
 
-/// The same rules for each syscall, under its number in every ABI that shares the architecture.
+/// Adds the rules of a syscall under its number in each ABI of the architecture.
 fn every_abi(syscalls: &[i64], rules: &[SeccompRule]) -> Rules {
     let x32 = |number: &i64| (ARCH == "x86_64").then_some(number | X32);
     syscalls
@@ -148,7 +149,7 @@ fn every_abi(syscalls: &[i64], rules: &[SeccompRule]) -> Rules {
         .collect()
 }
 
-/// The standard descriptors are all that the program inherits.
+/// Checks the standard descriptors, which are all that the app inherits.
 fn refuse_inherited() -> Result<(), SeccompError> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for descriptor in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {

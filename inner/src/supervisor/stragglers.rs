@@ -1,7 +1,7 @@
-//! What the program leaves behind: daemons, jobs in the background, orphans.
+//! Kills the processes that the app left behind: daemons, background jobs, orphans.
 //!
-//! As the main process of a container takes everything with it, so does the program: what is left
-//! is killed. Only then do its sockets end, and with them the flows that a drain waits for.
+//! The end of a container's main process ends all of its processes, and the end of the app does the
+//! same. The sockets of the killed processes end, and with them the flows that a drain waits for.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-/// The children that we had before the program was started: not its, and not ours to kill.
+/// The children that odyn-net had before the app. They are not the app's, and are not killed.
 #[derive(Debug)]
 pub(super) struct EarlierChildren(HashSet<Pid>);
 
@@ -19,19 +19,19 @@ impl EarlierChildren {
         Self(children().into_iter().collect())
     }
 
-    /// Kills what is left of the program; whether there was anything.
+    /// Kills the processes that the app left behind; returns whether there were any.
     ///
-    /// A subreaper's orphans are its children, so killing the children brings up the next
-    /// generation: call it, reap, and call it again until it finds nothing. A child that is not
-    /// reaped yet keeps its number, so no stranger is hit.
+    /// A subreaper adopts the orphans of its children, so each round of kills brings up the next
+    /// generation: call this, reap, and repeat until it returns `false`. An unreaped child keeps
+    /// its PID, so the kill hits no other process.
     pub(super) fn kill_others(&self) -> bool {
         if getpid() == Pid::from_raw(1) {
-            // Everything in the PID namespace but us, in one go: nothing can fork away from it.
+            // One kill(-1) ends everything in the PID namespace but odyn-net; no fork escapes it.
             return match kill(Pid::from_raw(-1), Signal::SIGKILL) {
                 Ok(()) => true,
                 Err(error) => {
                     if error != Errno::ESRCH {
-                        tracing::warn!(%error, "could not kill what the program left behind");
+                        tracing::warn!(%error, "cannot kill processes that the app left behind");
                     }
                     false
                 }
@@ -41,8 +41,8 @@ impl EarlierChildren {
         for child in children() {
             if !self.0.contains(&child) {
                 any = true;
-                tracing::debug!(%child, "killing what the program left behind");
-                // Gone already: then there is nothing to do.
+                tracing::debug!(%child, "killing a process that the app left behind");
+                // ESRCH: the child has ended already.
                 let _ = kill(child, Signal::SIGKILL);
             }
         }
@@ -50,13 +50,15 @@ impl EarlierChildren {
     }
 }
 
-/// Our children, zombies too. None when /proc is not our PID namespace's: its numbers would be
-/// strangers'.
+/// The children of odyn-net, zombies included. Empty when /proc belongs to another PID namespace,
+/// whose numbers mean other processes.
 fn children() -> Vec<Pid> {
     let own = getpid();
     let same = fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == &*own.to_string());
     if !same {
-        tracing::warn!("/proc is not this PID namespace's: what the program leaves is not killed");
+        tracing::warn!(
+            "/proc is of another PID namespace: processes that the app leaves are not killed"
+        );
         return Vec::new();
     }
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -70,7 +72,8 @@ fn children() -> Vec<Pid> {
         .collect()
 }
 
-/// The fourth field of /proc/PID/stat; the second, the name in brackets, may hold anything.
+/// The fourth field of /proc/PID/stat. The second one is the name in brackets, which may hold any
+/// byte.
 fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;

@@ -1,4 +1,4 @@
-//! Waits for the program, reaps whatever else ends, and passes signals on.
+//! Waits for the app, passes signals on to it, and reaps orphans.
 
 use std::io;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use crate::supervisor::reap::{ChildEvent, reap, reap_all};
 use crate::supervisor::stragglers::EarlierChildren;
 use crate::supervisor::terminal::Terminal;
 
-/// Signals passed on to the program: all that have a meaning between processes, none that tells
-/// of an error or of something that odyn-net itself did (SIGSEGV, SIGPIPE, SIGCHLD, SIGALRM).
+/// The signals that odyn-net passes on to the app.
+///
+/// These are the signals that one process sends to another. Signals that report an error, or
+/// something that odyn-net itself did (SIGSEGV, SIGPIPE, SIGCHLD, SIGALRM), are not among them.
 const FORWARDED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -29,22 +31,24 @@ const FORWARDED: [Signal; 9] = [
     Signal::SIGTSTP,
 ];
 
-/// What killed processes get to be gone. One that the kernel holds (a dead disk) does not end by
-/// SIGKILL, and must not keep odyn-net.
-const GONE: Duration = Duration::from_secs(5);
-/// A killed process whose end nobody tells us of, as it was not our child then.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long odyn-net waits for killed processes to end. A process that the kernel holds (a dead
+/// disk) does not end by SIGKILL; odyn-net then ends without it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest pause between two looks for a killed process. No SIGCHLD reports one that was not a
+/// child of odyn-net when it was killed.
+const MAX_REAP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Whose end is waited for, and who gets the signals.
+/// The child that a [`Supervisor`] waits for and passes signals to.
 #[derive(Debug)]
 pub struct SupervisedProcess {
     pid: Pid,
-    /// It leads a process group of its own, which gets the signals; else it shares ours.
+    /// Whether the child leads a process group, which gets the signals. Otherwise it is in the
+    /// group of odyn-net.
     group: bool,
 }
 
 impl SupervisedProcess {
-    /// A child in our own process group: what a terminal sends reaches it without us.
+    /// A child in the process group of odyn-net. A terminal signals it directly.
     pub fn process(pid: u32) -> Self {
         Self::new(pid, false)
     }
@@ -61,7 +65,7 @@ impl SupervisedProcess {
         }
     }
 
-    /// What kill(2) takes.
+    /// The argument for kill(2): the process, or its group as a negative number.
     fn target(&self) -> Pid {
         if self.group {
             Pid::from_raw(-self.pid.as_raw())
@@ -71,7 +75,7 @@ impl SupervisedProcess {
     }
 }
 
-/// The signal handlers, installed before the program starts so that none is missed.
+/// The signal handlers, installed before the app starts so that no signal is lost.
 pub struct Supervisor {
     child: SignalStream,
     forwarded: Vec<(Signal, SignalStream)>,
@@ -80,7 +84,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Installs the handlers and makes orphans of the program ours to reap.
+    /// Installs the handlers and makes odyn-net the reaper of the app's orphans.
     ///
     /// # Errors
     /// The kernel refused a handler.
@@ -98,10 +102,10 @@ impl Supervisor {
         })
     }
 
-    /// Waits until the program ended, forwarding signals and reaping orphans meanwhile.
+    /// Waits until the app has ended, passing signals on and reaping orphans meanwhile.
     ///
     /// # Errors
-    /// It is not our child.
+    /// The process is not a child of odyn-net.
     pub async fn wait(&mut self, watched: &SupervisedProcess) -> io::Result<AppExit> {
         if let (Some(terminal), true) = (&self.terminal, watched.group) {
             terminal.lend(watched.pid);
@@ -130,18 +134,18 @@ impl Supervisor {
         }
     }
 
-    /// Kills what the program left behind and waits until it is gone, so that all its sockets
-    /// have ended.
+    /// Kills the processes that the app left behind and waits for their end. Their sockets have
+    /// ended, too, when this returns.
     pub async fn end_leftovers(&mut self) {
-        let deadline = Instant::now() + GONE;
-        // Fewer looks at /proc while something takes its time.
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        // Read /proc less often when a process takes long to end.
         let mut pause = Duration::from_millis(1);
         loop {
             let left = self.bystanders.kill_others();
             let children = match reap_all() {
                 Ok(children) => children,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot reap");
+                    tracing::warn!(%error, "cannot reap children");
                     return;
                 }
             };
@@ -149,16 +153,16 @@ impl Supervisor {
                 return;
             }
             if Instant::now() >= deadline {
-                tracing::error!("what the program left behind does not end, although killed");
+                tracing::error!("killed processes that the app left behind do not end");
                 return;
             }
             let _ = timeout_at(Instant::now() + pause, self.child.recv()).await;
-            pause = (pause * 2).min(LOOK_AGAIN);
+            pause = (pause * 2).min(MAX_REAP_INTERVAL);
         }
     }
 
-    /// Waits until odyn-net itself is told to stop, before its program starts or after it has ended. Other
-    /// signals are kept: a program that starts later gets them.
+    /// Waits for SIGTERM or SIGINT to odyn-net itself, before or after the life of the app. Other
+    /// signals stay queued: an app that starts later gets them.
     pub async fn told_to_stop(&mut self) -> Signal {
         let meant = |signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT);
         let mut stop: Vec<_> = self
@@ -172,15 +176,15 @@ impl Supervisor {
                     let _ = reap_all();
                 }
                 signal = next(stop.iter_mut().map(|entry| &mut **entry)) => {
-                    tracing::warn!(%signal, "told to stop");
+                    tracing::warn!(%signal, "received a signal to stop");
                     return signal;
                 }
             }
         }
     }
 
-    /// The program, or in `simulate` the guest, was stopped. On a terminal with a shell we stop
-    /// with it, and continue it when the shell continues us.
+    /// Handles a stop of the app, or in `simulate` of the guest. On a terminal with a shell
+    /// odyn-net stops as well, and continues the app when the shell continues odyn-net.
     fn stopped(&self, watched: &SupervisedProcess, signal: i32) {
         let Some(terminal) = &self.terminal else {
             return;
@@ -191,7 +195,7 @@ impl Supervisor {
             forward(watched, Signal::SIGCONT);
         } else if terminal.has_shell() && (signal != libc::SIGSTOP || !watched.group) {
             terminal.take_back(watched.pid);
-            // Returns when the shell continues us; its SIGCONT is passed on like any other.
+            // `raise` returns when the shell continues odyn-net; `next` passes that SIGCONT on.
             let _ = raise(Signal::SIGSTOP);
             if watched.group {
                 terminal.lend(watched.pid);
@@ -212,8 +216,8 @@ async fn next(streams: impl IntoIterator<Item = &mut (Signal, SignalStream)>) ->
 }
 
 fn forward(watched: &SupervisedProcess, signal: Signal) {
-    // A terminal, or the shell, sends these to the whole foreground group: who shares it got its
-    // own already.
+    // A terminal or a shell sends these signals to the whole foreground group. A child in the same
+    // group has got its own already.
     let from_terminal = matches!(
         signal,
         Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH | Signal::SIGTSTP | Signal::SIGCONT
@@ -222,7 +226,7 @@ fn forward(watched: &SupervisedProcess, signal: Signal) {
         return;
     }
     if let Err(error) = kill(watched.target(), signal) {
-        tracing::debug!(%error, %signal, "could not pass a signal on");
+        tracing::debug!(%error, %signal, "cannot send a signal to the app");
     }
 }
 

@@ -1,8 +1,8 @@
-//! The terminal that odyn-net was started from, if any, and who may read it.
+//! Lends the controlling terminal to the app and takes it back.
 //!
-//! The program has a process group of its own, so that signals can be passed to all of it. A
-//! terminal reads for one group only: the program must be given it, and the shell that started
-//! odyn-net expects to find it where it was.
+//! The app has a process group of its own, so that odyn-net can signal all of it. A terminal
+//! accepts reads from one foreground group only, so odyn-net makes the app's group the foreground
+//! one. Before odyn-net stops or ends it restores its own, as its shell expects.
 
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
@@ -12,17 +12,17 @@ use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Pid, getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
 
-/// The controlling terminal.
+/// The controlling terminal of odyn-net.
 #[derive(Debug)]
 pub struct Terminal {
     tty: File,
-    /// Somebody sits in front of it, and nothing but us is between: no pipe to a pager, which
-    /// would lose the terminal. A program in a pipe gets it when it asks.
+    /// Whether standard input and output are both terminals. If one is a pipe, a pager for example
+    /// may read the terminal; the app then gets it only when it asks (SIGTTIN, SIGTTOU).
     interactive: bool,
 }
 
 impl Terminal {
-    /// The terminal that controls us. A guest's first process has none.
+    /// Opens the controlling terminal. A guest's first process has none.
     pub fn controlling() -> Option<Self> {
         let tty = OpenOptions::new()
             .read(true)
@@ -36,38 +36,38 @@ impl Terminal {
         })
     }
 
-    /// Whether it is there for our group, so that we may give it away.
+    /// Whether the group of odyn-net is the foreground group, which it may give away.
     pub fn is_ours(&self) -> bool {
         tcgetpgrp(&self.tty).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Gives it to the program, if somebody sits in front of it.
+    /// Makes the app's group the foreground group, if a person may be typing.
     pub fn lend(&self, group: Pid) {
         if self.interactive {
             self.give(group);
         }
     }
 
-    /// Gives it to the program, which asked for it.
+    /// Makes the app's group the foreground group, as the app asked for the terminal.
     pub fn give(&self, group: Pid) {
         if self.is_ours() {
             self.set(group);
         }
     }
 
-    /// Takes it back from the program's group.
+    /// Takes the terminal back from the app's group.
     pub fn take_back(&self, from: Pid) {
         if tcgetpgrp(&self.tty).is_ok_and(|group| group == from) {
             self.set(getpgrp());
         }
     }
 
-    /// Whether somebody can continue us when we are stopped: a shell with job control.
+    /// Whether a shell with job control can continue a stopped odyn-net.
     pub fn has_shell(&self) -> bool {
         getsid(None).is_ok_and(|session| session != getpid()) && getpid() != Pid::from_raw(1)
     }
 
-    /// Without the signal that a group in the background gets for this.
+    /// Sets the foreground group with SIGTTOU blocked, which a background group would get.
     fn set(&self, group: Pid) {
         let mut ttou = SigSet::empty();
         ttou.add(Signal::SIGTTOU);
@@ -75,9 +75,9 @@ impl Terminal {
             return;
         };
         if let Err(error) = tcsetpgrp(&self.tty, group) {
-            tracing::debug!(%error, %group, "could not pass the terminal on");
+            tracing::debug!(%error, %group, "cannot change the terminal's foreground group");
         }
-        // Restoring what was there cannot fail.
+        // Restoring an earlier signal mask cannot fail.
         let _ = before.thread_set_mask();
     }
 }

@@ -1,11 +1,11 @@
-//! `--user`: names or numbers, resolved once, in the guest's own user database.
+//! The user of `--user`, looked up once in the guest's own user database.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 
 use crate::supervisor::passwd::{PasswdEntry, UserDb};
 
-/// Who the program runs as.
+/// The user that the app runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppUser {
     /// User id.
@@ -20,28 +20,28 @@ pub struct AppUser {
     pub home: String,
 }
 
-/// Why `--user` names nobody.
+/// The reason why `--user` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserError {
-    /// No such user.
+    /// /etc/passwd does not have the user.
     #[error("--user {0}: /etc/passwd has no such user; use a number for one that has no name")]
     NoUser(String),
-    /// No such group.
+    /// /etc/group does not have the group.
     #[error("--user: /etc/group has no group {0:?}; use a number for one that has no name")]
     NoGroup(String),
-    /// The user database could not be read.
+    /// /etc/passwd or /etc/group cannot be read.
     #[error("--user {0}: cannot read the user database: {1}")]
     Database(String, #[source] io::Error),
 }
 
 impl AppUser {
-    /// Resolves `USER[:GROUP]` in /etc/passwd and /etc/group. A user from there brings its
-    /// supplementary groups, unless a group is given: then that one is all it gets, as with
+    /// Looks `USER[:GROUP]` up in /etc/passwd and /etc/group. A user without a group gets the
+    /// supplementary groups of the database. A user with a group gets that group alone, as with
     /// `docker run --user`.
     ///
     /// # Errors
-    /// A name that is not in the user database.
+    /// The user database does not have the name, or cannot be read.
     pub fn resolve(spec: &str) -> Result<Self, UserError> {
         let database = UserDb::system().map_err(|error| UserError::Database(spec.into(), error))?;
         Self::find(spec, &database)
@@ -53,7 +53,8 @@ impl AppUser {
             None => (spec, None),
         };
         let user = match user.parse::<u32>() {
-            // A bare number without an entry: the group of the same number, no other, and no home.
+            // A number without an entry gets the group of the same number, no other group and no
+            // home.
             Ok(uid) => database.user_by_id(uid).unwrap_or(PasswdEntry {
                 name: String::new(),
                 uid,
@@ -79,8 +80,8 @@ impl AppUser {
         })
     }
 
-    /// What HOME, USER and LOGNAME become. A value that somebody chose stays; one that is missing
-    /// or speaks of root would mislead the program. `None` takes the variable away.
+    /// The changes to HOME, USER and LOGNAME. A value other than root's stays. A missing value, and
+    /// one of root, would mislead the app and is replaced. `None` removes the variable.
     pub fn environment(
         &self,
         current: impl Fn(&str) -> Option<OsString>,
@@ -92,7 +93,7 @@ impl AppUser {
         if self.uid == 0 {
             return changes;
         }
-        // "/" is what the kernel gives the first process.
+        // The kernel starts the first process with HOME=/.
         if of_root("HOME", &["", "/", "/root"]) {
             changes.push(("HOME", Some(OsString::from(&self.home))));
         }

@@ -1,4 +1,6 @@
-//! odyn-net's own log as a feed. Writing a line never waits: the link itself writes lines.
+//! Sends odyn-net's own log to the host, as a feed.
+//!
+//! Writing a line never waits, for the link itself writes lines.
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +10,10 @@ use bytes::Bytes;
 use odyn_link::{Feed, now};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What the host has not written yet of our log, in bytes.
-const LIMIT: usize = 256 * 1024;
+/// Bytes of the log that the host has not written yet.
+const MAX_PENDING: usize = 256 * 1024;
 
-/// The log's feed. When it is full, the newest lines are dropped, and a line says how many.
+/// The log as a feed. A full feed drops the newest lines, and a later line counts them.
 #[derive(Debug, Clone)]
 pub struct LogFeed {
     feed: Feed,
@@ -21,20 +23,20 @@ pub struct LogFeed {
 impl Default for LogFeed {
     fn default() -> Self {
         Self {
-            feed: Feed::new(LIMIT),
+            feed: Feed::new(MAX_PENDING),
             dropped: Arc::default(),
         }
     }
 }
 
 impl LogFeed {
-    /// The feed, to be carried to the host.
+    /// The feed that the link carries to the host.
     pub fn feed(&self) -> &Feed {
         &self.feed
     }
 
-    /// Says how many lines were dropped, if that has room now.
-    pub fn confess(&self) {
+    /// Writes how many lines were dropped, if there is room for that line.
+    pub fn report_dropped(&self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped == 0 {
             return;
@@ -47,14 +49,14 @@ impl LogFeed {
     }
 
     fn line(&self, line: &[u8]) {
-        self.confess();
+        self.report_dropped();
         if !self.feed.try_write(now(), &Bytes::copy_from_slice(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// tracing-subscriber writes each event in one call.
+/// One call writes one event: tracing-subscriber never splits one.
 impl io::Write for &LogFeed {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.line(line);
@@ -88,10 +90,10 @@ mod tests {
             (&log).write_all(&line).unwrap();
         }
         let pending = log.feed.pending();
-        assert!(pending.bytes <= LIMIT && pending.records < 300);
+        assert!(pending.bytes <= MAX_PENDING && pending.records < 300);
         let dropped = log.dropped.load(Ordering::Relaxed);
         assert_eq!(dropped, 1000 - pending.records as u64);
-        log.confess();
+        log.report_dropped();
         assert_eq!(log.dropped.load(Ordering::Relaxed), dropped, "no room yet");
     }
 }

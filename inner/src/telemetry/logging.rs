@@ -1,4 +1,4 @@
-//! odyn-net's own log.
+//! Sets up odyn-net's own log.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -14,23 +14,23 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::telemetry::LogFeed;
 
-/// What the libraries below us may say. hickory_proto warns of each malformed message, and h2
-/// traces each frame: the program could fill the disk with either.
+/// Levels of libraries whose log lines an app can cause. hickory_proto warns of each malformed
+/// message, and h2 traces each frame: the app could fill the disk with either.
 const LIBRARIES: &str = "warn,hickory_proto=error";
-/// aws_sigv4 traces what it signs, session tokens and all. No filter brings that back.
+/// aws_sigv4 traces what it signs, session tokens included. No filter of the user enables that.
 const NEVER: &str = "aws_sigv4=warn";
-/// The targets of our own crates.
+/// The log targets of our own crates.
 const OURS: [&str; 4] = ["odyn_net", "odyn_link", "odyn_dns", "odyn_kms"];
 
-/// Why the log cannot be written.
+/// The reason why the log cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The level is no level and no filter.
+    /// The value of `--log-level` is neither a level nor a filter.
     #[error("--log-level {level}: {source}")]
     Level {
-        /// As given.
+        /// The value.
         level: String,
-        /// What is wrong with it.
+        /// The parser's message.
         source: ParseError,
     },
     /// The file cannot be opened.
@@ -38,15 +38,15 @@ pub enum LogError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
 }
 
-/// Sends the log to a file or to standard error (`-`), to the host half, to both, or nowhere.
+/// Sends the log to a file or standard error (`-`), to the host, to both, or nowhere.
 ///
 /// # Errors
-/// The file cannot be opened or the filter is not one.
+/// The file cannot be opened, or the filter cannot be parsed.
 pub fn start(
     destination: Option<&Path>,
     level: &str,
@@ -68,7 +68,7 @@ pub fn start(
     if layers.is_empty() {
         return Ok(());
     }
-    // Fails only when a log was set up before, which main does not do.
+    // This fails only when a log was set up before, which main does not do.
     let _ = tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -91,15 +91,15 @@ fn open(path: &Path) -> Result<BoxMakeWriter, LogError> {
     Ok(BoxMakeWriter::new(Mutex::new(file)))
 }
 
-/// What the host is sent crosses the link itself: an event for each frame that carries an event
-/// would never end.
+/// The link carries the host's copy of the log. Events of the link's frames are left out: each
+/// would be carried in a frame and cause the next.
 fn is_for_the_host(event: &Metadata<'_>) -> bool {
     let is = |target: &str| event.target().split("::").next() == Some(target);
     *event.level() <= Level::WARN
         || (OURS.into_iter().any(is) && !event.target().starts_with("odyn_link::feed"))
 }
 
-/// A bare level is meant for our own crates; a filter is taken as it is.
+/// A level alone applies to our own crates; a filter is used as it is.
 fn directives(level: &str) -> String {
     if level.contains(['=', ',']) {
         return format!("{level},{NEVER}");

@@ -1,4 +1,4 @@
-//! What the host half is told of this guest: how it is, what its program prints, and our own log.
+//! Reports to the host: the guest's state, the app's output, and odyn-net's own log.
 
 mod log;
 pub mod logging;
@@ -20,23 +20,23 @@ use tokio::time::{Instant, timeout_at};
 use crate::supervisor::exit_status::AppExit;
 use crate::telemetry::stdio::OutputStream;
 
-/// A few states of a few bytes.
-const STATUS_LIMIT: usize = 64 * 1024;
-/// What the host half gets to confirm the last records, also at the end of the drain timeout.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Bytes of states that the host has not written yet; a state has a few bytes.
+const MAX_PENDING_STATUS: usize = 64 * 1024;
+/// How long the host has to confirm the last records, also after the drain timeout.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the program's standard output and error go.
+/// Where the app's standard output and error go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum StdioMode {
-    /// To the host half, and our own log too.
+    /// To the host, together with odyn-net's log.
     Host,
-    /// To our own.
+    /// To the standard output and error of odyn-net.
     Inherit,
 }
 
 impl StdioMode {
-    /// What was asked for. The first process of a machine has nobody beside it who would read its
-    /// output.
+    /// The mode that was asked for, or the default. Output of a machine's first process goes to the
+    /// host, for no terminal or service manager would read it.
     pub fn choose(asked: Option<Self>) -> Self {
         match asked {
             Some(mode) => mode,
@@ -57,12 +57,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Begins: the host half is told that we start, whenever it is there.
+    /// Starts the feeds. The first record says that the guest starts; the host reads it once the
+    /// link is up.
     pub fn start(client: &HostLink, guest: &Identity, log: Option<LogFeed>) -> Self {
         let report = Self {
             client: client.clone(),
             guest: guest.clone(),
-            status: Feed::new(STATUS_LIMIT),
+            status: Feed::new(MAX_PENDING_STATUS),
             log,
             streams: Vec::new(),
         };
@@ -74,16 +75,16 @@ impl Telemetry {
         report
     }
 
-    /// Tells how we are.
+    /// Reports a state.
     pub fn state(&self, state: &GuestState) {
         self.status
             .try_write(now(), &Bytes::from(state.to_record()));
     }
 
-    /// Standard output and error for the program.
+    /// The standard output and error of the app.
     ///
     /// # Errors
-    /// There are no more pipes.
+    /// The process has no descriptors left for pipes.
     pub fn stdio(&mut self, mode: StdioMode) -> io::Result<(Stdio, Stdio)> {
         if mode == StdioMode::Inherit {
             return Ok((Stdio::inherit(), Stdio::inherit()));
@@ -96,11 +97,12 @@ impl Telemetry {
         Ok((out, err))
     }
 
-    /// The last part of a run, when all flows are done: the program's output is read to its end,
-    /// then our log ends, then the host half is told how the program ended, and confirms it all.
-    /// At the deadline, what is left is reported and lost.
+    /// Ends the reports after all flows are done.
+    ///
+    /// Reads the app's output to its end, ends the log, reports how the app ended, and waits until
+    /// the host has confirmed all of it. At the deadline the rest is lost and logged.
     pub async fn finish(mut self, ending: AppExit, deadline: Instant) {
-        let deadline = deadline.max(Instant::now() + LAST_WORDS);
+        let deadline = deadline.max(Instant::now() + CONFIRM_TIMEOUT);
         let delivered = async {
             for stream in &mut self.streams {
                 stream.read_to_end().await;
@@ -111,7 +113,7 @@ impl Telemetry {
             self.stop_output().await;
         }
         if let Some(log) = &self.log {
-            log.confess();
+            log.report_dropped();
             log.feed().end();
         }
         self.state(&final_state(ending));
@@ -122,20 +124,22 @@ impl Telemetry {
             }
             self.status.finished().await;
         };
-        let last_words = Instant::now() + LAST_WORDS;
-        // Somebody else has the output, so a host half that is away is not waited for.
+        let confirm_by = Instant::now() + CONFIRM_TIMEOUT;
+        // With `inherit` the output does not go through the link, so odyn-net does not wait for a
+        // host that is away.
         let is_alone = self.streams.is_empty() && *self.client.state().borrow() != LinkState::Up;
         let until = if is_alone {
-            last_words
+            confirm_by
         } else {
-            deadline.max(last_words)
+            deadline.max(confirm_by)
         };
         let _ = timeout_at(until, confirmed).await;
     }
 
-    /// A process that is still there holds the pipes open, or the host half takes nothing.
+    /// Ends the output at the deadline: a process still holds the pipes open, or the host does not
+    /// read.
     async fn stop_output(&mut self) {
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
         for stream in &mut self.streams {
             stream.stop();
             let read = async {
@@ -144,16 +148,13 @@ impl Telemetry {
             };
             if timeout_at(deadline, read).await.is_err() {
                 let bytes = stream.feed.pending().bytes;
-                tracing::warn!(
-                    bytes,
-                    "output of the program is lost: the host half did not take it"
-                );
+                tracing::warn!(bytes, "output of the app is lost: the host did not take it");
             }
         }
     }
 
-    /// odyn-net has failed. Waits until the host half has the reason: for at most `limit`, if
-    /// there is one, and until SIGTERM.
+    /// Reports that odyn-net has failed, and waits until the host has the reason. The wait ends
+    /// after `limit`, if there is one, and at SIGTERM or SIGINT.
     pub async fn fatal(self, reason: String, limit: Option<Duration>) {
         self.state(&GuestState::Fatal { reason });
         self.status.end();

@@ -1,7 +1,7 @@
-//! The program's standard output and error, as feeds.
+//! Carries the app's standard output and error to the host, as feeds.
 //!
-//! Records end at the end of a line, so that the host can print them as they come and a lost link
-//! tears no line. A line that is too long, or that is not ended for a while, goes in parts.
+//! A record ends at the end of a line, so that the host can print it at once and a lost link tears
+//! no line. A line goes in parts when it is too long, or not ended for [`LINE_TIMEOUT`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,16 +16,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// What the host has not written yet of one stream, in bytes. When it is full, the program waits.
-const LIMIT: usize = 1024 * 1024;
-/// Read at once.
-const READ: usize = 64 * 1024;
-/// A line that is not ended goes in parts of this length.
-const PART: usize = 16 * 1024;
-/// How long the rest of a line is waited for.
-const LINE_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of one stream that the host has not written yet. At this limit the app's writes block.
+const MAX_PENDING: usize = 1024 * 1024;
+/// Bytes of one read.
+const READ_SIZE: usize = 64 * 1024;
+/// An unfinished line of this length is sent as it is.
+const MAX_LINE_PART: usize = 16 * 1024;
+/// How long the reader waits for the rest of a line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One stream of the program.
+/// Standard output or standard error of the app.
 #[derive(Debug)]
 pub(super) struct OutputStream {
     pub(super) feed: Feed,
@@ -34,23 +34,23 @@ pub(super) struct OutputStream {
 }
 
 impl OutputStream {
-    /// A pipe and the task that reads it; the program gets the other end.
+    /// Opens a pipe and starts the task that reads it; the app gets the writing end.
     pub(super) fn open() -> io::Result<(Self, Stdio)> {
         let (reader, writer) = io::pipe()?;
         let receiver = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-        let feed = Feed::new(LIMIT);
+        let feed = Feed::new(MAX_PENDING);
         let stop = CancellationToken::new();
         let reader = tokio::spawn(read(receiver, feed.clone(), stop.clone()));
         let stream = Self { feed, reader, stop };
         Ok((stream, writer.into()))
     }
 
-    /// No more is waited for than what is in the pipe already.
+    /// Makes the reader stop at the end of what is in the pipe now.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Waits until everything is read and the feed has ended. May be asked again.
+    /// Waits until the pipe is read to its end and the feed has ended. May be called again.
     pub(super) async fn read_to_end(&mut self) {
         if !self.reader.is_finished() {
             let _ = (&mut self.reader).await;
@@ -62,19 +62,19 @@ impl OutputStream {
 async fn read(mut pipe: pipe::Receiver, feed: Feed, stop: CancellationToken) {
     let mut buffer = BytesMut::new();
     loop {
-        let patience = if buffer.is_empty() {
+        let limit = if buffer.is_empty() {
             Duration::MAX
         } else {
-            LINE_PATIENCE
+            LINE_TIMEOUT
         };
-        buffer.reserve(READ);
+        buffer.reserve(READ_SIZE);
         let read = tokio::select! {
             biased;
-            read = timeout(patience, pipe.read_buf(&mut buffer)) => read,
+            read = timeout(limit, pipe.read_buf(&mut buffer)) => read,
             () = stop.cancelled() => {
                 while matches!(pipe.try_read_buf(&mut buffer), Ok(count) if count > 0) {
                     write_all(&feed, &mut buffer).await;
-                    buffer.reserve(READ);
+                    buffer.reserve(READ_SIZE);
                 }
                 Ok(Ok(0))
             }
@@ -84,7 +84,7 @@ async fn read(mut pipe: pipe::Receiver, feed: Feed, stop: CancellationToken) {
                 let whole = whole_lines(&buffer);
                 write(&feed, buffer.split_to(whole).freeze()).await;
             }
-            // The line takes its time: what there is of it goes now.
+            // The rest of the line is late: send what there is.
             Err(_) => write_all(&feed, &mut buffer).await,
             Ok(Ok(_)) | Ok(Err(_)) => {
                 write_all(&feed, &mut buffer).await;
@@ -100,16 +100,16 @@ async fn write_all(feed: &Feed, buffer: &mut BytesMut) {
 
 async fn write(feed: &Feed, bytes: Bytes) {
     if !bytes.is_empty() {
-        // A copy of its own: a part would keep the whole buffer.
+        // A copy, as a slice would keep the whole buffer alive.
         feed.write(now(), Bytes::copy_from_slice(&bytes)).await;
     }
 }
 
-/// What can go: up to the last end of a line, or all of a line that is too long.
+/// The number of bytes to send: the whole lines, or everything when a line is too long.
 fn whole_lines(buffer: &[u8]) -> usize {
     match buffer.iter().rposition(|&byte| byte == b'\n') {
-        Some(last) if buffer.len() - last <= PART => last + 1,
-        None if buffer.len() < PART => 0,
+        Some(last) if buffer.len() - last <= MAX_LINE_PART => last + 1,
+        None if buffer.len() < MAX_LINE_PART => 0,
         _ => buffer.len(),
     }
 }
@@ -122,9 +122,9 @@ mod tests {
     fn records_end_where_lines_do() {
         assert_eq!(whole_lines(b"one\ntwo\nthr"), 8);
         assert_eq!(whole_lines(b"no end"), 0);
-        let mut long = vec![b'x'; PART];
-        assert_eq!(whole_lines(&long), PART);
+        let mut long = vec![b'x'; MAX_LINE_PART];
+        assert_eq!(whole_lines(&long), MAX_LINE_PART);
         long.insert(0, b'\n');
-        assert_eq!(whole_lines(&long), PART + 1);
+        assert_eq!(whole_lines(&long), MAX_LINE_PART + 1);
     }
 }

@@ -60,7 +60,7 @@ fn a_hundred_megabytes_arrive_as_they_were_written() {
     assert_eq!(read(&world, "stderr"), b"oops\n");
     let own = String::from_utf8(read(&world, "log")).expect("text");
     assert!(
-        own.contains("program started") && own.contains("program ended"),
+        own.contains("app started") && own.contains("app ended"),
         "{own}"
     );
 }

@@ -304,7 +304,7 @@ fn a_second_signal_ends_the_drain() {
     running.process.wait_for("full", LONG);
     running.process.signal(Signal::SIGTERM);
     until(LONG, "the drain", || {
-        world.guest_log().contains("program ended")
+        world.guest_log().contains("app ended")
     });
     running.process.signal(Signal::SIGTERM);
     let out = running.finish();
@@ -331,7 +331,7 @@ fn what_an_app_wrote_waits_for_a_link_that_is_dialled_again() {
     world.outer().kill();
     std::fs::write(world.scratch().join("go"), "").expect("own directory");
     until(LONG, "the drain", || {
-        world.guest_log().contains("program ended")
+        world.guest_log().contains("app ended")
     });
     world.start_outer();
     let out = running.finish();

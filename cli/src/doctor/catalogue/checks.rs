@@ -1,4 +1,4 @@
-//! The table of checks, in the order of the report: the only list of them.
+//! The table of all checks, in the order of the report.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::doctor::check::Need;
 
 macro_rules! checks {
     ($($id:ident = $name:literal: $entry:expr;)*) => {
-        /// Names a check in reports and between the processes of doctor.
+        /// The name of a check in reports and between doctor's processes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[expect(missing_docs, reason = "each is described by its entry")]
         pub enum Id {
@@ -25,7 +25,7 @@ macro_rules! checks {
                 }
             }
 
-            /// What is known about the check beforehand.
+            /// The catalogue's entry of the check.
             pub fn entry(self) -> &'static Entry {
                 match self {
                     $(Id::$id => {
@@ -44,7 +44,7 @@ checks! {
             "the rules that capture",
             &[
                 wanted(&["NETFILTER"]),
-                // Family inet is for both: a kernel built without IPv6 has no such tables.
+                // Family inet covers both families: a kernel built without IPv6 has no such tables.
                 wanted(&["IPV6"]),
                 wanted(&["NF_TABLES"]),
                 wanted(&["NF_TABLES_INET"]),
@@ -54,7 +54,7 @@ checks! {
             since: Some((5, 2)),
             ..nftables(
                 "nat chain in the output hook, dnat",
-                "turning TCP and DNS to our listeners; the original destination (SO_ORIGINAL_DST)",
+                "redirecting TCP and DNS to our listeners; the original destination (SO_ORIGINAL_DST)",
                 &[
                     wanted(&["NF_CONNTRACK"]),
                     brought(&["NF_NAT"], &["NFT_NAT"]),
@@ -75,7 +75,7 @@ checks! {
         };
     NftFib = "nft-fib": nftables(
             "fib daddr type",
-            "telling local destinations from others",
+            "distinguishing local destinations from others",
             &[brought(
                 &["NFT_FIB_INET"],
                 &["NFT_FIB_IPV4", "NFT_FIB_IPV6", "NFT_FIB_INET"],
@@ -83,7 +83,7 @@ checks! {
         );
     NftReject = "nft-reject": nftables(
             "reject in tables of family inet",
-            "answering what is not carried with an error at once",
+            "answering packets that are not carried with an error at once",
             &[brought(&["NFT_REJECT_INET"], &["NFT_REJECT"])],
         );
     NftTproxy = "nft-tproxy": nftables(
@@ -95,7 +95,7 @@ checks! {
             optional: true,
             ..nftables(
                 "log group (NFLOG)",
-                "audit records of what the kernel rejected; without it that is rejected unrecorded",
+                "audit records of rejected packets; without it they are rejected unrecorded",
                 &[wanted(&["NFT_LOG"]), wanted(&["NETFILTER_NETLINK_LOG"])],
             )
         };
@@ -131,7 +131,7 @@ checks! {
     Loopback = "loopback": plain(
             "the interface lo",
             &[Need::Nftables, Need::App],
-            "where captured traffic goes, and the program's own localhost",
+            "where captured traffic goes, and the app's own localhost",
             &[wanted(&["NET"]), wanted(&["INET"])],
         );
     Ipv6 = "ipv6": Entry {
@@ -139,7 +139,7 @@ checks! {
             ..plain(
                 "IPv6",
                 &[Need::Nftables, Need::Tun],
-                "IPv6 flows; with ipv6.disable=1 the program has IPv4 alone",
+                "IPv6 flows; with ipv6.disable=1 the app has IPv4 alone",
                 &[wanted(&["IPV6"])],
             )
         };
@@ -160,14 +160,14 @@ checks! {
     Proc = "proc": plain(
             "/proc",
             &[Need::App],
-            "starting the program (/proc/self/exe)",
+            "starting the app (/proc/self/exe)",
             &[wanted(&["PROC_FS"])],
         )
         .hint("mount -t proc proc /proc");
     Seccomp = "seccomp": plain(
             "seccomp filters",
             &[Need::App],
-            "keeping the program off AF_VSOCK and io_uring",
+            "keeping the app off AF_VSOCK and io_uring",
             &[brought(&["SECCOMP_FILTER"], &["SECCOMP", "SECCOMP_FILTER"])],
         );
     Runtime = "runtime": plain(
@@ -196,7 +196,7 @@ checks! {
             ..plain(
                 "CAP_SYS_ADMIN",
                 &[Need::App],
-                "a program that is root (no --user): the kernel's settings are made read-only for it",
+                "an app that is root (no --user): the kernel's settings are made read-only for it",
                 &[],
             )
         }
@@ -224,13 +224,13 @@ checks! {
     Vsock = "vsock": plain(
             "AF_VSOCK",
             &[Need::Vsock],
-            "the link to the host half",
+            "the link to the host",
             &[wanted(&["VSOCKETS"])],
         );
     VsockCid = "vsock-cid": plain(
             "a vsock transport to the hypervisor",
             &[Need::Vsock],
-            "the link to the host half",
+            "the link to the host",
             &[brought(
                 &["VIRTIO_VSOCKETS", "VMWARE_VMCI_VSOCKETS", "HYPERV_VSOCKETS"],
                 &["VIRTIO_VSOCKETS"],
@@ -242,7 +242,7 @@ checks! {
             ..plain(
                 "vsock loopback (CID 1)",
                 &[Need::Vsock],
-                "both halves in one machine, as in tests",
+                "host and guest in one machine, as in tests",
                 &[wanted(&["VSOCKETS_LOOPBACK"])],
             )
         };
@@ -302,7 +302,7 @@ const fn wanted(option: &'static [&'static str]) -> Wanted {
     }
 }
 
-/// Options that come with, or after, others.
+/// Options `any` that the options `ask` bring or enable.
 const fn brought(any: &'static [&'static str], ask: &'static [&'static str]) -> Wanted {
     Wanted { any, ask }
 }

@@ -1,8 +1,9 @@
-//! Everything that doctor looks at: what it is, who needs it, and what to set when it is not there.
+//! The catalogue of checks: what each is, what needs it, and how to get it.
 //!
-//! The options follow the kernel's own Kconfig files. Some cannot be set by hand because another
-//! one brings them (`NFT_REJECT_INET` comes with `NFT_REJECT`), some cannot be set before others
-//! (`NFT_FIB_INET` after `NFT_FIB_IPV4`): [`Wanted`] tells what must be there from what to set.
+//! The options follow the kernel's Kconfig files. Some cannot be set by hand because another one
+//! brings them (`NFT_REJECT_INET` comes with `NFT_REJECT`), some cannot be set before others
+//! (`NFT_FIB_INET` after `NFT_FIB_IPV4`). [`Wanted`] therefore has what must be present and what a
+//! person sets.
 
 mod checks;
 
@@ -12,33 +13,33 @@ use crate::doctor::check::Need;
 /// A kernel option that must be set.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// One of these in the configuration is enough. Without the prefix `CONFIG_`.
+    /// One of these options must be in the configuration. Without the prefix `CONFIG_`.
     pub any: &'static [&'static str],
-    /// What a person sets to get there.
+    /// The options that a person sets to get it.
     pub ask: &'static [&'static str],
 }
 
-/// What is known about a check beforehand.
+/// The facts about a check that do not depend on the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// What it is.
+    /// The title.
     pub title: &'static str,
-    /// Who needs it.
+    /// The things that need it.
     pub needed_by: &'static [Need],
-    /// Whether those can do without it.
+    /// Whether these work without it, too.
     pub optional: bool,
-    /// What for.
+    /// The purpose, as text.
     pub needed_for: &'static str,
-    /// Kernel options, all of them.
+    /// The kernel options, all of which are needed.
     pub options: &'static [Wanted],
     /// The oldest kernel, as major and minor number.
     pub since: Option<(u32, u32)>,
-    /// What else helps, if anything.
+    /// Other remedies; may be empty.
     pub hint: &'static str,
 }
 
 impl Entry {
-    /// Whether this need cannot be met without it.
+    /// Whether `need` requires this check.
     pub fn required_by(&self, need: Need) -> bool {
         !self.optional && self.needed_by.contains(&need)
     }

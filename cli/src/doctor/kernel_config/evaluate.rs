@@ -1,4 +1,4 @@
-//! Which checks a kernel with this configuration would pass.
+//! Judges a kernel by its configuration.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::doctor::catalogue::{Entry, Id, Wanted};
 use crate::doctor::check::Finding;
 use crate::doctor::kernel_config::parse::{KernelConfig, Setting};
 
-/// Judges everything that depends on the kernel's configuration. The other checks are left out.
+/// Judges every check that depends on the configuration, and no other.
 pub(in crate::doctor) fn evaluate(config: &KernelConfig) -> BTreeMap<Id, Finding> {
     let mut findings = BTreeMap::new();
     for id in Id::ALL {
@@ -18,7 +18,7 @@ pub(in crate::doctor) fn evaluate(config: &KernelConfig) -> BTreeMap<Id, Finding
     findings
 }
 
-/// How the kernel is called in the report.
+/// The kernel's name in the report.
 pub(in crate::doctor) fn name_of(config: &KernelConfig) -> String {
     match &config.release {
         Some(release) => format!("Linux {release}"),
@@ -49,7 +49,7 @@ fn finding(config: &KernelConfig, entry: &Entry) -> Finding {
     }
     if config.setting("MODULES") == Setting::No {
         return Finding::missing(format!(
-            "a module in a kernel that loads none (CONFIG_MODULES): {}",
+            "a module, but this kernel loads none (CONFIG_MODULES): {}",
             modules.join(", ")
         ));
     }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn debians_cloud_kernel_has_everything() {
         for (id, finding) in findings(DEBIAN) {
-            // The driver of the security module came with Linux 6.8.
+            // The driver of the security module has been in Linux since 6.8.
             let expected = match id {
                 Id::Nsm => Verdict::Missing,
                 _ => Verdict::Present,

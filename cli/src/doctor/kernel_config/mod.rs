@@ -1,4 +1,4 @@
-//! Judging a kernel's `.config` before an image is built with it.
+//! Judges a kernel's `.config`, before an image is built with it.
 
 mod evaluate;
 mod parse;
@@ -12,16 +12,16 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 
-/// Configurations have a few hundred KiB.
-const LONGEST: u64 = 16 << 20;
+/// Bytes of a configuration, at most. Real ones have a few hundred KiB.
+const MAX_CONFIG: u64 = 16 << 20;
 
-/// Why there is nothing to judge.
+/// The reason why no configuration can be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelConfigError {
     /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
     Read(String, #[source] io::Error),
-    /// It is no configuration.
+    /// The file is no kernel configuration.
     #[error("{0}: {1}")]
     Content(String, #[source] ConfigError),
 }
@@ -31,9 +31,9 @@ pub(super) fn read(path: &Path) -> Result<KernelConfig, KernelConfigError> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     let result = if path == Path::new("-") {
-        io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)
+        io::stdin().lock().take(MAX_CONFIG).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+        File::open(path).and_then(|file| file.take(MAX_CONFIG).read_to_end(&mut bytes))
     };
     result.map_err(|error| KernelConfigError::Read(name.clone(), error))?;
     parse::parse(&bytes).map_err(|error| KernelConfigError::Content(name, error))

@@ -1,67 +1,67 @@
-//! Reads a kernel configuration: `CONFIG_NAME=value` and `# CONFIG_NAME is not set`.
+//! Parses a kernel configuration: `CONFIG_NAME=value` and `# CONFIG_NAME is not set`.
 
 use std::collections::HashMap;
 
-/// How much of a wrong line is shown.
+/// Characters of a wrong line that the error shows.
 const SHOWN: usize = 60;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A parsed configuration.
 #[derive(Debug, Clone, Default)]
 pub(in crate::doctor) struct KernelConfig {
-    /// The kernel's version as in the heading, when there is one.
+    /// The kernel's version in the file's heading, if there is one.
     pub(in crate::doctor) release: Option<String>,
     values: HashMap<String, Setting>,
 }
 
-/// What an option is set to.
+/// The value of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::doctor) enum Setting {
-    /// `=y`, or any value that is no tristate.
+    /// `=y`, or a value that is no tristate.
     BuiltIn,
     /// `=m`.
     Module,
-    /// `is not set`, `=n`, or not mentioned: its dependencies are not met.
+    /// `is not set`, `=n`, or absent because its dependencies are not met.
     No,
 }
 
-/// Why a file is no kernel configuration.
+/// The reason why a file is no kernel configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// It is compressed.
-    #[error("this is gzip; unpack it on the way: zcat FILE | enclaver doctor --kernel-config -")]
+    /// The file is compressed.
+    #[error("this is gzip; unpack it: zcat FILE | enclaver doctor --kernel-config -")]
     Gzip,
-    /// It has nothing in it.
+    /// The file is empty.
     #[error("the file is empty; a kernel configuration has lines such as CONFIG_NET=y")]
     Empty,
-    /// It has no option.
+    /// No line of the file sets an option.
     #[error(
         "line {line}: {text:?} is no line of a kernel configuration, and no other line is one; \
          expected lines such as CONFIG_NET=y"
     )]
     NoOptions {
-        /// The first line that is neither empty nor a comment; else the first one.
+        /// The number of the first line that is neither empty nor a comment; else of the first
+        /// line.
         line: usize,
-        /// Its beginning.
+        /// The beginning of that line.
         text: String,
     },
 }
 
 impl KernelConfig {
-    /// What the option, without `CONFIG_`, is set to.
+    /// The value of an option, named without `CONFIG_`.
     pub(in crate::doctor) fn setting(&self, option: &str) -> Setting {
         self.values.get(option).copied().unwrap_or(Setting::No)
     }
 
-    /// The version's first two numbers.
+    /// The first two numbers of the version.
     pub(in crate::doctor) fn version(&self) -> Option<(u32, u32)> {
         let mut numbers = self.release.as_deref()?.split(['.', '-']);
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 }
 
-/// Parses a configuration. Lines that it does not know are passed over, as long as there are
-/// some that it does know.
+/// Parses a configuration. Unknown lines are ignored if at least one line sets an option.
 pub(super) fn parse(bytes: &[u8]) -> Result<KernelConfig, ConfigError> {
     if bytes.starts_with(&GZIP) {
         return Err(ConfigError::Gzip);
@@ -121,7 +121,7 @@ fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The version of ` Linux/x86 6.1.192 Kernel Configuration`.
+/// Parses the version from a heading such as ` Linux/x86 6.1.192 Kernel Configuration`.
 fn release(comment: &str) -> Option<String> {
     let words = comment.trim().strip_suffix("Kernel Configuration")?;
     let version = words.split_whitespace().next_back()?;
@@ -179,7 +179,7 @@ mod tests {
         ));
         assert_eq!(parse(b" \n").unwrap_err(), ConfigError::Empty);
         assert_eq!(parse(b"\x1f\x8b\x08").unwrap_err(), ConfigError::Gzip);
-        // A kernel image, say.
+        // The start of a binary file, such as a kernel image.
         let binary: Vec<u8> = (0..=255).cycle().take(4096).collect();
         assert!(matches!(parse(&binary), Err(ConfigError::NoOptions { .. })));
         assert!(parse(b"CONFIG_=y\nCONFIG_A-B=y\n# CONFIG_ is not set\n").is_err());

@@ -1,4 +1,4 @@
-//! TUN, vsock and the Nitro Security Module.
+//! Checks TUN, vsock and the Nitro Security Module.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,13 +11,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socke
 use crate::doctor::check::Finding;
 use crate::doctor::live::ioctl;
 
-/// "Any CID": what a machine has that is no guest (linux/vm_sockets.h).
+/// The CID "any", which a machine has that is no guest (linux/vm_sockets.h).
 const CID_ANY: u32 = u32::MAX;
 const CID_LOCAL: u32 = 1;
 const CID_HOST: u32 = 2;
 const PORT_ANY: u32 = u32::MAX;
 
-/// Opens the device and asks what it can do; an interface would come by TUNSETIFF only.
+/// Opens the TUN device and reads its features. Makes no interface.
 pub(super) fn tun() -> Finding {
     const PATH: &str = "/dev/net/tun";
     let features = match open(PATH).and_then(ioctl::tun_features) {
@@ -41,17 +41,19 @@ pub(super) fn tun() -> Finding {
     Finding::present(offload)
 }
 
-/// A socket of the family, which the kernel may load a module for.
+/// Opens an AF_VSOCK socket. The kernel may load a module for it.
 pub(super) fn vsock() -> Finding {
     match vsock_socket() {
         Ok(_) => Finding::present(""),
         Err(Errno::EAFNOSUPPORT) => Finding::missing("the kernel has no AF_VSOCK"),
-        Err(Errno::EPERM | Errno::EACCES) => Finding::unknown("we may not open a vsock socket"),
+        Err(Errno::EPERM | Errno::EACCES) => {
+            Finding::unknown("not permitted to open a vsock socket")
+        }
         Err(error) => Finding::missing(format!("a vsock socket: {error}")),
     }
 }
 
-/// The CID that the hypervisor gave us.
+/// Checks for a CID from the hypervisor.
 pub(super) fn vsock_cid() -> Finding {
     const PATH: &str = "/dev/vsock";
     let cid = match File::open(PATH).and_then(ioctl::vsock_local_cid) {
@@ -69,8 +71,8 @@ pub(super) fn vsock_cid() -> Finding {
     }
 }
 
-/// Binding to CID 1 is refused by a kernel without the loopback transport. (Connecting tells
-/// nothing: where there is a hypervisor, the kernel would ask that.)
+/// Binds to CID 1, which a kernel without the loopback transport refuses. A connect would prove
+/// nothing: the kernel would send it to a hypervisor, if there is one.
 pub(super) fn vsock_loopback() -> Finding {
     let Ok(socket) = vsock_socket() else {
         return Finding::missing("there is no AF_VSOCK");
@@ -108,8 +110,8 @@ fn open(path: &str) -> io::Result<File> {
 
 fn cannot_open(path: &str, error: &io::Error) -> Finding {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Finding::unknown(format!("we may not open {path}: {error}"));
+        return Finding::unknown(format!("not permitted to open {path}: {error}"));
     }
-    // ENODEV, ENXIO: a device node without a driver behind it.
+    // ENODEV, ENXIO: a device node without a driver.
     Finding::missing(format!("{path}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The two questions to devices that have no safe wrapper.
+//! Two ioctls on devices for which no safe wrapper exists.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,7 +11,7 @@ mod raw {
     nix::ioctl_read_bad!(vsock_local_cid, 0x7b9, u32);
 }
 
-/// Flags (IFF_*) that TUN devices of this kernel may have. Makes no device.
+/// Returns the flags (IFF_*) that this kernel's TUN devices may have. Makes no device.
 pub(super) fn tun_features(device: impl AsFd) -> io::Result<u32> {
     let mut features = 0;
     // SAFETY: the descriptor is open for the whole call, and the kernel writes one unsigned int
@@ -20,7 +20,7 @@ pub(super) fn tun_features(device: impl AsFd) -> io::Result<u32> {
     Ok(features)
 }
 
-/// The CID of this machine.
+/// Returns the CID of this machine.
 pub(super) fn vsock_local_cid(device: impl AsFd) -> io::Result<u32> {
     let mut cid = 0;
     // SAFETY: the descriptor is open for the whole call, and the kernel writes 32 bits through the

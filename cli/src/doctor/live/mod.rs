@@ -1,5 +1,5 @@
-//! What the running kernel and this process have. Nothing here changes anything; what has to be
-//! done to be known is done by the [trial](super::trial).
+//! Checks the running kernel and this process without changing anything. Checks that change
+//! something run in the [trial](super::trial).
 
 mod devices;
 mod ioctl;
@@ -12,15 +12,15 @@ use crate::doctor::check::{Finding, Verdict};
 use crate::doctor::trial;
 use crate::doctor::trial::Trial;
 
-/// Everything that was found out.
+/// The findings about the running kernel.
 pub(super) struct Live {
-    /// By check; complete.
+    /// The finding of every check.
     pub(super) findings: BTreeMap<Id, Finding>,
-    /// What the reader should know about how it was found out.
+    /// A note for the reader on how the trial ran.
     pub(super) note: String,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(super) fn look() -> Live {
     let trial = trial::run().unwrap_or_else(|why| Trial {
         namespace: Some(Finding::unknown(why)),
@@ -28,7 +28,7 @@ pub(super) fn look() -> Live {
     });
     let namespace = trial
         .namespace
-        .unwrap_or_else(|| Finding::unknown("the trial said nothing"));
+        .unwrap_or_else(|| Finding::unknown("the trial reported nothing"));
     let mut findings: BTreeMap<Id, Finding> = trial.findings.into_iter().collect();
     let note = match namespace.verdict {
         Verdict::Present => format!(
@@ -60,7 +60,7 @@ pub(super) fn look() -> Live {
         (Id::Nsm, devices::nsm()),
         (Id::Namespaces, namespace.clone()),
     ]);
-    // What the trial did not get to.
+    // Checks that the trial did not reach.
     for id in Id::ALL {
         findings
             .entry(id)

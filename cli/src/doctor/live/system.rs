@@ -1,4 +1,4 @@
-//! What /proc, /sys and the process itself tell.
+//! Checks /proc, /sys and this process.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use odyn_net::capture::routes::kernel_has_ipv6;
 
 use crate::doctor::check::Finding;
 
-/// Below this many descriptors, a busy program will run into the limit.
+/// With fewer descriptors a busy app will reach the limit.
 const ENOUGH_FILES: u64 = 4096;
 
 pub(super) fn proc_mounted() -> Finding {
@@ -21,7 +21,7 @@ pub(super) fn proc_mounted() -> Finding {
     }
 }
 
-/// odyn-net raises it when it is down.
+/// Checks for `lo`. odyn-net brings it up when it is down.
 pub(super) fn loopback() -> Finding {
     match nix::net::if_::if_nametoindex("lo") {
         Ok(_) => Finding::present(""),
@@ -41,13 +41,13 @@ pub(super) fn ipv6() -> Finding {
     }
 }
 
-/// All of these, in the effective set.
+/// Checks that the effective set has all of these capabilities.
 pub(super) fn capability(names: &[&str]) -> Finding {
     let mut missing = Vec::new();
     for name in names {
         let full = format!("CAP_{name}");
         let Ok(capability) = full.parse::<Capability>() else {
-            return Finding::unknown(format!("{full} is not known here"));
+            return Finding::unknown(format!("this version does not know {full}"));
         };
         match caps::has_cap(None, CapSet::Effective, capability) {
             Ok(true) => {}
@@ -70,7 +70,7 @@ pub(super) fn other_interfaces() -> Finding {
     ] {
         match fs::read_to_string(path) {
             Ok(table) => names.extend(table.lines().filter_map(routed).map(str::to_owned)),
-            // A kernel without IPv6.
+            // The file is missing on a kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Finding::unknown(format!("{path}: {error}")),
         }
@@ -79,17 +79,20 @@ pub(super) fn other_interfaces() -> Finding {
         return Finding::present("");
     }
     let names: Vec<String> = names.into_iter().collect();
-    Finding::missing(format!("there are routes by {}", names.join(", ")))
+    Finding::missing(format!(
+        "other interfaces have routes: {}",
+        names.join(", ")
+    ))
 }
 
-/// The interface of a line of /proc/net/route, unless it is `lo` or the heading.
+/// Returns the interface of a line of /proc/net/route, unless it is `lo` or the heading.
 fn routed_v4(line: &str) -> Option<&str> {
     let name = line.split_whitespace().next()?;
     (name != "lo" && name != "Iface").then_some(name)
 }
 
-/// The interface of a line of /proc/net/ipv6_route. Link-local and multicast routes come with every
-/// interface that is up.
+/// Returns the interface of a line of /proc/net/ipv6_route. Skips the link-local and multicast
+/// routes, which every interface has that is up.
 fn routed_v6(line: &str) -> Option<&str> {
     let mut fields = line.split_whitespace();
     let destination = fields.next()?;

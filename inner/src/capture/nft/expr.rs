@@ -30,7 +30,7 @@ pub(super) struct Log {
     pub(super) snaplen: u32,
 }
 
-// linux/netfilter/nf_tables.h
+// From linux/netfilter/nf_tables.h.
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 const NFTA_FIB_F_DADDR: u32 = 1 << 1;
 
@@ -59,7 +59,7 @@ impl Expression for Log {
         let mut expr = Owned::new(c"log");
         expr.set_u16(sys::NFTNL_EXPR_LOG_GROUP, self.group);
         expr.set_u32(sys::NFTNL_EXPR_LOG_SNAPLEN, self.snaplen);
-        // Each packet at once: the default gathers a hundred, or waits for a second.
+        // Reports each packet at once: by default the kernel collects a hundred or waits a second.
         expr.set_u16(sys::NFTNL_EXPR_LOG_QTHRESHOLD, 1);
         expr.0
     }
@@ -76,7 +76,7 @@ impl Owned {
         match NonNull::new(raw) {
             Some(expr) => Self(expr),
             // Out of memory, or a libnftnl without this expression: nftnl itself aborts here too,
-            // and it happens at start-up, before any program runs.
+            // and it happens at start-up, before any app runs.
             None => abort(),
         }
     }

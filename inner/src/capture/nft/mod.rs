@@ -1,4 +1,4 @@
-//! Capture by nf_tables: rules as data, and the one place that gives them to the kernel.
+//! Capture by nf_tables: rules as data, and the module that installs them.
 
 mod expr;
 mod netlink;
@@ -9,11 +9,11 @@ pub use ruleset::{LOG_GROUP, Steering, UDP_MARK};
 
 use ruleset::{Action, Ruleset, capture};
 
-/// Installs the capture rules. Returns whether rejected packets are logged: a kernel without
-/// NFLOG captures and rejects as well as any, only the audit of rejected packets is missing.
+/// Installs the capture rules. Returns whether rejected packets are logged: without NFLOG only the
+/// audit of rejected packets is missing.
 ///
 /// # Errors
-/// The part that the kernel refused and the kernel options it needs; then no rule is in force.
+/// The kernel refused a part; the error names it with its kernel options. No rule is in force.
 pub fn install(steering: &[Steering]) -> Result<bool, InstallError> {
     let full = capture(steering);
     match netlink::install(&full) {
@@ -25,19 +25,18 @@ pub fn install(steering: &[Steering]) -> Result<bool, InstallError> {
     }
 }
 
-/// Installs rules as they are, for `doctor`: it tries single expressions in a namespace that is
-/// thrown away afterwards.
+/// Installs any rules, for `doctor`. It tries single expressions in a temporary namespace.
 ///
 /// # Errors
-/// What the kernel refused.
+/// The kernel refused a part.
 pub fn try_rules(ruleset: &Ruleset) -> Result<(), InstallError> {
     netlink::install(ruleset)
 }
 
-/// Removes the rules of an earlier run, which would lead traffic to sockets that are gone.
+/// Removes the rules of an earlier run, which lead traffic to closed sockets.
 ///
 /// # Errors
-/// The kernel has no nf_tables, in most cases; then there are no rules either.
+/// The kernel has no nf_tables, in most cases, and then has no rules either.
 pub fn remove() -> Result<(), InstallError> {
     netlink::remove()
 }

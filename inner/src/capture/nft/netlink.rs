@@ -1,4 +1,4 @@
-//! Puts a [`Ruleset`] into the kernel: one netlink batch, all or nothing.
+//! Installs a [`Ruleset`] in the kernel: one netlink batch, all or nothing.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -25,21 +25,21 @@ const NFPROTO_IPV6: u8 = 10;
 /// The kernel answers a batch at once; a longer silence means that something is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the rules are not installed.
+/// The reason why the rules are not installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// The kernel has no nf_tables, or we may not talk to it.
+    /// The kernel has no nf_tables, or refuses this process access to it.
     #[error("cannot talk to nf_tables: {0} (needs CONFIG_NF_TABLES and CAP_NET_ADMIN)")]
     Socket(#[source] io::Error),
-    /// One part was refused; nothing of the batch is in force.
+    /// The kernel refused one part; no part of the batch is in force.
     #[error("the kernel refused `{part}`: {source} (needs {needs})")]
     Refused {
         /// The part in nft syntax.
         part: String,
         /// Kernel options that this part needs.
         needs: &'static str,
-        /// Whether this was the part that only serves the audit of rejected packets.
+        /// Whether only the audit of rejected packets needs this part.
         optional: bool,
         /// The kernel's answer.
         #[source]
@@ -54,15 +54,15 @@ struct Part {
     optional: bool,
 }
 
-/// Installs the rules, replacing an earlier table of the same name in the same transaction, so
-/// that there is no moment without rules.
+/// Installs the rules. The transaction also removes an earlier table of the same name, so there is
+/// no moment without rules.
 pub(super) fn install(ruleset: &Ruleset) -> Result<(), InstallError> {
     let (batch, parts) = encode(ruleset);
     let finalized = batch.finalize();
     send(&finalized, &parts)
 }
 
-/// Removes the table, if it is there.
+/// Removes the table, if it exists.
 pub(super) fn remove() -> Result<(), InstallError> {
     let mut batch = Batch::new();
     let table = Table::new(c_name(TABLE), ProtoFamily::Inet);
@@ -265,8 +265,8 @@ fn send(batch: &FinalizedBatch, parts: &[Part]) -> Result<(), InstallError> {
     }
 
     let sequence = batch.sequence_numbers();
-    // Kernels since 6.10 acknowledge the begin and end messages too: then the first part has the
-    // second number.
+    // Kernels since 6.10 acknowledge the begin and end messages as well; then the first part has
+    // the second number.
     let acknowledged = sequence.len();
     let first_part = sequence.start + u32::from(acknowledged > parts.len());
     let mut seen = 0;
@@ -291,7 +291,7 @@ fn send(batch: &FinalizedBatch, parts: &[Part]) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// The error of an NLMSG_ERROR payload; `None` when it is an acknowledgement.
+/// Parses the error of an NLMSG_ERROR payload; `None` for an acknowledgement.
 fn error_of(payload: &[u8]) -> Option<io::Error> {
     let code = payload.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
     (code != 0).then(|| io::Error::from_raw_os_error(code.wrapping_neg()))
@@ -350,8 +350,8 @@ fn rule_text(rule: &Rule) -> String {
     text
 }
 
-/// Names of tables and chains are constants of ours without a NUL; an empty name would be refused
-/// by the kernel.
+/// Converts the name of a table or chain. Names are constants without a NUL; the kernel would
+/// refuse an empty one.
 fn c_name(name: &str) -> CString {
     CString::new(name).unwrap_or_else(|_| CStr::to_owned(c""))
 }

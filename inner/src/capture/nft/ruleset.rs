@@ -1,12 +1,12 @@
 //! The capture rules as plain data.
 //!
-//! Nothing here talks to the kernel: [`Ruleset`] is built by a pure function, rendered as nft
-//! syntax for people and golden tests, and encoded to netlink by the `netlink` module beside this one.
+//! A pure function builds the [`Ruleset`]. It is rendered as nft syntax for people and golden
+//! tests, and the `netlink` module encodes it for the kernel.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Name of the table that odyn-net owns; it replaces the whole table at every start.
+/// Name of odyn-net's table. Each start replaces the whole table.
 pub const TABLE: &str = "odyn";
 
 /// Firewall mark of UDP datagrams that are routed back to `lo` for tproxy.
@@ -18,7 +18,7 @@ pub const LOG_GROUP: u16 = 0x0d1;
 /// Bytes of each rejected packet that the kernel copies to the log: an IPv6 header and ports.
 pub const LOG_SNAPLEN: u32 = 64;
 
-/// The sockets that captured traffic is steered to, one set for each address family.
+/// The sockets that get captured traffic, one set for each address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steering {
     /// Listener for redirected TCP connections.
@@ -49,7 +49,7 @@ pub struct Chain {
     pub hook: Hook,
     /// Priority among the chains of the hook.
     pub priority: i32,
-    /// What happens to a packet that no rule ended.
+    /// The verdict on packets that no rule decided.
     pub policy: Policy,
     /// Rules in order.
     pub rules: Vec<Rule>,
@@ -71,18 +71,18 @@ pub enum Kind {
 pub enum Hook {
     /// Packets that arrive, before routing.
     Prerouting,
-    /// Packets routed through this host.
+    /// Packets that this machine routes.
     Forward,
     /// Packets that local sockets send.
     Output,
-    /// Packets about to leave by an interface, which is known for sure only here.
+    /// Packets about to leave; only this hook knows the interface for sure.
     Postrouting,
 }
 
 /// Policy of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Let it go on.
+    /// Pass the packet on.
     Accept,
     /// Drop it.
     Drop,
@@ -91,30 +91,30 @@ pub enum Policy {
 /// Matches, all of which must hold, and then the action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Conditions.
+    /// The conditions.
     pub matches: Vec<Match>,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
 /// One condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {
-    /// Packet of the family of this address.
+    /// The packet is of the family of this address.
     FamilyOf(SocketAddr),
-    /// Layer 4 protocol.
+    /// The layer 4 protocol.
     Protocol(L4),
-    /// Destination port of TCP or UDP.
+    /// The destination port of TCP or UDP.
     Port(L4, u16),
     /// The destination is an address of this namespace.
     LocalDestination,
     /// The destination is a multicast group.
     MulticastDestination,
-    /// Packet mark.
+    /// The packet's mark.
     Mark(u32),
-    /// Arrived on the loopback interface (index 1 in every namespace).
+    /// The packet arrived on the loopback interface (index 1 in every namespace).
     FromLoopback,
-    /// About to leave by the loopback interface.
+    /// The packet is about to leave by the loopback interface.
     ToLoopback,
 }
 
@@ -127,7 +127,7 @@ pub enum L4 {
     Udp,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Accept the packet in this chain.
@@ -151,15 +151,14 @@ pub enum Action {
     RejectReset,
     /// Answer with ICMP or ICMPv6 "administratively prohibited".
     RejectProhibited,
-    /// Drop it; its sender sees EPERM.
+    /// Drop the packet; its sender sees EPERM.
     Drop,
 }
 
 /// Builds the capture rules for the given sockets (one entry for each address family in use).
 ///
-/// The order of the hooks is what makes this hold together: for a packet of the app, `route`
-/// (-150) marks UDP, `nat` (-100) turns TCP and DNS towards our listeners, and `filter` (0)
-/// lets through only what by then goes to ourselves.
+/// The order of the hooks matters. For a packet of the app, `route` (-150) marks UDP, `nat` (-100)
+/// turns TCP and DNS towards our listeners, and `filter` (0) lets only packets to ourselves pass.
 pub fn capture(steering: &[Steering]) -> Ruleset {
     Ruleset {
         chains: vec![
@@ -184,7 +183,7 @@ fn mark_udp() -> Chain {
         rules: vec![
             rule(vec![Match::Port(L4::Udp, 53)], Action::Return),
             rule(vec![Match::LocalDestination], Action::Return),
-            // Groups have members, not a peer to dial: they are left to the rejection.
+            // A multicast group has no single peer to connect to, so the rules reject its packets.
             rule(vec![Match::MulticastDestination], Action::Return),
             rule(vec![Match::Protocol(L4::Udp)], Action::SetMark(UDP_MARK)),
         ],
@@ -192,7 +191,7 @@ fn mark_udp() -> Chain {
 }
 
 /// Port 53 comes before the exception for local destinations: an image whose resolv.conf names
-/// 127.0.0.53 or 127.0.0.11 must reach our resolver too.
+/// 127.0.0.53 or 127.0.0.11 must reach our resolver, too.
 fn redirect(steering: &[Steering]) -> Chain {
     let mut rules = Vec::new();
     for s in steering {
@@ -279,7 +278,7 @@ fn no_forwarding() -> Chain {
     }
 }
 
-/// Nothing of ours needs another interface, so nothing may leave by one: broadcasts, for example,
+/// Drops packets to other interfaces, which odyn-net itself never needs. Broadcasts, for example,
 /// keep the route that they had before they were marked.
 fn only_loopback() -> Chain {
     let rule = |matches, action| Rule { matches, action };

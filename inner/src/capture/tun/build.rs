@@ -1,4 +1,4 @@
-//! Packets of our own: answers to the program.
+//! Builds the packets that odyn-net sends to the app.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,12 +7,12 @@ use crate::capture::checksum::Sum;
 use crate::capture::udp_recv::UdpFlowKey;
 
 const UDP_HEADER: usize = 8;
-/// What an error quotes at most: the packet stays within the smallest MTU of its family
-/// (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4).
+/// Bytes of the refused packet in an ICMP error, at most. The error stays within the smallest MTU
+/// of its family (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4).
 const QUOTE_V4: usize = 576 - V4_HEADER - 8;
 const QUOTE_V6: usize = 1280 - V6_HEADER - 8;
 
-/// What a program is told when its packet gets no further.
+/// The reasons in an ICMP "unreachable", with the error that the app sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// No route: ENETUNREACH.
@@ -26,7 +26,7 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
-    /// Type and code (RFC 792, RFC 1812; RFC 4443).
+    /// ICMP type and code (RFC 792, RFC 1812; RFC 4443).
     const fn code(self, ipv4: bool) -> (u8, u8) {
         match (self, ipv4) {
             (Unreachable::Network, true) => (3, 0),
@@ -63,7 +63,7 @@ fn ip_header(packet: &mut Vec<u8>, from: IpAddr, to: IpAddr, protocol: u8, body:
             packet.extend(from.octets());
             packet.extend(to.octets());
         }
-        // Both ends of a packet are of one family.
+        // The caller passes two addresses of one family.
         _ => {}
     }
 }
@@ -106,8 +106,8 @@ pub fn tcp_packet(
     packet
 }
 
-/// The reset that a closed port answers a segment with (RFC 9293 section 3.10.7.1); `None` for a
-/// reset, which is never answered.
+/// Builds the reset that answers a segment to a closed port (RFC 9293 section 3.10.7.1). `None` for
+/// a reset, which gets no answer.
 pub fn reset(ip: &Ip, tcp: &Tcp) -> Option<Vec<u8>> {
     if tcp.flags & RST != 0 {
         return None;
@@ -131,9 +131,9 @@ pub fn reset(ip: &Ip, tcp: &Tcp) -> Option<Vec<u8>> {
     ))
 }
 
-/// The headers of a SYN as a packet of their own, with complete checksums. Data that came with it
-/// (TCP Fast Open) are left out: a listener that does not know the option would not take them, and
-/// the program's kernel sends them again.
+/// Builds a SYN from the headers of another, with complete checksums. Its data (TCP Fast Open) are
+/// left out: a listener without the option would not take them, and the app's kernel sends them
+/// again.
 pub fn bare_syn(packet: &[u8], ip: &Ip, tcp: &Tcp) -> Vec<u8> {
     let headers = packet.get(..ip.header + tcp.header);
     let mut syn = headers.unwrap_or_default().to_vec();
@@ -154,7 +154,7 @@ pub fn bare_syn(packet: &[u8], ip: &Ip, tcp: &Tcp) -> Vec<u8> {
     syn
 }
 
-/// The error about a packet, from its destination to its sender.
+/// Builds the ICMP error about a packet, from its destination to its sender.
 pub fn error(ip: &Ip, packet: &[u8], why: Unreachable) -> Vec<u8> {
     let ipv4 = ip.source.is_ipv4();
     let (limit, protocol) = if ipv4 {
@@ -178,7 +178,7 @@ pub fn error(ip: &Ip, packet: &[u8], why: Unreachable) -> Vec<u8> {
     error
 }
 
-/// "Port unreachable" about a datagram of `length` bytes whose packet is not at hand any more.
+/// Builds "port unreachable" about a datagram of `length` bytes without its packet.
 pub fn port_unreachable(route: UdpFlowKey, length: usize) -> Vec<u8> {
     let (from, to) = (route.client.0, route.original.0);
     let length = length.min(usize::from(u16::MAX) - UDP_HEADER);
@@ -195,9 +195,10 @@ pub fn port_unreachable(route: UdpFlowKey, length: usize) -> Vec<u8> {
     error(&ip, &packet, Unreachable::Port)
 }
 
-/// The headers of an answer to the program; `None` when the data do not fit into a datagram.
+/// Builds the headers of an answer to the app. `None` when the data do not fit into a datagram.
 ///
-/// With `partial` the checksum is left to the receiving kernel, which then has no need of one.
+/// With `partial` the checksum holds the pseudo-header only: the kernel that gets the packet does
+/// not need more.
 pub fn udp_answer(route: UdpFlowKey, data: &[u8], partial: bool) -> Option<Vec<u8>> {
     let (from, to) = (route.original.0, route.client.0);
     let headers = if from.is_ipv4() { V4_HEADER } else { 0 } + UDP_HEADER;
@@ -214,7 +215,7 @@ pub fn udp_answer(route: UdpFlowKey, data: &[u8], partial: bool) -> Option<Vec<u
     let sum = if partial {
         pseudo.folded()
     } else {
-        // Zero would say that there is no checksum (RFC 768).
+        // Zero would mean "no checksum" (RFC 768).
         match pseudo.bytes(&header).bytes(data).checksum() {
             0 => 0xffff,
             sum => sum,

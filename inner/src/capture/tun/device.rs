@@ -1,12 +1,12 @@
-//! The TUN device: a network interface whose other end is a file of ours.
+//! The TUN device: a network interface that odyn-net reads and writes.
 //!
-//! Each read is one packet of the program, each write one packet to it. With IFF_VNET_HDR every
-//! packet has a `virtio_net_hdr` before it, which says how far its checksum is done and whether it
-//! is many segments in one; we take such packets as they are and give them back as they are, so
-//! the kernel neither cuts nor sums what never leaves it.
+//! Each read is one packet of the app, each write one packet to it. With IFF_VNET_HDR every packet
+//! begins with a `virtio_net_hdr`, which says how far its checksum is done and whether it holds
+//! many segments. odyn-net returns such packets as they are, so the kernel neither segments nor
+//! sums what never leaves it.
 //!
-//! The device belongs to this process: the kernel removes it, its addresses and its routes with the
-//! last descriptor, so that a dead odyn-net leaves no way out.
+//! The device belongs to this process. The kernel removes it with its addresses and routes when the
+//! last descriptor closes, so a dead odyn-net leaves no way out.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,12 +24,12 @@ use super::ioctl;
 pub const NAME: &str = "odyn0";
 /// Length of `virtio_net_hdr` (linux/virtio_net.h).
 pub const VNET_HEADER: usize = 10;
-/// The largest MTU that the kernel allows a TUN device: every IPv4 datagram fits, and every IPv6
-/// one of up to 65 487 bytes.
+/// The largest MTU of a TUN device. Every IPv4 datagram fits, and every IPv6 one of up to 65 487
+/// bytes.
 pub const MTU: u32 = 65_535;
-/// The longest packet that is read or written, with its header: the length field of IPv6 does not
-/// count the fixed header.
-pub const LONGEST: usize = VNET_HEADER + 65_535 + 40;
+/// Bytes of the longest packet, with its header. The length field of IPv6 does not count the fixed
+/// header.
+pub const MAX_FRAME: usize = VNET_HEADER + 65_535 + 40;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 /// VIRTIO_NET_HDR_F_NEEDS_CSUM.
@@ -37,18 +37,18 @@ const NEEDS_CHECKSUM: u8 = 1;
 /// TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6: partial checksums, and TCP segments of up to 64 KiB.
 const OFFLOAD: u32 = 0x01 | 0x02 | 0x04;
 
-/// Why there is no device.
+/// The reason why there is no device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The file of the driver.
+    /// The driver's file cannot be opened.
     #[error(
         "cannot open {CLONE_DEVICE}: {0} (needs CONFIG_TUN and the node: mknod {CLONE_DEVICE} c 10 200)"
     )]
     Open(#[source] io::Error),
     /// Another odyn-net runs in this network namespace.
     #[error(
-        "the interface {NAME} is there already: does another odyn-net run in this network namespace?"
+        "the interface {NAME} exists already: does another odyn-net run in this network namespace?"
     )]
     Busy,
     /// The kernel refused the device.
@@ -62,17 +62,17 @@ pub struct Device {
     vnet: bool,
 }
 
-/// A packet as it was read: what to write back stands before and in it.
+/// A buffer with one packet as it was read, its virtio header included.
 pub struct Frame<'a> {
     bytes: &'a mut [u8],
     header: usize,
 }
 
 impl Device {
-    /// Makes the interface. It is down, and has no address yet.
+    /// Makes the interface. It is down and has no address yet.
     ///
     /// # Errors
-    /// What is missing.
+    /// The driver is missing, or the kernel refused the device.
     pub fn create() -> Result<Self, DeviceError> {
         let open = || {
             OpenOptions::new()
@@ -81,7 +81,7 @@ impl Device {
                 .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
                 .open(CLONE_DEVICE)
         };
-        // EXCL: never a device that somebody has prepared under this name.
+        // EXCL refuses a device that another process has prepared under this name.
         let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
         let file = open().map_err(DeviceError::Open)?;
         let (file, vnet) = match ioctl::create(&file, NAME, flags | libc::IFF_VNET_HDR) {
@@ -93,7 +93,7 @@ impl Device {
             }
             Err(error) => return Err(refused(error)),
         };
-        // A device without an owner may be attached to by anyone.
+        // Any process could attach to a device without an owner.
         ioctl::set_owner(&file, geteuid().as_raw()).map_err(DeviceError::Create)?;
         if vnet && let Err(error) = ioctl::set_offload(&file, OFFLOAD) {
             tracing::info!(%error, "the TUN device has no offload: captured flows cost more");
@@ -101,12 +101,12 @@ impl Device {
         Ok(Self { file, vnet })
     }
 
-    /// Whether checksums may be left to the receiving kernel.
+    /// Whether the receiving kernel completes checksums.
     pub const fn partial(&self) -> bool {
         self.vnet
     }
 
-    /// Takes the next packet.
+    /// Reads the next packet.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is none, or the device is gone.
@@ -119,19 +119,20 @@ impl Device {
         })
     }
 
-    /// Gives a packet back to the kernel, which delivers it.
+    /// Writes the packet back to the kernel, which delivers it.
     ///
     /// # Errors
-    /// The kernel does not take it.
+    /// The kernel refused the packet.
     pub fn write_back(&self, frame: &Frame<'_>) -> io::Result<()> {
         (&self.file).write(frame.bytes).map(drop)
     }
 
-    /// Writes a packet of our own with complete checksums, or, for UDP, with a partial one at this
-    /// place: where the sum begins, and where it is to be put from there.
+    /// Writes a packet of our own, with complete checksums or, for UDP, with a partial one. A
+    /// partial one has a place: where the sum begins, and the offset from there where it is
+    /// written.
     ///
     /// # Errors
-    /// The kernel does not take it.
+    /// The kernel refused the packet.
     pub fn write(&self, packet: &[&[u8]; 2], partial: Option<(usize, usize)>) -> io::Result<()> {
         let mut header = [0; VNET_HEADER];
         if let Some((start, offset)) = partial {
@@ -162,7 +163,7 @@ impl Frame<'_> {
         self.bytes.get_mut(self.header..).unwrap_or_default()
     }
 
-    /// Whether its checksum is that of the pseudo-header only.
+    /// Whether the checksum covers the pseudo-header only.
     pub fn is_partial(&self) -> bool {
         self.header > 0 && self.bytes.first().is_some_and(|f| f & NEEDS_CHECKSUM != 0)
     }

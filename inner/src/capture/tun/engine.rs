@@ -1,4 +1,4 @@
-//! Moves packets: reads the device, decides what each packet is, and answers or passes it on.
+//! Moves packets: reads the device, classifies each packet, and answers it or passes it on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,37 +23,37 @@ use crate::capture::routes::OwnAddresses;
 use crate::capture::udp_recv::UdpFlowKey;
 
 const DNS_PORT: u16 = 53;
-/// Messages of ICMPv6 that kernels send by themselves on every interface: multicast listener and
-/// neighbour discovery. They have no meaning on a device with nobody behind it.
+/// ICMPv6 messages that a kernel sends by itself on every interface: multicast listener and
+/// neighbour discovery. A device without neighbours needs none of them.
 const ICMPV6_HOUSEKEEPING: [std::ops::RangeInclusive<u8>; 2] = [130..=137, 143..=143];
 
-/// Who is told of what the program does. The calls come from the thread that moves packets, so
-/// they must not wait.
+/// Receives what the app does on the network. The thread that moves packets makes these calls, so
+/// they must not block.
 pub trait Handler: Send + 'static {
-    /// A TCP connection is to be decided on.
+    /// The app opens a TCP connection, which waits for a decision.
     fn connection(&self, held: Held);
-    /// A TCP connection was refused, as there are too many.
+    /// A TCP connection was refused, as the table is full.
     fn overflow(&self, original: OrigDst);
-    /// A datagram.
+    /// The app sent a datagram.
     fn datagram(&self, route: UdpFlowKey, data: &[u8]);
-    /// The program's socket does not exist any more.
+    /// The app has closed its UDP socket.
     fn closed(&self, route: UdpFlowKey);
-    /// A query to whatever name server.
+    /// The app sent a DNS query, to any name server.
     fn query(&self, route: UdpFlowKey, query: &[u8]);
-    /// A packet that is not carried was refused; not called for repetitions.
+    /// A packet of another protocol was refused. Repetitions are not reported.
     fn rejected(&self, packet: RejectedPacket);
 }
 
-/// The listeners' ports on the own address of one family.
+/// The ports of the listeners on the own address of one family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
-    /// For connections that are decided on.
+    /// The listener for allowed connections.
     pub tcp: u16,
-    /// For DNS.
+    /// The DNS listener.
     pub dns: u16,
 }
 
-/// What the thread shares with the flows.
+/// The state that the thread shares with the flows.
 pub struct Shared {
     device: Device,
     own: OwnAddresses,
@@ -62,7 +62,7 @@ pub struct Shared {
     table: Mutex<Table<oneshot::Sender<TcpStream>>>,
 }
 
-/// The state of the thread alone.
+/// The state that only the thread uses.
 pub(super) struct Engine<H> {
     pub(super) shared: Arc<Shared>,
     pub(super) handler: H,
@@ -94,7 +94,7 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The own address and the ports there, for this family.
+    /// The own address of this family and the ports there.
     fn own(&self, ipv4: bool) -> Option<(IpAddr, Ports)> {
         if ipv4 {
             Some((self.own.v4.into(), self.ports_v4))
@@ -103,7 +103,7 @@ impl Shared {
         }
     }
 
-    /// Sends a held SYN on its way to the listener.
+    /// Sends a held SYN to the listener.
     pub(super) fn open(&self, id: Id, waiter: Option<oneshot::Sender<TcpStream>>) -> Option<()> {
         let dns = waiter.is_none();
         let (syn, peer) = self.table().open(id, waiter)?;
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     pub(super) fn refuse(&self, id: Id, refusal: Refusal, now: Instant) {
-        // Not in the condition: the table must not be locked while the answer is written.
+        // The lock on the table ends with this statement: the answer is written without it.
         let syn = self.table().refuse(id, refusal, now);
         if let Some(syn) = syn
             && let Some(Parsed::Tcp(ip, tcp)) = parse(&syn)
@@ -148,13 +148,13 @@ impl Shared {
         }
     }
 
-    /// Tells the program that a datagram of `length` bytes was refused.
+    /// Sends the app an ICMP error for a datagram of `length` bytes.
     pub fn port_unreachable(&self, route: UdpFlowKey, length: usize) {
         self.send(&build::port_unreachable(route, length));
     }
 
-    /// Sends the program a datagram from where it had sent one to. A datagram that is too long for
-    /// the family is lost.
+    /// Sends the app a datagram as from the destination it had sent to. A datagram that is too long
+    /// for the family is lost.
     pub fn datagram(&self, route: UdpFlowKey, data: &[u8]) {
         let partial = self.device.partial();
         if let Some(header) = build::udp_answer(route, data, partial) {
@@ -168,10 +168,10 @@ impl Shared {
     }
 }
 
-/// A packet that the kernel does not take is a packet lost on the way.
+/// Writes a packet to the device. A packet that the kernel does not take is lost, as on a network.
 fn report(result: io::Result<()>) {
     if let Err(error) = result {
-        tracing::debug!(%error, "a packet could not be delivered");
+        tracing::debug!(%error, "cannot deliver a packet");
     }
 }
 
@@ -185,7 +185,7 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Whether there is nothing to forget.
+    /// Whether the table is empty, so that no sweep is due.
     pub(super) fn is_idle(&self) -> bool {
         self.shared.table().is_empty()
     }
@@ -194,7 +194,7 @@ impl<H: Handler> Engine<H> {
         self.shared.table().sweep(now);
     }
 
-    /// Deals with one packet of the program or of our listeners.
+    /// Handles one packet of the app or of a listener.
     pub(super) fn packet(&mut self, frame: &mut Frame<'_>, now: Instant) {
         let partial = frame.is_partial();
         match parse(frame.packet()) {
@@ -227,7 +227,7 @@ impl<H: Handler> Engine<H> {
                         .iter()
                         .any(|range| range.contains(&kind))
                 {
-                    // The kernel's own.
+                    // A message of the kernel itself.
                 } else {
                     self.reject(&ip, frame.packet(), now);
                 }
@@ -243,7 +243,7 @@ impl<H: Handler> Engine<H> {
         };
         let source = SocketAddr::new(ip.source, tcp.source);
         let destination = SocketAddr::new(ip.destination, tcp.destination);
-        // These two ports of the own address are our listeners': nobody else can bind them.
+        // These two ports of the own address belong to our listeners, so no app socket has them.
         if ip.source == own && (tcp.source == ports.tcp || tcp.source == ports.dns) {
             let ends = self.shared.table().from_listener(destination, &tcp, now);
             match ends {
@@ -257,7 +257,7 @@ impl<H: Handler> Engine<H> {
             original: OrigDst(destination),
         };
         let syn = opens(&tcp).then(|| build::bare_syn(frame.packet(), &ip, &tcp));
-        let step = self.shared.table().from_program(route, &tcp, syn, now);
+        let step = self.shared.table().from_app(route, &tcp, syn, now);
         match step {
             Step::Forward(peer) => {
                 let dns = destination.port() == DNS_PORT;
@@ -313,7 +313,7 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Refuses a packet that is not carried, and tells of it once in a while.
+    /// Refuses a packet that is not carried, and reports it once per interval.
     fn reject(&mut self, ip: &Ip, packet: &[u8], now: Instant) {
         let group = ip.destination.is_multicast() || is_broadcast(ip.destination);
         if !group && !is_error(packet, ip) {
@@ -332,7 +332,7 @@ fn is_broadcast(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(ip) if ip.is_broadcast())
 }
 
-/// Whether this is an ICMP error, which must not cause another one (RFC 1122 section 3.2.2).
+/// Whether this is an ICMP error. One must not cause another (RFC 1122 section 3.2.2).
 fn is_error(packet: &[u8], ip: &Ip) -> bool {
     let kind = packet.get(ip.header).copied().unwrap_or_default();
     match ip.protocol {
@@ -342,13 +342,13 @@ fn is_error(packet: &[u8], ip: &Ip) -> bool {
     }
 }
 
-/// Whether the kernel says that a packet of ours found no socket; for a datagram, of which flow.
+/// Returns the UDP flow whose datagram found no socket, from the kernel's ICMP error.
 fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option<UdpFlowKey>> {
     match (ip.protocol, kind, code) {
         (ICMP, 3, _) | (ICMPV6, 1, _) => {}
         _ => return None,
     }
-    // Cut off: its length is not that of the packet.
+    // The quoted packet is cut off: its length field does not match.
     let header = match quoted.first()? >> 4 {
         4 => 20,
         6 => 40,
@@ -366,7 +366,7 @@ fn about_our_answer(ip: &Ip, kind: u8, code: u8, quoted: &[u8]) -> Option<Option
     }))
 }
 
-/// A report of the kernel about multicast groups (MLD): ICMPv6 behind a hop-by-hop header.
+/// Whether this is a multicast report of the kernel (MLD): ICMPv6 after a hop-by-hop header.
 fn is_listener_report(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first >> 4 == 6)
         && packet.get(6) == Some(&0)

@@ -1,4 +1,4 @@
-//! A connection that waits for its answer, and one that got it.
+//! TCP connections of the app that wait for a decision, and accepted ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use tokio::time::timeout;
 use super::engine::Shared;
 use super::table::{Id, Refusal};
 
-/// How long the handshake with the program may take. Its kernel sends what gets lost again; one
-/// whose socket is gone says so at once.
+/// How long the handshake with the app may take. The app's kernel repeats lost packets, and answers
+/// at once when the socket is gone.
 const HANDSHAKE: Duration = Duration::from_secs(75);
 
-/// A connection whose SYN is held. Dropped without an answer, it is reset.
+/// A connection whose SYN is held. Dropping it without an answer resets it.
 pub struct Held {
     shared: Arc<Shared>,
     id: Id,
     original: OrigDst,
 }
 
-/// A connection of the program, as a socket; the flow is remembered as served while it lives.
+/// A connection of the app, as a socket. Its flow stays in the table while this lives.
 pub struct Accepted {
     /// The socket.
     pub stream: TcpStream,
-    /// To be kept as long as the socket is in use.
+    /// The caller keeps this as long as the socket is in use.
     pub serving: Serving,
 }
 
@@ -45,12 +45,12 @@ impl Held {
         }
     }
 
-    /// Where the program connects to.
+    /// The destination that the app connects to.
     pub fn original(&self) -> OrigDst {
         self.original
     }
 
-    /// Completes the handshake. `None`: the program does not want the connection any more.
+    /// Completes the handshake. Returns `None` when the app has given up the connection.
     pub async fn accept(self) -> Option<Accepted> {
         let serving = Serving {
             shared: Arc::clone(&self.shared),
@@ -62,7 +62,7 @@ impl Held {
         Some(Accepted { stream, serving })
     }
 
-    /// Refuses it.
+    /// Refuses the connection.
     pub fn refuse(self, refusal: Refusal) {
         self.shared.refuse(self.id, refusal, Instant::now());
     }
@@ -70,7 +70,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Does nothing to a connection that is not held any more.
+        // This has no effect on a connection that is not held any more.
         self.shared.refuse(self.id, Refusal::Reset, Instant::now());
     }
 }

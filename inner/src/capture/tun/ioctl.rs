@@ -10,7 +10,7 @@ use nix::libc;
 mod raw {
     nix::ioctl_write_int!(set_owner, b'T', 204);
     nix::ioctl_write_int!(set_offload, b'T', 208);
-    // The kernel's definition says `int`; what the pointer leads to is an ifreq.
+    // The kernel's definition says `int`, but the pointer leads to an ifreq.
     nix::ioctl_readwrite_bad!(
         set_iff,
         nix::request_code_write!(b'T', 202, size_of::<nix::libc::c_int>()),
@@ -44,7 +44,7 @@ pub(super) fn set_owner(file: &File, user: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Says which work on packets we take over from the kernel.
+/// Tells the kernel which offloads this device takes.
 pub(super) fn set_offload(file: &File, offload: u32) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.
     unsafe { raw::set_offload(file.as_raw_fd(), u64::from(offload)) }?;

@@ -1,4 +1,4 @@
-//! DNS at local addresses. A query to 127.0.0.53 never comes by the device, so we listen there.
+//! Serves DNS at local addresses: a query to 127.0.0.53 never reaches the device.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fs, io};
@@ -10,12 +10,12 @@ use crate::capture::routes::OwnAddresses;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const DNS_PORT: u16 = 53;
-/// Of name servers; the C libraries read three.
-const MOST: usize = 8;
+/// Name servers read from resolv.conf; the C libraries read three.
+const MAX_SERVERS: usize = 8;
 
-/// Opens the DNS port at the own addresses, 127.0.0.1, ::1 and each loopback address that
-/// resolv.conf names. Where somebody else listens already, that one serves: what it asks others
-/// comes by the device.
+/// Opens port 53 at the own addresses, 127.0.0.1, ::1 and the loopback addresses of resolv.conf. An
+/// address where another process listens already is left to it; the queries that it forwards come
+/// through the device.
 pub(super) fn open(own: OwnAddresses) -> Vec<(UdpSocket, TcpListener)> {
     let text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
     let own_addresses = [Some(own.v4.into()), own.v6.map(IpAddr::V6)];
@@ -26,7 +26,9 @@ pub(super) fn open(own: OwnAddresses) -> Vec<(UdpSocket, TcpListener)> {
         }
         match listen(SocketAddr::new(address, DNS_PORT)) {
             Ok(pair) => sockets.push(pair),
-            Err(error) => tracing::info!(%address, %error, "no DNS of ours at a local address"),
+            Err(error) => {
+                tracing::info!(%address, %error, "cannot listen for DNS at a local address")
+            }
         }
     }
     sockets
@@ -40,7 +42,7 @@ fn addresses(resolv_conf: &str) -> Vec<IpAddr> {
             && let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>)
             && address.is_loopback()
             && !addresses.contains(&address)
-            && addresses.len() < MOST
+            && addresses.len() < MAX_SERVERS
         {
             addresses.push(address);
         }
@@ -87,6 +89,6 @@ mod tests {
         let many: String = (0..255)
             .map(|n| format!("nameserver 127.1.1.{n}\n"))
             .collect();
-        assert_eq!(addresses(&many).len(), MOST);
+        assert_eq!(addresses(&many).len(), MAX_SERVERS);
     }
 }

@@ -1,14 +1,14 @@
 //! Capture over a TUN device, for kernels without nf_tables.
 //!
-//! Every route leads into a device whose other end is ours. TCP goes through it twice: what comes
-//! out for a destination goes in again for a listener of ours, and the answers the same way back,
-//! with the ends replaced. So both ends of a captured connection are sockets of the guest's kernel,
-//! which does what TCP is about, and no TCP stack is needed here. Since the first packet of a
-//! connection passes through our hands, it is answered when the host half has answered: the
-//! program sees the true outcome of its connect(). Datagrams are read and written as packets.
+//! Every route leads into a device that odyn-net reads. TCP passes it twice: a packet to a
+//! destination comes out, gets other addresses, and goes in again to a listener of odyn-net;
+//! answers go the same way back. Both ends of a captured connection are thus sockets of the guest's
+//! kernel, which does the work of TCP, and no TCP stack is needed here. odyn-net answers the first
+//! packet of a connection only after the host has answered, so the app sees the true outcome of its
+//! connect(). Datagrams are read and written as packets.
 //!
-//! [`packet`] reads, [`rewrite`] and [`build`] write, [`table`] knows the flows; none of them does
-//! I/O. `engine` puts them together.
+//! [`packet`] parses, [`rewrite`] and [`build`] write, [`table`] knows the flows; none of them does
+//! I/O. `engine` combines them.
 
 pub mod build;
 pub mod device;
@@ -44,38 +44,38 @@ pub use table::Refusal;
 pub use thread::Worker;
 
 /// Pause after an accept that failed for lack of descriptors or memory.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+const EXHAUSTED_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why the namespace is not captured.
+/// The reason why the namespace is not captured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TunError {
-    /// There are interfaces that capture by routes has no power over.
+    /// Other interfaces are up, and routes alone cannot capture their traffic.
     #[error(
-        "the interfaces {} are up: by them a program could go round a TUN device, so this capture \
+        "the interfaces {} are up: by them an app could bypass a TUN device, so this capture \
          is for guests with nothing but lo (take them down, or use a kernel with nf_tables)",
         .0.join(", ")
     )]
     OtherInterfaces(Vec<String>),
-    /// The list of interfaces.
+    /// The interfaces cannot be listed.
     #[error("cannot list the interfaces: {0}")]
     Interfaces(#[source] io::Error),
-    /// The device.
+    /// The device cannot be made.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// Addresses and routes.
+    /// An address or a route was refused.
     #[error(transparent)]
     Routes(#[from] RouteError),
-    /// The listeners.
+    /// The listeners cannot be opened.
     #[error("cannot open the capture sockets on {NAME}: {0}")]
     Sockets(#[source] io::Error),
 }
 
 /// A captured namespace; nothing is served before `start`.
 pub struct Tun {
-    /// For answers to datagrams.
+    /// The part that answers datagrams.
     pub shared: Arc<Shared>,
-    /// Listeners for connections that were decided on: to be given to [`accept`].
+    /// Listeners for allowed connections. [`accept`] serves them.
     pub tcp: Vec<TcpListener>,
     /// Listeners for DNS over TCP.
     pub dns_tcp: Vec<TcpListener>,
@@ -87,7 +87,7 @@ impl Tun {
     /// Captures the network namespace of the calling process.
     ///
     /// # Errors
-    /// What the kernel lacks or refused.
+    /// The kernel lacks something or refused a step.
     pub async fn install(own: OwnAddresses) -> Result<Self, TunError> {
         let device = Device::create()?;
         let others = setup::other_interfaces().map_err(TunError::Interfaces)?;
@@ -95,7 +95,7 @@ impl Tun {
             return Err(TunError::OtherInterfaces(others));
         }
         if let Err(error) = nft::remove() {
-            tracing::debug!(%error, "no rules of an earlier run");
+            tracing::debug!(%error, "found no rules of an earlier run");
         }
         setup::install(own).await?;
 
@@ -127,15 +127,15 @@ impl Tun {
     }
 }
 
-/// Starts moving packets; it goes on until the worker is dropped.
+/// Starts to move packets, until the worker is dropped.
 ///
 /// # Errors
-/// No thread can be started.
+/// The kernel starts no thread.
 pub fn start(shared: Arc<Shared>, handler: impl Handler) -> io::Result<Worker> {
     Worker::start(Engine::new(shared, handler), Handle::current())
 }
 
-/// A listener that only packets from the device reach, not a program by way of `lo`.
+/// Opens a listener that gets packets from the device only, not from the app over `lo`.
 fn listen(own: IpAddr) -> io::Result<TcpListener> {
     let socket = sockets::bind(own, Type::STREAM, |socket| {
         socket.bind_device(Some(NAME.as_bytes()))
@@ -149,15 +149,15 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if let Some(waiter) = shared.accepted(peer) {
-                    // Nobody waits any more: the connection is closed again.
+                    // The flow that waited for it has ended: dropping the connection closes it.
                     let _ = waiter.send(stream);
                 }
             }
             Err(error) if sockets::is_exhaustion(&error) => {
-                tracing::warn!(%error, "no connection can be accepted at the moment");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                tracing::warn!(%error, "cannot accept a connection now; trying again");
+                tokio::time::sleep(EXHAUSTED_INTERVAL).await;
             }
-            // The connection was gone before it was accepted.
+            // The connection ended before it was accepted.
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }

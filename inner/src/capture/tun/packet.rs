@@ -1,7 +1,7 @@
-//! Reads what the kernel hands us of the program's packets.
+//! Parses the app's packets as they come from the kernel.
 //!
-//! The kernel has built the headers, but a program with raw sockets, odd options or odd sizes has
-//! a say in them: nothing here trusts a length.
+//! The kernel built the headers, but an app with raw sockets, odd options or odd sizes has
+//! influence on them. No length is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -33,26 +33,26 @@ pub const V6_HEADER: usize = 40;
 /// The network header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ip {
-    /// Sender.
+    /// Source address.
     pub source: IpAddr,
-    /// Destination.
+    /// Destination address.
     pub destination: IpAddr,
-    /// What follows the header.
+    /// Protocol of the payload.
     pub protocol: u8,
     /// Length of the header.
     pub header: usize,
 }
 
-/// What capture looks at in a TCP header.
+/// The fields of a TCP header that capture needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tcp {
-    /// Port of the sender.
+    /// Source port.
     pub source: u16,
-    /// Port of the destination.
+    /// Destination port.
     pub destination: u16,
     /// Sequence number of the first byte.
     pub sequence: u32,
-    /// Next byte expected; means something with [`ACK`] only.
+    /// Acknowledgement number; valid only with [`ACK`].
     pub acknowledged: u32,
     /// Flags.
     pub flags: u8,
@@ -62,37 +62,37 @@ pub struct Tcp {
     pub data: usize,
 }
 
-/// A packet that capture carries, or not.
+/// The content of a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
     /// A TCP segment.
     Tcp(Ip, Tcp),
-    /// A UDP datagram: ports of sender and destination, and its data.
+    /// A UDP datagram: source port, destination port, data.
     Udp(Ip, u16, u16, &'a [u8]),
     /// A fragment of IPv6: offset, whether more follow, identification, protocol, data.
     Fragment(Ip, Fragment<'a>),
-    /// ICMP and ICMPv6: type, code, and what follows the eight bytes of the header.
+    /// ICMP or ICMPv6: type, code, and the bytes after the eight-byte header.
     Icmp(Ip, u8, u8, &'a [u8]),
-    /// Something that capture does not carry.
+    /// A packet that capture does not carry.
     Other(Ip),
 }
 
 /// A fragment of an IPv6 packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
-    /// Where its data belong, in bytes.
+    /// Offset of the data in the whole packet, in bytes.
     pub offset: usize,
-    /// Whether it is not the last.
+    /// Whether more fragments follow.
     pub more: bool,
-    /// Which packet it is of.
+    /// Identification of the whole packet.
     pub identification: u32,
-    /// What the whole packet carries.
+    /// Protocol of the whole packet.
     pub protocol: u8,
-    /// Its part.
+    /// The data of this fragment.
     pub data: &'a [u8],
 }
 
-/// Reads a packet; `None` when it is no IP packet, or its lengths are wrong.
+/// Parses a packet. `None` when it is no IP packet, or a length in it is wrong.
 pub fn parse(packet: &[u8]) -> Option<Parsed<'_>> {
     let ip = ip(packet)?;
     let body = packet.get(ip.header..)?;
@@ -126,8 +126,8 @@ fn ip_v4(packet: &[u8]) -> Option<Ip> {
         return None;
     }
     let at = |offset: usize| -> Option<[u8; 4]> { packet.get(offset..offset + 4)?.try_into().ok() };
-    // Fragments do not occur at our MTU, and options (source routes among them) have no business
-    // in a flow: neither is looked into further, so neither is TCP or UDP to us.
+    // Fragments do not occur at this MTU, and options such as source routes are not allowed in a
+    // flow. The payload of such a packet counts as neither TCP nor UDP.
     let plain = header == V4_HEADER && word(packet, 6)? & 0x3fff == 0;
     let protocol = *packet.get(9)?;
     Some(Ip {
@@ -168,7 +168,7 @@ fn tcp(body: &[u8]) -> Option<Tcp> {
     })
 }
 
-/// Ports and data of a datagram. Its length field may say less than there is, not more.
+/// Parses a datagram. Its length field may cover less than the packet holds, not more.
 pub fn udp(body: &[u8]) -> Option<(u16, u16, &[u8])> {
     let length = usize::from(word(body, 4)?);
     Some((word(body, 0)?, word(body, 2)?, body.get(8..length)?))

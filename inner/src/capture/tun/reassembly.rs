@@ -1,18 +1,18 @@
-//! Puts IPv6 datagrams together that the program's kernel had to cut.
+//! Reassembles IPv6 datagrams that the app's kernel had to fragment.
 //!
-//! That happens above 65 487 bytes, and where a program asks for it (IPV6_MTU). The kernel sends
-//! the fragments of a packet one after the other, and nothing between it and us reorders or loses
-//! one, so what does not come in order is dropped.
+//! Fragments occur above 65 487 bytes, and where an app asks for them (IPV6_MTU). The kernel sends
+//! the fragments of a packet in order and the device loses none, so a fragment out of order is
+//! dropped.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::packet::{Fragment, Ip};
 
-/// Packets that may be incomplete at one time; each is 64 KiB at most.
+/// Incomplete packets, at most. Each has up to 64 KiB.
 const PENDING: usize = 16;
-/// IPv6's length field ends here.
-const LONGEST: usize = 65_535;
+/// The largest value of IPv6's length field.
+const MAX_PAYLOAD: usize = 65_535;
 
 #[derive(PartialEq, Eq)]
 struct Key(IpAddr, IpAddr, u32);
@@ -24,7 +24,7 @@ pub struct Reassembly {
 }
 
 impl Reassembly {
-    /// Adds a fragment; what the packet carries, when it was the last one.
+    /// Adds a fragment. Returns the whole payload when it was the last one.
     pub fn add(&mut self, ip: &Ip, fragment: &Fragment<'_>) -> Option<Vec<u8>> {
         let key = Key(ip.source, ip.destination, fragment.identification);
         let known = self.pending.iter().position(|(known, _)| *known == key);
@@ -32,7 +32,7 @@ impl Reassembly {
             Some((_, data)) => data,
             None => Vec::new(),
         };
-        if data.len() != fragment.offset || data.len() + fragment.data.len() > LONGEST {
+        if data.len() != fragment.offset || data.len() + fragment.data.len() > MAX_PAYLOAD {
             return None;
         }
         data.extend_from_slice(fragment.data);

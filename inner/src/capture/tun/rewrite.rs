@@ -1,11 +1,11 @@
-//! Gives a TCP packet other ends, with the checksums following.
+//! Replaces the addresses and ports of a TCP packet and updates its checksums.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::packet::{Ip, TCP};
 use crate::capture::checksum::{Sum, updated, updated_partial};
 
-/// Where the addresses stand in a header.
+/// The place of the addresses in a header.
 fn addresses(ip: &Ip) -> std::ops::Range<usize> {
     match ip.source {
         IpAddr::V4(_) => 12..20,
@@ -13,7 +13,7 @@ fn addresses(ip: &Ip) -> std::ops::Range<usize> {
     }
 }
 
-/// Writes both addresses; `None` when they are not of the packet's family.
+/// Writes both addresses. `None` when they are of another family than the packet.
 fn octets(from: IpAddr, to: IpAddr, into: &mut [u8; 32]) -> Option<usize> {
     let length = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -33,9 +33,9 @@ fn octets(from: IpAddr, to: IpAddr, into: &mut [u8; 32]) -> Option<usize> {
 
 /// Replaces source and destination of a TCP packet that [`parse`](super::packet::parse) accepted.
 ///
-/// `partial`: the checksum field holds the sum of the pseudo-header only, for a device (here: the
-/// receiving kernel) to complete. `None` when the ends are of another family; the packet is then
-/// not to be used.
+/// `partial`: the checksum field holds the sum of the pseudo-header only, and a device (here the
+/// receiving kernel) completes it. Returns `None` when the ends are of another family; the packet
+/// is then unusable.
 pub fn rewrite(
     packet: &mut [u8],
     ip: &Ip,
@@ -76,7 +76,7 @@ pub fn rewrite(
     Some(())
 }
 
-/// Whether the checksums of a TCP packet hold.
+/// Whether the checksums of a TCP packet are right.
 pub fn is_sound(packet: &[u8], ip: &Ip, partial: bool) -> bool {
     let (Some(header), Some(tcp)) = (packet.get(..ip.header), packet.get(ip.header..)) else {
         return false;

@@ -1,8 +1,8 @@
-//! Raises the device and leads every route into it.
+//! Brings the device up and leads every route into it.
 //!
-//! The own addresses stand on the device and not on `lo`, so that they go away with it; the
-//! default routes of both families replace what is there. The kernel's table of local addresses
-//! comes before them, so that a program's own loopback stays its own.
+//! The device has the own addresses, not `lo`, so that they vanish with it. The default routes of
+//! both families replace existing ones. The kernel looks at its table of local addresses first, so
+//! an app's own loopback is not captured.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,11 +17,11 @@ use crate::capture::routes::{
     LOOPBACK_INDEX, OwnAddresses, RouteError, add_address_to, check, raise_loopback, with_handle,
 };
 
-/// Packets that may wait for us; beyond that they are lost, as on any busy interface. With 64 KiB
-/// each this bounds what a program can make the kernel keep.
+/// Packets that wait in the device; further ones are lost, as on any busy interface. At up to 64
+/// KiB each, this bounds the memory that an app can make the kernel use.
 const QUEUE: u32 = 1000;
 
-/// Interfaces besides `lo` that are up: by one of those a program could send past the device.
+/// Lists the interfaces besides `lo` that are up. Through them an app could bypass the device.
 ///
 /// # Errors
 /// The kernel's list cannot be read.
@@ -36,10 +36,10 @@ pub(super) fn other_interfaces() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Raises the device, gives it the own addresses and makes it everyone's route.
+/// Brings the device up, with the own addresses and the default routes.
 ///
 /// # Errors
-/// The step that the kernel refused.
+/// The kernel refused a step; the error names it.
 pub(super) async fn install(own: OwnAddresses) -> Result<(), RouteError> {
     with_handle(async |handle| install_with(handle, own).await).await
 }
@@ -87,8 +87,8 @@ async fn install_with(handle: &Handle, own: OwnAddresses) -> Result<(), RouteErr
     Ok(())
 }
 
-/// Default routes to `lo`, which an earlier run with nftables left, come before ours or beside
-/// them.
+/// Removes default routes to `lo`, which an earlier run with nftables left. They would
+/// take precedence over the new ones, or stand beside them.
 async fn forget_loopback_routes(handle: &Handle) {
     let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
         .output_interface(LOOPBACK_INDEX)
@@ -97,14 +97,15 @@ async fn forget_loopback_routes(handle: &Handle) {
         .output_interface(LOOPBACK_INDEX)
         .build();
     for route in [v4, v6] {
-        // What is not there need not be removed.
+        // A route that does not exist need not be removed.
         let _ = handle.route().del(route).execute().await;
     }
 }
 
-/// No link-local address, so no router solicitations; and IPv6 where an image has switched it
-/// off: this interface carries captured flows only. Best effort: what the kernel sends by itself
-/// is passed over, and adding the address reports a sysctl that is not ours to write.
+/// Stops the kernel's own IPv6 messages and switches IPv6 on. Without link-local addresses the
+/// kernel sends no router solicitations. An image may have switched IPv6 off. A failure is ignored:
+/// the kernel's own packets are dropped anyway, and adding the address reports a sysctl that is not
+/// writable.
 fn quiet_ipv6(wanted: bool) {
     if wanted {
         let directory = format!("/proc/sys/net/ipv6/conf/{NAME}");

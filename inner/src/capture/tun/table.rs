@@ -1,18 +1,18 @@
-//! Which TCP flow is which: the state of every connection that passes the device.
+//! The state of every TCP connection that passes the device.
 //!
-//! A connection of the program, client → original destination, is given to our listener as one
-//! from a *peer*: an address and a port out of a block that is ours, which stand for the flow
-//! while it lives. Both ends are sockets of this kernel, so windows, retransmissions, half-close
-//! and resets are its business; the table only says who is who, and knows three moments:
+//! A connection of the app (client → original destination) reaches the listener from a *peer*: an
+//! address and a port out of a block of our own, which stand for the flow while it lives. Both ends
+//! are sockets of this kernel, which does windows, retransmissions, half-close and resets. The
+//! table maps the addresses and knows three states:
 //!
-//! - **held**: the program's SYN waits here until somebody decides. Its retransmissions are lost.
-//! - **open**: the SYN went to the listener; every packet passes, with other ends.
-//! - **refused**: an answer was given; a SYN that had been sent again before gets it again.
+//! - **held**: the app's SYN waits here for the decision. Its retransmissions are dropped.
+//! - **open**: the SYN went to the listener; every packet passes, with other addresses.
+//! - **refused**: the app got an answer, and gets it again for a repeated SYN.
 //!
-//! A flow is forgotten when both sides have had their FIN acknowledged, at a reset, or when it is
-//! silent for long after our side of it ended. A packet of a forgotten flow is answered by a
-//! reset, as a kernel answers one that belongs to no socket; so forgetting early is safe. Nothing
-//! here does I/O or knows the time.
+//! The table forgets a flow when both sides have had their FIN acknowledged, at a reset, or after a
+//! long silence once the relay has ended. It answers a packet of a forgotten flow with a reset, as
+//! a kernel does without a socket, so forgetting early is safe. The table does no I/O and gets the
+//! time from its caller.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,60 +23,60 @@ use super::packet::{ACK, FIN, RST, SYN, Tcp};
 use crate::capture::routes::OwnAddresses;
 use crate::capture::udp_recv::UdpFlowKey;
 
-/// Flows at one time.
+/// Flows in the table, at most.
 pub const MAX_FLOWS: usize = 65_536;
-/// How long an answer is kept for a SYN that is sent again: the first retransmissions come after
-/// one and three seconds.
+/// How long an answer is kept for a repeated SYN. The first retransmissions come after one and
+/// three seconds.
 const REFUSED: Duration = Duration::from_secs(4);
-/// How long a SYN without answer is kept: a kernel stops retransmitting after 127 s.
+/// How long a SYN without answer is kept. A kernel stops retransmitting after 127 s.
 const SILENT: Duration = Duration::from_secs(130);
-/// Silence after which a flow whose relay has ended is forgotten. Zero-window probes, the rarest
-/// packets of a live connection, come every two minutes.
+/// The silence after which a flow is forgotten whose relay has ended. Zero-window probes, the
+/// rarest packets of a live connection, come every two minutes.
 const IDLE: Duration = Duration::from_secs(300);
-/// Time between two searches for refused flows in a full table.
-const ROOM_PAUSE: Duration = Duration::from_millis(100);
+/// Interval of the searches for refused flows in a full table.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// First port of a peer.
 const FIRST_PORT: u32 = 1024;
 const PORTS: u32 = 65_536 - FIRST_PORT;
-/// The peers are the own address plus 1 to 253: in 198.18.0.0/24 and the low 2^16 of the IPv6
-/// block, which are never bound to names.
+/// The addresses of peers: the own address plus 1 to 253. These are in 198.18.0.0/24 and the low
+/// 2^16 of the IPv6 block, which are never bound to names.
 const PEERS: u32 = 253;
 
-/// Stands for a flow: peer address and port. They are given out in turn, so that one returns after
-/// sixteen million flows, long after the kernel's TIME_WAIT.
+/// The peer's address and port, which stand for a flow. They are given out in turn: one returns
+/// after sixteen million flows, long after the kernel's TIME_WAIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id(u32);
 
-/// How a held connection is refused.
+/// The answer to a refused connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// As a closed port does: ECONNREFUSED.
+    /// A reset, as from a closed port: ECONNREFUSED.
     Reset,
-    /// By an ICMP error.
+    /// An ICMP error.
     Unreachable(Unreachable),
-    /// Not at all: the program's kernel gives up by itself, with ETIMEDOUT.
+    /// No answer: the app's kernel gives up with ETIMEDOUT.
     Silence,
 }
 
-/// What to do with a packet of the program.
+/// The handling of a packet of the app.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A new connection; its SYN is kept.
+    /// A new connection; the table keeps its SYN.
     Held(Id),
-    /// Give it to the listener, from this peer.
+    /// Pass it to the listener, as from this peer.
     Forward(SocketAddr),
-    /// Lose it.
+    /// Drop it.
     Ignore,
-    /// Answer it like this.
+    /// Answer it with this refusal.
     Refuse(Refusal),
-    /// It belongs to no flow.
+    /// Reset it: it belongs to no flow.
     Reset,
-    /// There is no room for a new flow.
+    /// Refuse it: the table is full.
     Full,
 }
 
-/// The flows. `W` is whoever waits for the accepted connection.
+/// The flows. `W` waits for the accepted connection.
 pub struct Table<W> {
     own: OwnAddresses,
     by_route: HashMap<UdpFlowKey, Id>,
@@ -90,11 +90,11 @@ struct Flow<W> {
     route: UdpFlowKey,
     initial: u32,
     state: State,
-    /// Sequence numbers after the FIN of the program and of the listener, once seen.
+    /// The sequence numbers after the FIN of the app and of the listener, once seen.
     fins: [Option<u32>; 2],
     acknowledged: [bool; 2],
     seen: Instant,
-    /// A task of ours still serves it.
+    /// Whether a task still serves the flow.
     served: bool,
     waiter: Option<W>,
 }
@@ -110,11 +110,11 @@ pub fn opens(tcp: &Tcp) -> bool {
     tcp.flags & (SYN | ACK | RST | FIN) == SYN
 }
 
-const PROGRAM: usize = 0;
+const APP: usize = 0;
 const LISTENER: usize = 1;
 
 impl<W> Table<W> {
-    /// An empty table for at most `limit` flows.
+    /// Makes a table for at most `limit` flows.
     pub fn new(own: OwnAddresses, limit: usize) -> Self {
         Self {
             own,
@@ -126,8 +126,9 @@ impl<W> Table<W> {
         }
     }
 
-    /// A segment of the program; `syn` is what to keep of it when it [`opens`] a connection.
-    pub fn from_program(
+    /// Handles a segment of the app. `syn` is what the table keeps of a segment that [`opens`] a
+    /// connection.
+    pub fn from_app(
         &mut self,
         route: UdpFlowKey,
         tcp: &Tcp,
@@ -145,7 +146,7 @@ impl<W> Table<W> {
                     State::Refused(_) if !opens => Step::Reset,
                     State::Refused(refusal) => Step::Refuse(*refusal),
                     State::Open => {
-                        let over = flow.pass(PROGRAM, tcp);
+                        let over = flow.pass(APP, tcp);
                         let peer = self.peer(id, route.client.is_ipv4());
                         if over {
                             self.forget(id);
@@ -154,7 +155,8 @@ impl<W> Table<W> {
                     }
                 };
             }
-            // Another connection between the same ends: its socket is new, so the old one is gone.
+            // A new connection with the same addresses has a new socket, so the old connection is
+            // gone.
             self.forget(id);
         }
         let Some(syn) = syn.filter(|_| opens) else {
@@ -181,7 +183,7 @@ impl<W> Table<W> {
         Step::Held(id)
     }
 
-    /// A segment of the listener to a peer: the ends that it is to have, from and to.
+    /// Handles a segment of the listener to a peer. Returns its new source and destination.
     pub fn from_listener(
         &mut self,
         peer: SocketAddr,
@@ -201,8 +203,8 @@ impl<W> Table<W> {
         Some(ends)
     }
 
-    /// Lets a held connection go on: its SYN, and the peer that it is to come from. `waiter` gets
-    /// the connection once it is accepted, and is dropped when that can't be any more.
+    /// Opens a held connection. Returns its SYN and the peer to send it from. `waiter` gets the
+    /// accepted connection, and is dropped when there will be none.
     pub fn open(&mut self, id: Id, waiter: Option<W>) -> Option<(Box<[u8]>, SocketAddr)> {
         let flow = self.flows.get_mut(&id)?;
         let syn = flow.leave_held(State::Open)?;
@@ -212,7 +214,7 @@ impl<W> Table<W> {
         Some((syn, self.peer(id, ipv4)?))
     }
 
-    /// Refuses a held connection; its SYN is returned, to be answered.
+    /// Refuses a held connection. Returns its SYN, which the caller answers.
     pub fn refuse(&mut self, id: Id, refusal: Refusal, now: Instant) -> Option<Box<[u8]>> {
         let flow = self.flows.get_mut(&id)?;
         let syn = flow.leave_held(State::Refused(refusal))?;
@@ -221,13 +223,13 @@ impl<W> Table<W> {
         Some(syn)
     }
 
-    /// Who waits for the connection that the listener has accepted from this peer.
+    /// Returns the waiter for the connection that the listener accepted from this peer.
     pub fn accepted(&mut self, peer: SocketAddr) -> Option<W> {
         let id = self.id(peer)?;
         self.flows.get_mut(&id)?.waiter.take()
     }
 
-    /// Our end of the flow is over; the kernel may still have bytes of it to deliver.
+    /// Notes that the relay has ended; the kernel may still have bytes to deliver.
     pub fn ended(&mut self, id: Id) {
         if let Some(flow) = self.flows.get_mut(&id) {
             flow.served = false;
@@ -235,7 +237,7 @@ impl<W> Table<W> {
         }
     }
 
-    /// Forgets what is over and silent.
+    /// Forgets flows that have ended and are silent.
     pub fn sweep(&mut self, now: Instant) {
         self.flows.retain(|_, flow| {
             let limit = match flow.state {
@@ -249,11 +251,12 @@ impl<W> Table<W> {
         self.by_route.retain(|_, id| flows.contains_key(id));
     }
 
-    /// Refused flows are remembered for comfort only. Looking for them costs, so not every time.
+    /// Makes room by forgetting refused flows, which are kept for repeated SYNs only. The search is
+    /// costly and runs once in [`ROOM_INTERVAL`].
     fn make_room(&mut self, now: Instant) {
         if self
             .room_made
-            .is_some_and(|at| now.duration_since(at) < ROOM_PAUSE)
+            .is_some_and(|at| now.duration_since(at) < ROOM_INTERVAL)
         {
             return;
         }
@@ -264,12 +267,12 @@ impl<W> Table<W> {
         self.by_route.retain(|_, id| flows.contains_key(id));
     }
 
-    /// Number of flows that are remembered.
+    /// The number of flows in the table.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether none is.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
@@ -286,7 +289,7 @@ impl<W> Table<W> {
         if self.flows.len() >= self.limit {
             return None;
         }
-        // Fewer flows than ids: this ends.
+        // There are fewer flows than ids, so this loop ends.
         loop {
             let id = Id(self.next);
             self.next = (self.next + 1) % (PEERS * PORTS);
@@ -323,7 +326,7 @@ impl<W> Table<W> {
 }
 
 impl<W> Flow<W> {
-    /// The SYN of a held connection, which gets another state; no other is touched.
+    /// Takes the SYN of a held connection and sets its new state. Ignores other connections.
     fn leave_held(&mut self, next: State) -> Option<Box<[u8]>> {
         let State::Held(syn) = &mut self.state else {
             return None;
@@ -333,7 +336,7 @@ impl<W> Flow<W> {
         Some(syn)
     }
 
-    /// Notes what a segment of one side says; whether the connection is over with it.
+    /// Notes a segment of one side. Returns whether the connection has ended.
     fn pass(&mut self, side: usize, tcp: &Tcp) -> bool {
         if tcp.flags & RST != 0 {
             return true;

@@ -1,7 +1,7 @@
 //! The thread that reads the device.
 //!
-//! A thread and not a task: packets come in bursts of which each costs a system call or two, and a
-//! task would keep a worker of the runtime from its flows meanwhile, or be kept by them.
+//! Packets come in bursts, and each costs a system call or two. A task would block a worker of the
+//! runtime meanwhile, or wait for other tasks. A thread does neither.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,19 +16,19 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::device::LONGEST;
+use super::device::MAX_FRAME;
 use super::engine::{Engine, Handler};
 
-/// Time between two looks for flows that can be forgotten.
-const SWEEP: Duration = Duration::from_secs(2);
+/// Interval of the search for flows that the table can forget.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The running thread; it ends when this is dropped.
+/// The running thread. Dropping this ends it.
 pub struct Worker {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The flag is for a thread that is busy, the event for one that waits.
+/// The flag ends a busy thread, the event wakes a waiting one.
 struct Stop {
     flag: AtomicBool,
     event: EventFd,
@@ -37,7 +37,7 @@ struct Stop {
 }
 
 impl Worker {
-    /// Starts it. `runtime` is where the handler spawns its tasks.
+    /// Starts the thread. `runtime` runs the tasks that the handler spawns.
     pub(super) fn start<H: Handler>(engine: Engine<H>, runtime: Handle) -> io::Result<Self> {
         let stop = Arc::new(Stop {
             flag: AtomicBool::new(false),
@@ -50,10 +50,10 @@ impl Worker {
             .spawn(move || {
                 let _runtime = runtime.enter();
                 if let Err(error) = serve(engine, &stopped) {
-                    // The interface stays, with nobody behind it: nothing gets out.
-                    tracing::error!(%error, "the TUN device failed: the program has no network");
+                    // The interface stays without a reader, so no packet gets out.
+                    tracing::error!(%error, "the TUN device failed: the app has no network");
                 }
-                // Nobody needs to wait for more.
+                // Ends the waits in `settle`.
                 stopped
                     .emptied
                     .send_modify(|times| *times = times.wrapping_add(2));
@@ -64,11 +64,11 @@ impl Worker {
         })
     }
 
-    /// Waits until every packet that was in the device at the call has been dealt with.
+    /// Waits until every packet that was in the device at the call has been handled.
     pub async fn settle(&self) {
         let mut emptied = self.stop.emptied.subscribe();
         let now = *emptied.borrow_and_update();
-        // The first time it may have looked before the call.
+        // The first count may be of a read that began before the call, so two are needed.
         let enough = |times: &u64| times.wrapping_sub(now) >= 2;
         while !enough(&emptied.borrow_and_update()) {
             let running = self.thread.as_ref().is_some_and(|t| !t.is_finished());
@@ -91,12 +91,12 @@ impl Drop for Worker {
 }
 
 fn serve<H: Handler>(mut engine: Engine<H>, stop: &Stop) -> io::Result<()> {
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = vec![0; MAX_FRAME];
     let mut swept = Instant::now();
     let shared = Arc::clone(&engine.shared);
     while !stop.flag.load(Ordering::Relaxed) {
         let now = Instant::now();
-        if now.duration_since(swept) >= SWEEP {
+        if now.duration_since(swept) >= SWEEP_INTERVAL {
             swept = now;
             engine.sweep(now);
         }
@@ -106,7 +106,7 @@ fn serve<H: Handler>(mut engine: Engine<H>, stop: &Stop) -> io::Result<()> {
                 stop.emptied
                     .send_modify(|times| *times = times.wrapping_add(1));
                 wait(shared.device(), &stop.event, engine.is_idle())?;
-                // What woke us was said; nothing to read is fine, too.
+                // The event itself needs no answer, and an empty read is no failure.
                 let _ = stop.event.read();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -116,7 +116,7 @@ fn serve<H: Handler>(mut engine: Engine<H>, stop: &Stop) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for a packet, for the end, or for the next sweep.
+/// Waits for a packet, the end of the thread, or the next sweep.
 fn wait(device: &impl AsFd, stop: &EventFd, idle: bool) -> io::Result<()> {
     let mut fds = [
         PollFd::new(device.as_fd(), PollFlags::POLLIN),
@@ -125,7 +125,7 @@ fn wait(device: &impl AsFd, stop: &EventFd, idle: bool) -> io::Result<()> {
     let timeout = if idle {
         PollTimeout::NONE
     } else {
-        PollTimeout::try_from(SWEEP).unwrap_or(PollTimeout::MAX)
+        PollTimeout::try_from(SWEEP_INTERVAL).unwrap_or(PollTimeout::MAX)
     };
     match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::egress::authorize::Admitted;
 
-/// The first condition that the flow does not meet. Looks at the bytes and consumes none.
+/// Returns the first condition that the flow does not meet. Peeks at the bytes.
 pub(super) async fn first_unmet(admitted: &Admitted, stream: &TcpStream) -> Option<Condition> {
     for condition in admitted.permit.conditions() {
         if !is_met(*condition, admitted, stream).await {

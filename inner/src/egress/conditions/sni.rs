@@ -1,6 +1,6 @@
 //! `sni: required`: the TLS ClientHello must carry the name that the flow was made to.
 //!
-//! The bytes are only peeked at; the flow then begins as if nobody had looked.
+//! The check peeks at the bytes and consumes none.
 
 use std::io;
 use std::time::Duration;
@@ -10,21 +10,22 @@ use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// A ClientHello with post-quantum key shares and long session tickets stays well below this.
+/// Bytes of a ClientHello, at most. One with post-quantum key shares and long session tickets stays
+/// well below.
 const MAX_HELLO: usize = 16 * 1024;
-/// How long the program may take to send it.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two looks while the ClientHello is incomplete.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long the app may take to send its ClientHello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two peeks at an incomplete ClientHello.
+const PEEK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What was found at the start of a connection.
+/// The start of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hello {
     /// A ClientHello with this server name, in lower case.
     Name(String),
     /// A ClientHello without a server name.
     Nameless,
-    /// Something else than TLS, or nothing in time.
+    /// No TLS, or no whole ClientHello in time.
     NotTls,
 }
 
@@ -36,12 +37,12 @@ pub(super) async fn is_met(name: Option<&DnsName>, stream: &TcpStream) -> bool {
     matches!(peek(stream).await, Ok(Hello::Name(name)) if name == expected.as_str())
 }
 
-/// Looks at the ClientHello without consuming it.
+/// Peeks at the ClientHello.
 ///
 /// # Errors
 /// The connection failed.
 pub async fn peek(stream: &TcpStream) -> io::Result<Hello> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + HELLO_TIMEOUT;
     let mut buffer = vec![0; MAX_HELLO];
     let mut seen = 0;
     loop {
@@ -61,12 +62,12 @@ pub async fn peek(stream: &TcpStream) -> io::Result<Hello> {
         if length == MAX_HELLO {
             return Ok(Hello::NotTls);
         }
-        // The bytes that were peeked at keep the socket readable, so there is nothing to wait on.
-        sleep(PAUSE).await;
+        // Peeked bytes keep the socket readable, so readiness cannot tell when more arrive.
+        sleep(PEEK_INTERVAL).await;
     }
 }
 
-/// The verdict on the bytes so far; `None` when more are needed.
+/// Parses the bytes so far; returns `None` when more are needed.
 pub fn parse(bytes: &[u8]) -> Option<Hello> {
     let mut acceptor = Acceptor::default();
     let mut rest = bytes;

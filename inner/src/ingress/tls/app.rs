@@ -1,21 +1,21 @@
-//! The app behind TLS: the relay writes the client's ciphertext into it and reads the app's from it.
+//! The app behind TLS: the relay writes ciphertext into it and reads ciphertext from it.
 //!
 //! ```text
 //!   link ◀── relay ──▶ TlsApp ◀── plaintext ──▶ the app's socket
 //! ```
 //!
-//! | what happened | what the other side gets |
+//! | event | what the other side gets |
 //! |---|---|
-//! | client: close_notify | FIN behind the last byte; the other direction goes on |
-//! | client: FIN without close_notify, or bytes that are no TLS | the bytes that had come, then RST |
-//! | client: RST | the bytes that had come, then RST |
-//! | app: FIN | close_notify and FIN behind the last byte; the other direction goes on |
-//! | app: RST | the bytes that had been read, then RST, and no close_notify |
+//! | client: close_notify | FIN after the last byte; the other direction goes on |
+//! | client: FIN without close_notify, or bytes that are no TLS | the bytes received so far, then RST |
+//! | client: RST | the bytes received so far, then RST |
+//! | app: FIN | close_notify and FIN after the last byte; the other direction goes on |
+//! | app: RST | the bytes read so far, then RST, and no close_notify |
 //!
-//! A client that cuts off its direction when it has the app's whole answer, close_notify included,
-//! ends its flow in order: only the app's socket is reset.
+//! If the client closes its direction without close_notify after it has got the app's whole answer
+//! and close_notify, only the app's socket is reset and the flow ends in order.
 //!
-//! What is kept is bounded: of each direction one record of TLS (16 KiB), and what a handshake says.
+//! Memory is bounded: one TLS record (16 KiB) in each direction, and the handshake's messages.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -35,30 +35,30 @@ use crate::ingress::ports::Port;
 use crate::ingress::proxy_header::ClientHeader;
 use crate::ingress::tls::report::{TlsFailure, TlsReport};
 
-/// Most that is read from the app at once: what one record holds.
+/// Bytes of one read from the app: the content of one record.
 const RECORD_BYTES: usize = 16 * 1024;
-/// How long bytes that came before a reset may take to be taken.
+/// How long the app may take to read what came before a reset.
 const RESET_GRACE: Duration = Duration::from_secs(10);
-/// Pause between looks at a send queue.
+/// Interval between checks of a send queue.
 const ACK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A client's TLS session, and the app's socket behind it.
+/// A client's TLS session and the app's socket behind it.
 // Boxed: a session is large, and a flow is moved from one future to the next.
 pub(in crate::ingress) struct TlsApp(Box<TlsSession>);
 
 struct TlsSession {
     tls: ServerConnection,
     stage: Stage,
-    /// The app's, and what it is told of the client: for the moment at which the handshake is done.
+    /// The app's port and the client's header, used when the handshake is done.
     port: Arc<Port>,
     header: ClientHeader,
     down: ClientDirection,
     up: AppDirection,
-    /// The app's socket is about to be reset.
+    /// A reset of the app's socket that waits for its send queue.
     reset: Option<PendingReset>,
-    /// The client's bytes are no TLS.
+    /// Whether the client sent bytes that are no TLS.
     is_broken: bool,
-    /// The flow is to be reset: reads fail.
+    /// Whether the flow is to be reset: reads fail.
     is_cut: bool,
     report: Arc<TlsReport>,
 }
@@ -66,47 +66,47 @@ struct TlsSession {
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 enum Stage {
-    /// Until it is over.
+    /// The handshake, with its timer.
     Handshake(Pin<Box<Sleep>>),
     Connecting(Connecting),
     Open(TcpStream),
-    /// There is no session, or no app.
+    /// The handshake failed, or the app took no connection.
     Failed,
 }
 
-/// From the client to the app.
+/// The state of the direction from the client to the app.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ClientDirection {
     Open,
-    /// close_notify has come, and the app has the FIN.
+    /// close_notify has come, and the app got the FIN.
     Ended,
-    /// The app takes no more.
+    /// The app reads no more.
     Failed,
 }
 
-/// From the app to the client.
+/// The state of the direction from the app to the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AppDirection {
     Open,
-    /// The FIN has come; close_notify may still have to be read by the relay.
+    /// The app's FIN has come; the relay may still have to read close_notify.
     Ending,
-    /// The relay has everything.
+    /// The relay has read everything.
     Ended,
     /// The app has reset its connection.
     Reset,
 }
 
-/// A socket that is reset when its peer has what was written to it.
+/// A reset that waits until the peer has acknowledged all that was written.
 struct PendingReset {
     until: Instant,
     next_look: Pin<Box<Sleep>>,
 }
 
 impl TlsApp {
-    /// A client that is to shake hands within `limit`; the app is connected behind that.
+    /// Starts a session. The client has `limit` for its handshake; then the app is connected.
     ///
     /// # Errors
-    /// When there can be no session with this configuration.
+    /// rustls makes no session with this configuration.
     pub(in crate::ingress) fn new(
         config: Arc<ServerConfig>,
         limit: Duration,
@@ -131,7 +131,7 @@ impl TlsApp {
 }
 
 impl TlsSession {
-    /// Ready when the app is connected. Watches the handshake's limit until there is one.
+    /// Ready when the app is connected. Until the handshake is done, checks its time limit.
     fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match &mut self.stage {
@@ -158,11 +158,11 @@ impl TlsSession {
         self.stage = Stage::Failed;
     }
 
-    /// Takes some of the client's bytes, which are not empty.
+    /// Passes some of the client's bytes to the session. `bytes` is not empty.
     fn take(&mut self, bytes: &mut &[u8]) {
         let taken = match self.tls.read_tls(bytes) {
             Ok(0) => {
-                // What comes behind close_notify means nothing.
+                // Bytes after close_notify have no meaning.
                 *bytes = &[];
                 Ok(())
             }
@@ -190,7 +190,7 @@ impl TlsSession {
         Box::pin(async move { port.connect(header, alpn.as_deref(), name.as_deref()).await })
     }
 
-    /// Gives the app what the client has sent, and the FIN behind its close_notify.
+    /// Writes the client's plaintext to the app, and a FIN after its close_notify.
     fn poll_give(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Stage::Open(app) = &mut self.stage else {
             return Poll::Ready(Ok(()));
@@ -218,7 +218,7 @@ impl TlsSession {
         }
     }
 
-    /// Ready when the close of the app's socket is a reset behind what was written to it.
+    /// Ready when a close of the app's socket will reset it after all that was written.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Stage::Open(app) = &mut self.stage else {
             return Poll::Ready(());
@@ -253,7 +253,7 @@ impl TlsSession {
         Poll::Ready(Err(reset_error()))
     }
 
-    /// Ready with `true` when there is more ciphertext, and with `false` behind the last.
+    /// Ready with `true` when there is more ciphertext, and with `false` after the last.
     fn poll_encrypt(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let app = match (self.up, &mut self.stage) {
             (AppDirection::Ending | AppDirection::Ended, _) => return Poll::Ready(Ok(false)),
@@ -261,7 +261,7 @@ impl TlsSession {
                 return Poll::Ready(Err(reset_error()));
             }
             _ if self.is_cut => return Poll::Ready(Err(reset_error())),
-            // A broken session encrypts nothing any more.
+            // A broken session encrypts nothing more.
             _ if self.is_broken => return Poll::Pending,
             (_, Stage::Handshake(_) | Stage::Connecting(_)) => return Poll::Pending,
             (AppDirection::Open, Stage::Open(app)) => app,
@@ -271,7 +271,7 @@ impl TlsSession {
         let read = ready!(LocalStream::poll_read(app, cx, &mut plain));
         let is_end = plain.filled().is_empty();
         if read.is_err() || is_end && self.down == ClientDirection::Failed {
-            // Without a close_notify, which would make it look like an end.
+            // Sends no close_notify, which would make the reset look like an end.
             self.up = AppDirection::Reset;
             return Poll::Ready(Err(reset_error()));
         }
@@ -286,7 +286,7 @@ impl TlsSession {
 }
 
 impl LocalStream for TlsApp {
-    /// The app's socket is prepared when there is one.
+    /// Does nothing here: the app's socket is prepared when it is connected.
     fn prepare(&mut self) {}
 
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -320,7 +320,7 @@ impl LocalStream for TlsApp {
                 continue;
             }
             if buffer.filled().len() > before {
-                // The end comes with the next read.
+                // The next read reports the end.
                 return Poll::Ready(Ok(()));
             }
             ready!(more)?;
@@ -346,7 +346,7 @@ impl LocalStream for TlsApp {
                 if taken == 0 {
                     return Poll::Ready(Err(error));
                 }
-                // They are counted first.
+                // The relay counts these bytes first, and gets the error from the next call.
                 cx.waker().wake_by_ref();
                 return Poll::Ready(Ok(taken));
             }
@@ -363,7 +363,7 @@ impl LocalStream for TlsApp {
         self.0.poll_flush(cx)
     }
 
-    /// The client's FIN. Without a close_notify before it somebody may have cut its bytes off.
+    /// Handles the client's FIN. Without a close_notify before it, the bytes may have been cut off.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let session = &mut *self.0;
         if matches!(session.stage, Stage::Handshake(_)) {
@@ -390,7 +390,7 @@ impl LocalStream for TlsApp {
         match session.stage {
             Stage::Handshake(_) => session.fail(TlsFailure::Handshake(refused)),
             Stage::Connecting(_) => session.fail(TlsFailure::NoApp(refused)),
-            // For an app that is gone there is nothing to deliver.
+            // An app that has ended reads nothing more.
             Stage::Open(_) => session.is_cut |= session.is_broken || session.reset.is_some(),
             Stage::Failed => {}
         }
@@ -413,7 +413,7 @@ impl LocalStream for TlsApp {
             Stage::Handshake(_) | Stage::Connecting(_) => false,
             Stage::Failed => true,
             Stage::Open(_) if self.0.is_cut => true,
-            // The client may take its time to see that both directions have ended.
+            // The client may be slow to see that both directions have ended.
             Stage::Open(app) => !self.0.has_ended() && app.has_failed(),
         }
     }
@@ -432,7 +432,7 @@ impl LocalStream for TlsApp {
     fn rehome(mut self) -> io::Result<Self> {
         self.0.stage = match mem::replace(&mut self.0.stage, Stage::Failed) {
             Stage::Open(app) => Stage::Open(app.rehome()?),
-            // A timer and a socket that still connects work where they are, too.
+            // A timer and a connecting socket need no move.
             stage => stage,
         };
         Ok(self)
@@ -445,12 +445,12 @@ impl TlsSession {
     }
 }
 
-/// What the relay makes a reset of.
+/// The error that the relay turns into a reset.
 fn reset_error() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
 
-/// Writes into the rest of a buffer.
+/// Writes into the free part of a buffer.
 struct BufferWriter<'a, 'b>(&'a mut ReadBuf<'b>);
 
 impl io::Write for BufferWriter<'_, '_> {

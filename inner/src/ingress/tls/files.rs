@@ -1,4 +1,4 @@
-//! Certificates and keys on the disk.
+//! Reads certificate and key files.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -8,8 +8,8 @@ use std::{fs, io};
 use nix::fcntl::OFlag;
 use odyn_ingress_tls::MAX_FILE;
 
-/// What tells one version of a file from the next. With the time of the inode's change, which
-/// nobody can set back.
+/// Distinguishes versions of a file. Includes the inode's change time, which no process can set
+/// back.
 pub(super) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 pub(super) fn stamp(path: &str) -> io::Result<Stamp> {
@@ -23,7 +23,7 @@ pub(super) fn stamp(path: &str) -> io::Result<Stamp> {
     ))
 }
 
-/// Reads a plain file. A pipe or a device in its place is refused instead of being waited for.
+/// Reads a regular file. A pipe or a device would block, and is refused.
 pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
     let file: File = OpenOptions::new()
         .read(true)

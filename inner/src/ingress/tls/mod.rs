@@ -1,8 +1,8 @@
-//! TLS that ends in the guest: the host half, and all behind it, see ciphertext only.
+//! Ends the clients' TLS in the guest: the host and the network see ciphertext only.
 //!
-//! The relay of the link carries the ciphertext, and with it everything that holds for a flow: ends,
-//! resets, back-pressure, drain and delivery. At the app's side of the relay stands [`app::TlsApp`],
-//! which shakes hands with the client, connects the app, and translates.
+//! The link's relay carries the ciphertext and handles ends, resets, back-pressure, drain and
+//! delivery. [`app::TlsApp`] stands in for the app's socket: it shakes hands with the client,
+//! connects the app, and translates.
 
 mod app;
 mod files;
@@ -22,10 +22,10 @@ use self::files::Stamp;
 pub(super) use self::app::TlsApp;
 pub(super) use self::report::TlsFailure;
 
-/// Files are looked at for changes this often, when there are handshakes.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of the checks for changed files. A handshake triggers them.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The certificates of one port, and what else the policy says of its TLS.
+/// The certificates of one port and its other TLS settings.
 #[derive(Debug)]
 pub(super) struct Tls {
     wanted: TlsFiles,
@@ -35,7 +35,7 @@ pub(super) struct Tls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
-    /// The files as they were when they were last looked at.
+    /// The versions of the files at the last check.
     stamps: Vec<Option<Stamp>>,
     looked: Instant,
 }
@@ -44,9 +44,9 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// Files are missing or wrong.
     pub(super) fn load(wanted: &TlsFiles) -> Result<Self, Vec<Fault>> {
-        // Before they are read: who writes them meanwhile is noticed later.
+        // The versions are noted first, so that a change during the read is seen later.
         let stamps = stamps(wanted);
         let config = odyn_ingress_tls::load(wanted, files::read)?;
         Ok(Self {
@@ -59,11 +59,11 @@ impl Tls {
         })
     }
 
-    /// The configuration for a handshake that begins now. Files that have changed are read again;
-    /// as long as they do not fit together, what was read before stays.
+    /// Returns the configuration for a new handshake. Changed files are read again. If they do not
+    /// fit together, the earlier configuration stays.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK {
+        if current.looked.elapsed() >= CHECK_INTERVAL {
             current.looked = Instant::now();
             let stamps = stamps(&self.wanted);
             if stamps != current.stamps {
@@ -79,13 +79,13 @@ impl Tls {
         match odyn_ingress_tls::load(&self.wanted, files::read) {
             Ok(config) => {
                 current.config = config;
-                tracing::info!(first, "certificates of an ingress port were read again");
+                tracing::info!(first, "reloaded the certificates of an ingress port");
             }
             Err(faults) => {
                 for fault in faults {
                     tracing::warn!(
                         help = fault.reason.help(),
-                        "certificates have changed and can't be used, those before stay: {fault}"
+                        "changed certificates cannot be used, the earlier ones stay: {fault}"
                     );
                 }
             }

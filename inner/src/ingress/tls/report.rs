@@ -1,12 +1,12 @@
-//! How a client's TLS session ended, as far as the relay does not know it.
+//! Reports how a client's TLS session ended, where the relay cannot know.
 
 use std::io;
 use std::sync::OnceLock;
 
-/// Why a session was cut, by us.
+/// The reason why this side cut a session.
 #[derive(Debug)]
 pub(in crate::ingress) enum TlsFailure {
-    /// There was no session.
+    /// The handshake failed.
     Handshake(io::Error),
     /// The app took no connection.
     NoApp(io::Error),
@@ -14,7 +14,7 @@ pub(in crate::ingress) enum TlsFailure {
     Truncated,
 }
 
-/// Filled while the relay has the session, and read behind its end.
+/// Filled by the session, and read after the relay has ended.
 #[derive(Debug, Default)]
 pub(in crate::ingress) struct TlsReport {
     connected: OnceLock<()>,
@@ -35,7 +35,7 @@ impl TlsReport {
         self.connected.get_or_init(|| ());
     }
 
-    /// The first one counts: the others follow from it.
+    /// Keeps the first failure: later ones follow from it.
     pub(super) fn note_failure(&self, failure: TlsFailure) {
         let _ = self.failure.set(failure);
     }

@@ -1,4 +1,4 @@
-//! A session polled as the relay polls it, between a client without a network and an app's socket.
+//! Polls a session as the relay does, between a client in memory and an app's socket.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,16 +24,16 @@ use crate::ingress::tls::report::{TlsFailure, TlsReport};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A client and its session; the link between the two is this test.
+/// A client and its session. This test is the link between the two.
 struct World {
     app: TlsApp,
     report: Arc<TlsReport>,
     client: ClientConnection,
-    /// Ciphertext of the client that the session has not taken.
+    /// Ciphertext of the client that the session has not taken yet.
     sent: Vec<u8>,
-    /// Plaintext that has come.
+    /// Plaintext that the client has received.
     got: Vec<u8>,
-    /// How the app's direction has ended.
+    /// How the direction from the app has ended.
     ended: Option<io::Result<()>>,
     /// The session takes no more.
     failed: bool,
@@ -70,8 +70,8 @@ impl World {
     fn new(port: NonZeroU16, limit: Duration) -> Self {
         let (server, client) = configs();
         let port = Port {
-            program: AppPort::new(port),
-            patience: LONG,
+            app: AppPort::new(port),
+            wait_timeout: LONG,
             tls: None,
             proxy_protocol: None,
         };
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// A session that is there, and the app's end.
+    /// A session after its handshake, and the app's end.
     async fn open() -> (Self, TcpStream) {
         let (listener, port) = listen().await;
         let mut world = Self::new(port, LONG);
@@ -172,7 +172,7 @@ impl World {
         }
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
-            // Alerts are errors: those who expect one look for it.
+            // An alert is an error here: a test that expects one checks for it.
             let _ = self.client.process_new_packets();
             let _ = self.client.reader().read_to_end(&mut self.got);
         }
@@ -231,7 +231,7 @@ async fn the_apps_direction_ends_first_and_the_other_goes_on() {
 async fn a_client_that_speaks_no_tls_gets_an_alert_before_the_reset() {
     let (_listener, port) = listen().await;
     let mut world = World::new(port, LONG);
-    // In place of the ClientHello.
+    // Sent instead of the ClientHello.
     world.client.write_tls(&mut Vec::new()).unwrap();
     world.sent = b"GET / HTTP/1.1\r\n\r\n".to_vec();
     let mut first = [0; 64];
@@ -309,7 +309,7 @@ async fn a_broken_session_gives_what_had_come_and_resets_both_sides() {
     assert_eq!(&got, b"good");
     world.until(|world| world.ended.is_some()).await;
     assert!(matches!(world.ended, Some(Err(_))) && !world.was_closed_in_order());
-    // The alert has come before.
+    // The alert has arrived before.
     assert!(world.client.process_new_packets().is_err());
     drop(world);
     assert!(is_reset(&mut app).await);
@@ -358,7 +358,7 @@ async fn after_the_apps_end_its_bytes_are_read_and_none_is_written() {
     let answer = vec![9; 300_000];
     let writing = tokio::spawn(async move {
         app.write_all(&answer).await.unwrap();
-        // As the kernel does it for a process that has exited.
+        // The kernel closes the socket of an exited process in the same way.
         app.shutdown().await.unwrap();
         app
     });

@@ -1,5 +1,5 @@
-//! RNDADDENTROPY: the one way to add random bytes and have the kernel believe in them (a write to
-//! /dev/random adds and credits nothing).
+//! RNDADDENTROPY: adds random bytes to the kernel's generator and credits them. A write to
+//! /dev/random adds bytes and credits nothing.
 
 use std::fs::File;
 use std::io;
@@ -7,17 +7,17 @@ use std::os::fd::AsRawFd;
 
 use nix::libc::c_int;
 
-/// What one call carries; the NSM gives 256 bytes.
-const MOST: usize = 256;
+/// Bytes in one call; the NSM returns 256.
+const MAX_BYTES: usize = 256;
 
 /// `struct rand_pool_info` (linux/random.h) with its bytes.
 #[repr(C)]
 struct Pool {
-    /// In bits.
+    /// Credited entropy, in bits.
     entropy_count: c_int,
-    /// In bytes.
+    /// Length of `buf`, in bytes.
     buf_size: c_int,
-    buf: [u8; MOST],
+    buf: [u8; MAX_BYTES],
 }
 
 mod ioctl {
@@ -29,13 +29,13 @@ mod ioctl {
     );
 }
 
-/// Adds the first bytes, and credits all their bits; how many bytes these were.
+/// Adds the first bytes and credits all their bits; returns their number.
 pub(super) fn add(bytes: &[u8]) -> io::Result<usize> {
-    let count = bytes.len().min(MOST);
+    let count = bytes.len().min(MAX_BYTES);
     let mut pool = Pool {
         entropy_count: (count * 8) as c_int,
         buf_size: count as c_int,
-        buf: [0; MOST],
+        buf: [0; MAX_BYTES],
     };
     pool.buf[..count].copy_from_slice(&bytes[..count]);
     let random = File::options().write(true).open("/dev/random")?;

@@ -44,13 +44,13 @@ impl Bed {
         }
     }
 
-    fn program(&mut self, route: UdpFlowKey, tcp: Tcp) -> Step {
+    fn app(&mut self, route: UdpFlowKey, tcp: Tcp) -> Step {
         self.table
-            .from_program(route, &tcp, Some(b"packet".to_vec()), self.now)
+            .from_app(route, &tcp, Some(b"packet".to_vec()), self.now)
     }
 
     fn hold(&mut self, port: u16, initial: u32) -> Id {
-        match self.program(route(port), segment(SYN, initial, 0, 0)) {
+        match self.app(route(port), segment(SYN, initial, 0, 0)) {
             Step::Held(id) => id,
             other => panic!("{other:?}"),
         }
@@ -79,21 +79,15 @@ fn a_connection_from_its_syn_to_its_last_acknowledgement() {
     assert_eq!(bed.table.accepted(peer), Some("task"));
     assert_eq!(bed.table.accepted(peer), None);
     let forward = Step::Forward(peer);
-    assert_eq!(
-        bed.program(route(1), segment(ACK | FIN, 101, 501, 7)),
-        forward
-    );
+    assert_eq!(bed.app(route(1), segment(ACK | FIN, 101, 501, 7)), forward);
     assert!(bed.listener(peer, segment(ACK, 501, 109, 0)));
     // Half closed: it may stay so for ever.
     bed.now += IDLE * 10;
     bed.table.sweep(bed.now);
     assert!(bed.listener(peer, segment(ACK | FIN, 501, 109, 0)));
-    assert_eq!(bed.program(route(1), segment(ACK, 109, 502, 0)), forward);
+    assert_eq!(bed.app(route(1), segment(ACK, 109, 502, 0)), forward);
     assert!(bed.table.is_empty());
-    assert_eq!(
-        bed.program(route(1), segment(ACK, 109, 502, 0)),
-        Step::Reset
-    );
+    assert_eq!(bed.app(route(1), segment(ACK, 109, 502, 0)), Step::Reset);
     assert!(!bed.listener(peer, segment(ACK, 502, 109, 0)));
 }
 
@@ -101,10 +95,10 @@ fn a_connection_from_its_syn_to_its_last_acknowledgement() {
 fn retransmissions_of_a_held_syn_are_lost() {
     let mut bed = Bed::new(9);
     let id = bed.hold(1, 100);
-    assert_eq!(bed.program(route(1), segment(SYN, 100, 0, 0)), Step::Ignore);
+    assert_eq!(bed.app(route(1), segment(SYN, 100, 0, 0)), Step::Ignore);
     assert!(bed.table.open(id, None).is_some());
     assert!(bed.table.open(id, None).is_none(), "only once");
-    let step = bed.program(route(1), segment(SYN, 100, 0, 0));
+    let step = bed.app(route(1), segment(SYN, 100, 0, 0));
     assert!(matches!(step, Step::Forward(_)), "{step:?}");
 }
 
@@ -115,8 +109,8 @@ fn a_refusal_is_repeated_for_a_while() {
     let refusal = Refusal::Unreachable(Unreachable::Host);
     assert!(bed.table.refuse(id, refusal, bed.now).is_some());
     let again = segment(SYN, 100, 0, 0);
-    assert_eq!(bed.program(route(1), again), Step::Refuse(refusal));
-    assert_eq!(bed.program(route(1), segment(ACK, 101, 1, 0)), Step::Reset);
+    assert_eq!(bed.app(route(1), again), Step::Refuse(refusal));
+    assert_eq!(bed.app(route(1), segment(ACK, 101, 1, 0)), Step::Reset);
     assert!(bed.table.open(id, None).is_none(), "refused is refused");
     bed.now += REFUSED;
     bed.table.sweep(bed.now);
@@ -140,7 +134,7 @@ fn a_reset_ends_a_flow_from_either_side() {
     let mut bed = Bed::new(9);
     let (_, peer) = bed.opened(1);
     assert_eq!(
-        bed.program(route(1), segment(RST, 101, 0, 0)),
+        bed.app(route(1), segment(RST, 101, 0, 0)),
         Step::Forward(peer)
     );
     assert!(bed.table.is_empty());
@@ -154,9 +148,9 @@ fn the_table_is_bounded_and_refusals_make_room() {
     let mut bed = Bed::new(2);
     bed.hold(1, 1);
     let second = bed.hold(2, 1);
-    assert_eq!(bed.program(route(3), segment(SYN, 1, 0, 0)), Step::Full);
+    assert_eq!(bed.app(route(3), segment(SYN, 1, 0, 0)), Step::Full);
     bed.table.refuse(second, Refusal::Reset, bed.now);
-    bed.now += ROOM_PAUSE;
+    bed.now += ROOM_INTERVAL;
     bed.hold(3, 1);
     assert_eq!(bed.table.len(), 2);
 }
@@ -165,7 +159,7 @@ fn the_table_is_bounded_and_refusals_make_room() {
 fn what_opens_no_connection_is_reset() {
     let mut bed = Bed::new(9);
     for flags in [0, ACK, RST, SYN | ACK, SYN | FIN, SYN | RST] {
-        assert_eq!(bed.program(route(1), segment(flags, 1, 1, 0)), Step::Reset);
+        assert_eq!(bed.app(route(1), segment(flags, 1, 1, 0)), Step::Reset);
     }
 }
 
