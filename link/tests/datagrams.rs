@@ -105,7 +105,7 @@ async fn a_batch_before_the_end_is_given_out_first() {
         server.send_to(b"bye", guest).await.unwrap();
     }
     drop(server);
-    // The host half learns from its next datagram that nobody is there.
+    // The host learns from its next datagram that no socket is there.
     soon("the end", async {
         let mut got = Vec::new();
         loop {

@@ -125,7 +125,7 @@ async fn a_peer_that_closed_properly_is_read_to_its_end_although_it_takes_no_mor
         drop(server);
     });
     soon("the server's close", lingered).await.unwrap();
-    // Nobody is there to take this: it is answered with a RST.
+    // No socket takes this any more: the kernel answers with a RST.
     app.tcp.write_all(b"late").await.unwrap();
     assert_eq!(
         soon("report", world.host.ended.recv()).await.unwrap().end,

@@ -189,7 +189,7 @@ async fn what_was_sent_before_a_reset_comes_before_it() {
         sent.unwrap();
         read.unwrap();
         assert!(got == bytes);
-        // And what nobody has read yet when the reset is sent.
+        // And bytes that are still unread when the reset is sent.
         server.write_all(&bytes[..10_000]).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         server.set_zero_linger().unwrap();

@@ -1,4 +1,4 @@
-//! As many flows as there are descriptors for: in a process of its own, that nobody else takes some.
+//! As many flows as there are descriptors for, in a process of its own so that no other test takes some.
 #![allow(missing_docs)]
 
 mod common;

@@ -30,7 +30,7 @@ async fn every_refusal_arrives_as_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_port_is_connection_refused() {
     let world = World::new().await;
-    // Held, and nobody listens: a port that is free another test may get.
+    // Held without listening: another test might get a free port.
     let held = TcpSocket::new_v4().unwrap();
     held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let port = held.local_addr().unwrap().port();

@@ -457,7 +457,10 @@ async fn a_program_that_does_not_read_stalls_its_own_client_only() {
         drop(program);
         assert_eq!(soon("end", relay).await.unwrap(), End::Closed);
     }
-    assert!(!filled.is_finished(), "64 MiB were taken by nobody");
+    assert!(
+        !filled.is_finished(),
+        "64 MiB were taken although no app reads"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ pub(crate) enum AnswerOn<F> {
     Executor(F),
     /// In a task of its own.
     OwnTask(F),
-    /// By somebody for whom the connection does not wait.
+    /// By a task that the connection does not wait for.
     Detached,
 }
 

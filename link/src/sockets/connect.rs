@@ -64,7 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_refused() {
-        // Bound, so that nobody else gets it.
+        // Bound, so that no other test gets it.
         let held = TcpSocket::new_v4().unwrap();
         held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let refused = connect(held.local_addr().unwrap()).await.unwrap_err();
