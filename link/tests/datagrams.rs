@@ -214,7 +214,7 @@ async fn a_host_half_that_drains_is_not_held_by_a_silent_flow() {
         server.send_to(b"pong", guest).await.unwrap();
         assert_eq!(soon("back", flow.recv()).await.unwrap().unwrap(), "pong");
     }
-    // The host half asks for its end, and sends on what comes until then.
+    // The host asks for its end, and sends on what comes until then.
     assert!(soon("the end", flow.recv()).await.unwrap().is_none());
     flow.send(b"last").unwrap();
     let (len, _) = soon("there", server.recv_from(&mut buf)).await.unwrap();

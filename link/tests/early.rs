@@ -134,7 +134,7 @@ async fn a_host_that_refuses_has_not_kept_the_link_from_others() {
     let listener = listen().await;
     let server = listener.local_addr().unwrap();
     *world.host.dialler.refuse.lock().unwrap() = Some(Refusal::Prohibited);
-    // They leave nothing behind in the host half that the next would have to wait for.
+    // They leave nothing behind in the host that the next would have to wait for.
     for _ in 0..200 {
         let opening = Opening::new(&world.client, server, &[7; 4096]).await;
         let error = opening.error().await;
@@ -210,7 +210,7 @@ async fn what_the_host_has_not_looked_at_is_sent_again_with_its_bytes() {
     assert_eq!(tries.load(Ordering::Relaxed), 2);
 }
 
-/// Which is how a host half passes on that the destination has reset the connection.
+/// Which is how a host passes on that the destination has reset the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_in_place_of_the_answer_is_the_destinations() {
     let (_dir, client) = bad_host(|_, mut respond| respond.send_reset(Reason::CONNECT_ERROR)).await;

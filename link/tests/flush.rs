@@ -85,7 +85,7 @@ async fn what_the_host_holds_is_waited_for() {
         .await
         .unwrap();
     let draining = drain(&world.client, LIMIT);
-    // Slowly, until the guest has nothing more and only the host half knows that something is missing.
+    // Slowly, until the guest has nothing more and only the host knows that something is missing.
     let mut left = 32 * MIB - 1;
     let mut buf = vec![0; 64 * 1024];
     while world.client.drain_watch().step().phase < Phase::Flushing {
@@ -147,7 +147,7 @@ async fn a_peer_that_never_reads_is_cut_and_its_bytes_are_told() {
         panic!("{end:?}");
     };
     assert_eq!(undelivered, drained.undelivered);
-    // What was acknowledged can be read; what comes behind it is the host half's grace; and then
+    // What was acknowledged can be read; what comes behind it is the host's grace; and then
     // there is no orderly end.
     let mut got = Vec::new();
     let read = soon("the rest", server.read_to_end(&mut got)).await;
@@ -210,7 +210,7 @@ async fn what_an_earlier_flow_left_undelivered_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_is_being_opened_survives_a_new_dial() {
     let mut config = HostLinkConfig::default();
-    // Shorter than the host half is away.
+    // Shorter than the host is away.
     config.open_wait = Duration::from_millis(100);
     let World {
         dir: _dir,

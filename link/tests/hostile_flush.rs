@@ -1,4 +1,4 @@
-//! A host half that does not say what it has delivered, or says nonsense: the end of the guest
+//! A host that does not say what it has delivered, or says nonsense: the end of the guest
 //! comes in time all the same, and nothing counts as delivered.
 #![allow(missing_docs)]
 

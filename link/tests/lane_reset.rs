@@ -16,7 +16,7 @@ async fn a_reset_at_the_end_of_the_program_is_passed_on_behind_its_bytes() {
     let mut client = HostLinkConfig::default();
     client.tuning.lanes = LaneMode::Always;
     let mut server = ServerConfig::default();
-    // Longer than the test: the lane's end is what the host half has to see.
+    // Longer than the test: the lane's end is what the host has to see.
     for tuning in [&mut client.tuning, &mut server.tuning] {
         tuning.reset_grace = 10 * LIMIT;
     }

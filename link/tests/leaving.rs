@@ -1,4 +1,4 @@
-//! A host half that leaves just when the guest asks it what it has delivered.
+//! A host that leaves just when the guest asks it what it has delivered.
 #![allow(missing_docs)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! As many flows as there are descriptors for, in a process of its own so that no other test takes some.
+//! As many flows as there are descriptors for. Alone in its process: other tests take none of them.
 #![allow(missing_docs)]
 
 mod common;

@@ -71,7 +71,7 @@ fn hello() -> IngressHello {
     }
 }
 
-/// The host half: adopts every reversed connection.
+/// The host: adopts every reversed connection.
 struct Host {
     client: GuestLink,
     leaves: mpsc::Receiver<LeaveReason>,

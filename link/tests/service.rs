@@ -1,4 +1,4 @@
-//! What the host half does itself: a way to KMS, and credentials.
+//! What the host does itself: a way to KMS, and credentials.
 #![allow(missing_docs)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What the host half has taken from a guest and not delivered yet.
+//! What the host has taken from a guest and not delivered yet.
 //!
 //! Each connection of the link has a [`DeliveryTable`]. A flow is in it from its opening until its peer
 //! has everything: all bytes that came were written, the FIN was sent, and the peer's kernel has

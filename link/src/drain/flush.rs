@@ -27,18 +27,18 @@ use crate::http2::message::{GUEST, HOST, path_uri, plain_request, read_body};
 const POLL_INTERVALS: (Duration, Duration) =
     (Duration::from_micros(500), Duration::from_millis(20));
 
-/// How much later than its time the host half's answer may come.
+/// How much later than its time the host's answer may come.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
 /// What is known of the delivery of a connection's flows when all was sent on it.
 #[derive(Debug)]
 pub(crate) enum FlushReport {
-    /// The host half answered; what is not in here is delivered.
+    /// The host answered; what is not in here is delivered.
     Answered(Mutex<HashMap<u32, Undelivered>>),
-    /// The host half is leaving itself (GOAWAY) and can't be asked any more; it delivers before it
+    /// The host is leaving itself (GOAWAY) and can't be asked any more; it delivers before it
     /// goes, or says what it did not.
     HandedOver,
-    /// The host half gave no answer that one could use.
+    /// The host gave no answer that one could use.
     Unconfirmed,
     /// The connection ended before.
     Lost,
@@ -110,7 +110,7 @@ impl FlushResult {
     }
 }
 
-/// Asks the host half whether all that came on a connection is delivered, and gives it until the
+/// Asks the host whether all that came on a connection is delivered, and gives it until the
 /// end of a phase to make it so; in [`Phase::Forced`], no time.
 pub(crate) async fn ask(requests: SendRequest<Chunk>, step: PhaseStep) -> FlushReport {
     let (wait, limit) = answer_limit(step);
@@ -118,7 +118,7 @@ pub(crate) async fn ask(requests: SendRequest<Chunk>, step: PhaseStep) -> FlushR
     report(limit, answer, "what it has delivered").await
 }
 
-/// What the host half answers until `limit`; `what` it was asked stands in the log when it does not.
+/// What the host answers until `limit`; `what` it was asked stands in the log when it does not.
 async fn report(
     limit: Instant,
     answer: impl Future<Output = Result<FlushReport, &'static str>>,
@@ -127,11 +127,11 @@ async fn report(
     match timeout_at(limit, answer).await {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => {
-            warn!(error, "the host half does not say {what}");
+            warn!(error, "the host does not say {what}");
             FlushReport::Unconfirmed
         }
         Err(_) => {
-            warn!("the host half did not say in time {what}");
+            warn!("the host did not say in time {what}");
             FlushReport::Unconfirmed
         }
     }
@@ -221,12 +221,12 @@ async fn reset(respond: &mut SendResponse<Chunk>) {
     debug!(?reset, "the guest does not wait for its flush any more");
 }
 
-/// Requests that the host half parks on each reversed connection: one for
+/// Requests that the host parks on each reversed connection: one for
 /// [`Phase::Flushing`], one for [`Phase::Forced`].
 pub(crate) const DEFERRED_FLUSHES: usize = 2;
 
-/// `POST /flush` with the roles reversed: the guest can't ask, so the host half does, at once. The
-/// guest answers when it wants to know; the answer's headers say how long the host half may wait,
+/// `POST /flush` with the roles reversed: the guest can't ask, so the host does, at once. The
+/// guest answers when it wants to know; the answer's headers say how long the host may wait,
 /// and what would be its answer is the body of its request.
 pub(crate) struct DeferredFlush {
     response: ResponseFuture,
@@ -287,7 +287,7 @@ impl DeferredFlush {
     }
 }
 
-/// Answers a request that the host half has parked as soon as there is a `step`, and learns from
+/// Answers a request that the host has parked as soon as there is a `step`, and learns from
 /// its body what is delivered. Without a word when the flush_result is known before.
 pub(crate) async fn answer_deferred(
     step: impl Future<Output = PhaseStep>,
@@ -324,7 +324,7 @@ async fn exchange_deferred(
     read_lines(&mut body, &mut lines).await
 }
 
-/// Reads up to the last line. Not to the end of the stream: the host half may close the connection
+/// Reads up to the last line. Not to the end of the stream: the host may close the connection
 /// right behind it, and h2 forgets an END_STREAM that was not asked for before. May be given up and
 /// begun again with the same `lines`.
 async fn read_lines(
@@ -353,7 +353,7 @@ async fn read_lines(
     }
 }
 
-/// Whether the host half has dropped a request that it had parked.
+/// Whether the host has dropped a request that it had parked.
 fn has_left(error: &h2::Error) -> bool {
     error.is_remote() && error.is_reset() && error.reason() == Some(Reason::CANCEL)
 }

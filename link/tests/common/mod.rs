@@ -138,7 +138,7 @@ fn first(target: &Target) -> SocketAddr {
     }
 }
 
-/// The host half.
+/// The host.
 pub struct Host {
     pub drain: Trigger,
     /// Drops its connections, as a killed process does.
